@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSL-1.0
+/// The one place that names Asio: which parts of it the library stands on, and from which version on.
+///
+/// Standalone Asio 1.22 to 1.38 serve; what changed its name or place between them is settled here, so that no other
+/// header tests a version. Narrow headers, because <asio.hpp> doubles the time that a translation unit takes to parse.
+#pragma once
+
+// clang does not set the feature macro that Asio up to 1.25 looks for, so it must be told before its first header.
+#if defined(__clang__) && !defined(ASIO_HAS_CO_AWAIT)
+#include <asio/version.hpp>
+#if ASIO_VERSION < 102600
+#error "Clang with Asio before 1.26: define ASIO_HAS_CO_AWAIT and ASIO_HAS_STD_COROUTINE for the whole program"
+#endif
+#endif
+
+#include <asio/any_io_executor.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/bind_cancellation_slot.hpp>
+#include <asio/buffer.hpp>
+#include <asio/cancellation_signal.hpp>
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/error.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/ip/udp.hpp>
+#include <asio/local/datagram_protocol.hpp>
+#include <asio/local/stream_protocol.hpp>
+#include <asio/posix/stream_descriptor.hpp>
+#include <asio/post.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/signal_set.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/this_coro.hpp>
+#include <asio/use_awaitable.hpp>
+#include <asio/version.hpp>
+
+#if ASIO_VERSION < 102200
+#error "cohort needs Asio 1.22 or later"
+#endif
+
+#if !defined(ASIO_HAS_CO_AWAIT)
+#error "cohort needs Asio with C++20 coroutines: compile with -std=c++20"
+#endif
+
+namespace cohort {
+namespace asio = ::asio;
+}

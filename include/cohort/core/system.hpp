@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSL-1.0
+/// The seam to the kernel: every system call whose failure the library must survive goes through `system::call`.
+///
+/// A test replaces one entry, makes it fail and puts it back; nothing else writes to it. The entries behave as their man
+/// pages say (-1 and errno). They are plain function pointers, so that the child between clone and exec may use them too.
+#pragma once
+
+#include <cerrno>
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace cohort::system {
+
+/// The replaceable calls, by the names of their man pages.
+struct calls {
+  // sockets
+  int (*socket)(int domain, int type, int protocol) = ::socket;
+  int (*socketpair)(int domain, int type, int protocol, int ends[2]) = ::socketpair;
+  int (*bind)(int fd, const sockaddr* address, socklen_t size) = ::bind;
+  int (*listen)(int fd, int backlog) = ::listen;
+  int (*accept4)(int fd, sockaddr* address, socklen_t* size, int flags) = ::accept4;
+  ssize_t (*sendmsg)(int fd, const msghdr* message, int flags) = ::sendmsg;
+  ssize_t (*recvmsg)(int fd, msghdr* message, int flags) = ::recvmsg;
+
+  // descriptors
+  int (*pipe2)(int ends[2], int flags) = ::pipe2;
+  int (*open)(const char* path, int flags, mode_t mode) = [](const char* path, int flags, mode_t mode) {
+    return ::open(path, flags, mode);
+  };
+  /// fcntl(F_DUPFD_CLOEXEC): the lowest free number from `from` on.
+  int (*duplicate)(int fd, int from) = [](int fd, int from) { return ::fcntl(fd, F_DUPFD_CLOEXEC, from); };
+  ssize_t (*write)(int fd, const void* data, size_t size) = ::write;
+
+  // processes
+  int (*clone)(int (*entry)(void*), void* stack_top, int flags, void* argument, int* pidfd) =
+      [](int (*entry)(void*), void* stack_top, int flags, void* argument, int* pidfd) {
+        return ::clone(entry, stack_top, flags, argument, pidfd);
+      };
+  /// waitid(P_PIDFD) with the resource usage that glibc's wrapper leaves out.
+  int (*waitid)(int pidfd, siginfo_t* info, int options, rusage* usage) =
+      [](int pidfd, siginfo_t* info, int options, rusage* usage) {
+        constexpr int p_pidfd = 3;
+        return static_cast<int>(::syscall(SYS_waitid, p_pidfd, pidfd, info, options, usage));
+      };
+  int (*pidfd_send_signal)(int pidfd, int signal) = [](int pidfd, int signal) {
+    return static_cast<int>(::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
+  };
+
+  // between clone and exec, in the child
+  int (*setpgid)(pid_t pid, pid_t group) = ::setpgid;
+  int (*prctl_pdeathsig)(int signal) = [](int signal) {
+    constexpr int pr_set_pdeathsig = 1;
+    return static_cast<int>(::syscall(SYS_prctl, pr_set_pdeathsig, signal, 0, 0, 0));
+  };
+  int (*chdir)(const char* path) = ::chdir;
+  int (*dup2)(int from, int to) = ::dup2;
+  /// fcntl(F_SETFD, 0): the descriptor stays open across exec.
+  int (*keep_open)(int fd) = [](int fd) { return ::fcntl(fd, F_SETFD, 0); };
+  int (*close_range)(unsigned first, unsigned last, int flags) = [](unsigned first, unsigned last, int flags) {
+    return static_cast<int>(::syscall(SYS_close_range, first, last, flags));
+  };
+  int (*execve)(const char* path, char* const argv[], char* const envp[]) = ::execve;
+};
+
+inline constinit calls call{};
+
+/// Repeats a call that a signal interrupted before it did anything.
+template <class Call, class... Arguments>
+auto retry(Call function, Arguments... arguments) {
+  for (;;) {
+    const auto result = function(arguments...);
+    if (result != -1 || errno != EINTR) return result;
+  }
+}
+
+}  // namespace cohort::system
