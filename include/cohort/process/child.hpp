@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include "../core/asio.hpp"
+#include "../core/error.hpp"
+#include "../core/timeout.hpp"
+#include "detail/child_state.hpp"
+#include "exit_status.hpp"
+#include "pipe.hpp"
+#include "stop_policy.hpp"
+
+namespace cohort {
+
+class command;
+
+/// A child process, and the parent's ends of its pipes.
+///
+/// Owns the process: the destructor of a child that has not ended kills it (SIGKILL) and leaves it to the execution
+/// context to reap, which takes until the kernel has taken the process apart; io_context::run() does not return before.
+/// It never blocks, and leaves no zombie. An io_context that is destroyed before that waits for it instead, for 1 s at
+/// most. detach() lets a child live.
+///
+/// Found by its pidfd, never by its number: nothing here hits a process that got the number of one that has ended.
+///
+/// Distinct objects: safe. Shared objects: unsafe. Must not outlive its execution context.
+class child {
+ public:
+  /// No child. What needs one throws errc::no_child.
+  child() = default;
+
+  child(child&&) noexcept = default;
+
+  child& operator=(child&& other) {
+    if (this != &other) {
+      abandon();
+      state_ = std::move(other.state_);
+      in_ = std::move(other.in_);
+      out_ = std::move(other.out_);
+      err_ = std::move(other.err_);
+    }
+    return *this;
+  }
+
+  ~child() { abandon(); }
+
+  /// Whether there is a child; it may have ended.
+  explicit operator bool() const noexcept { return state_ != nullptr; }
+
+  /// The process number, for people to read; 0 if there is no child.
+  pid_t pid() const noexcept { return state_ ? state_->pid() : 0; }
+
+  /// Empty if there is no child.
+  asio::any_io_executor get_executor() { return state_ ? state_->get_executor() : asio::any_io_executor(); }
+
+  /// The pidfd, which stays this object's; -1 if the child has been reaped.
+  int native_handle() { return state_ ? state_->native_handle() : -1; }
+
+  /// The parent's ends of the child's standard streams; closed for those that were not set to stdio::pipe.
+  write_pipe& in() noexcept { return in_; }
+  read_pipe& out() noexcept { return out_; }
+  read_pipe& err() noexcept { return err_; }
+
+  /// Waits until the child has ended and is reaped.
+  ///
+  /// Does not suspend if it has ended already. Any number of coroutines may wait, and each of them gets the status; so
+  /// does one that waits later. The pipes may still hold output. Cancelling throws operation_aborted and leaves the
+  /// child as it is. Throws errc::status_taken, each time, if somebody else in this process has reaped the child, or if
+  /// SIGCHLD is ignored, which lets the kernel drop the status.
+  asio::awaitable<exit_status> wait() { return detail::child_state::wait(state_); }
+
+  /// Whether the child has not ended yet. Asks the kernel and does not wait.
+  bool running() noexcept { return state_ && !state_->gone(); }
+
+  /// Sends a signal to the child alone, not to its process group.
+  ///
+  /// False, and nothing is sent, if it has been reaped; one that has ended, but is not reaped yet, takes any signal and
+  /// does nothing. Throws what else pidfd_send_signal(2) reports, EINVAL for a number that is no signal.
+  bool signal(int number) {
+    if (!state_) throw_error("child: signal", errc::no_child);
+    return state_->signal(number);
+  }
+
+  /// Ends the child: each step of the policy in turn until it has ended, then SIGKILL; returns when it is reaped.
+  ///
+  /// Does not suspend, and sends nothing, if it has been reaped. Throws as wait() does. Cancelling throws
+  /// operation_aborted and leaves the child as it is; signals that were sent stay sent.
+  asio::awaitable<exit_status> stop(stop_policy policy = {}) { return stop(state_, policy); }
+
+  /// Lets the child live and forgets it; the pipes stay. Nobody in this process reaps it: when it ends it stays a zombie
+  /// until the parent ends too. It still dies with the parent unless command::die_with_parent is off.
+  void detach() noexcept { state_.reset(); }
+
+ private:
+  friend asio::awaitable<child> spawn(command);
+
+  child(std::shared_ptr<detail::child_state> state, write_pipe in, read_pipe out, read_pipe err)
+      : state_(std::move(state)), in_(std::move(in)), out_(std::move(out)), err_(std::move(err)) {}
+
+  static asio::awaitable<exit_status> stop(std::shared_ptr<detail::child_state> state, stop_policy policy) {
+    if (!state) throw_error("child: stop", errc::no_child);
+    for (const auto& step : policy.steps()) {
+      if (state->gone()) break;
+      state->signal(step.signal);
+      if (step.grace == stop_policy::forever) co_return co_await detail::child_state::wait(state);
+      try {
+        co_return co_await with_timeout(detail::child_state::wait(state), step.grace);
+      } catch (const std::system_error& error) {
+        if (error.code() != errc::timed_out) throw;
+      }
+    }
+    state->signal(SIGKILL);
+    co_return co_await detail::child_state::wait(std::move(state));
+  }
+
+  void abandon() noexcept {
+    if (state_) detail::child_state::abandon(std::move(state_));
+  }
+
+  std::shared_ptr<detail::child_state> state_;
+  write_pipe in_;
+  read_pipe out_, err_;
+};
+
+}  // namespace cohort

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <fcntl.h>
+
+#include "../core/descriptor.hpp"
+
+namespace cohort {
+namespace detail {
+class launch;
+}
+
+/// What a descriptor of a child is connected to.
+///
+/// Copyable, because a command may be started again and again. Distinct objects: safe. Shared objects: unsafe.
+class stdio {
+ public:
+  enum choice {
+    inherit,  ///< the parent's descriptor of the same number; 0, 1 and 2 stay closed where they are closed there
+    pipe,     ///< a pipe to the parent, for 0, 1 and 2 only: child::in(), out(), err()
+    null,     ///< /dev/null, for reading and writing
+  };
+
+  stdio(choice chosen) : kind_(static_cast<kind>(chosen)) {}
+
+  /// The given descriptor. The parent's copy is closed when the last copy of the command is gone, so one that must reach
+  /// its end (a pipe) belongs into a command that is not kept.
+  stdio(descriptor owned) : kind_(kind::number), owned_(std::make_shared<descriptor>(std::move(owned))) {
+    number_ = owned_->get();
+  }
+
+  /// The given descriptor, which stays the caller's and must be open when spawn is called.
+  static stdio borrow(int fd) {
+    stdio result(kind::number);
+    result.number_ = fd;
+    return result;
+  }
+
+  /// A file to read from, opened by the parent at each spawn: a relative path starts at the parent's directory.
+  static stdio from_file(std::string path) { return stdio(std::move(path), O_RDONLY); }
+
+  /// A file to write to, emptied first; made with mode 0666 less the umask if there is none.
+  static stdio to_file(std::string path) { return stdio(std::move(path), O_WRONLY | O_CREAT | O_TRUNC); }
+
+  /// A file to add to; made with mode 0666 less the umask if there is none.
+  static stdio append_to_file(std::string path) { return stdio(std::move(path), O_WRONLY | O_CREAT | O_APPEND); }
+
+ private:
+  friend class detail::launch;
+
+  enum class kind { inherit = stdio::inherit, pipe = stdio::pipe, null = stdio::null, file, number };
+
+  explicit stdio(kind what) : kind_(what) {}
+  stdio(std::string path, int flags) : kind_(kind::file), path_(std::move(path)), flags_(flags) {}
+
+  kind kind_;
+  std::shared_ptr<descriptor> owned_;
+  int number_ = -1;
+  std::string path_;
+  int flags_ = 0;
+};
+
+}  // namespace cohort
