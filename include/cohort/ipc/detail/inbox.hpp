@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sys/socket.h>
+
+#include "../../core/descriptor.hpp"
+#include "../../core/error.hpp"
+#include "../../core/system.hpp"
+#include "../byte_buffer.hpp"
+#include "../frame.hpp"
+#include "../handle.hpp"
+
+namespace cohort::detail {
+
+/// A lease that has arrived and that the application has not taken.
+struct arrived_lease {
+  std::uint64_t id = 0;
+  handle_kind kind = handle_kind::descriptor;
+  byte_buffer message;  // u16 type, encoding
+  descriptor fd;        // none when the kernel had no room for it here
+};
+
+/// What has been read from a channel's socket. Knows no loop and no type of message.
+///
+/// Messages stay in the buffer that they were read into until they are taken. What no correct peer sends throws
+/// errc::malformed or errc::message_too_large, and everything that came along is closed with the inbox.
+class inbox {
+ public:
+  enum class outcome {
+    data,     ///< something was read, more may be there
+    drained,  ///< something was read, and it was all
+    empty,    ///< nothing to read now
+    end,      ///< the peer is gone
+  };
+
+  explicit inbox(std::uint32_t max_message) : max_message_(max_message) {}
+
+  /// Reads once, never blocking, and sorts what came: messages and leases are kept here, the rest goes to `sink`, which
+  /// has on_hello(data, size), on_adopted(id), on_refused(id, reason), on_revoked(id), on_goodbye(), on_lease(lease).
+  template <class Sink>
+  outcome read(int fd, Sink& sink) {
+    chunk& into = writable_chunk();
+    alignas(cmsghdr) char ancillary[CMSG_SPACE(wire::max_handles * sizeof(int))];
+    iovec part{into.data.get() + into.filled, chunk_size - into.filled};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = ancillary;
+    message.msg_controllen = sizeof ancillary;
+    const ssize_t got = system::retry(system::call.recvmsg, fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0) {
+      if (errno == EAGAIN || errno == EWOULDBLOCK) return outcome::empty;
+      // A peer that dies with unread bytes of ours resets the pair; all that it had sent has been read by then.
+      if (errno == ECONNRESET) return outcome::end;
+      throw_error("receive: recvmsg", errno);
+    }
+    const bool came_with_handles = take_handles(message);
+    if (got == 0) return outcome::end;
+    into.filled += static_cast<std::size_t>(got);
+    sort(into, sink);
+    // The kernel ends a read behind bytes that carry descriptors, so a short one then says nothing.
+    return static_cast<std::size_t>(got) == part.iov_len || came_with_handles ? outcome::data : outcome::drained;
+  }
+
+  bool has_message() const noexcept { return first_ < messages_.size(); }
+  const char* message_data() const noexcept { return messages_[first_].data; }
+  std::size_t message_size() const noexcept { return messages_[first_].size; }
+
+  /// Drops the first message; its bytes are gone with it.
+  void pop_message() {
+    message& front = messages_[first_];
+    stored_bytes_ -= front.size;
+    if (front.home) release(*front.home);
+    front.whole = byte_buffer();
+    ++first_;
+    if (first_ == messages_.size() || (first_ >= 1024 && first_ * 2 >= messages_.size())) {
+      messages_.erase(messages_.begin(), messages_.begin() + static_cast<std::ptrdiff_t>(first_));
+      first_ = 0;
+    }
+  }
+
+  /// Bytes of messages that wait to be taken.
+  std::size_t stored_bytes() const noexcept { return stored_bytes_; }
+
+  /// Whether the stream stands inside a frame or a message.
+  bool is_torn() const noexcept {
+    return assembly_.size() != 0 || (!chunks_.empty() && chunks_.back()->parsed != chunks_.back()->filled);
+  }
+
+  std::deque<arrived_lease> leases;
+
+ private:
+  // Holds at least one whole frame behind a partial one, and is what one read can bring.
+  static constexpr std::size_t chunk_size = 256 * 1024;
+
+  struct chunk {
+    std::unique_ptr<char[]> data{new char[chunk_size]};
+    std::size_t parsed = 0;
+    std::size_t filled = 0;
+    std::size_t live = 0;  // messages in it that have not been taken
+  };
+
+  struct message {
+    const char* data;
+    std::size_t size;
+    chunk* home;        // where the bytes are, unless
+    byte_buffer whole;  // they came in pieces
+  };
+
+  struct batch {
+    std::vector<descriptor> handles;
+    bool truncated = false;
+  };
+
+  [[noreturn]] static void malformed(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
+
+  chunk& writable_chunk() {
+    if (!chunks_.empty()) {
+      chunk& last = *chunks_.back();
+      const std::size_t partial = last.filled - last.parsed;
+      if (last.live == 0) {
+        if (partial != 0 && last.parsed != 0) std::memmove(last.data.get(), last.data.get() + last.parsed, partial);
+        last.parsed = 0;
+        last.filled = partial;
+        return last;
+      }
+      if (chunk_size - last.parsed >= wire::header_size + wire::max_frame) return last;
+    }
+    auto next = spare_ ? std::move(spare_) : std::make_unique<chunk>();
+    next->parsed = next->filled = next->live = 0;
+    if (!chunks_.empty()) {
+      chunk& last = *chunks_.back();
+      next->filled = last.filled - last.parsed;
+      std::memcpy(next->data.get(), last.data.get() + last.parsed, next->filled);
+      last.filled = last.parsed;
+    }
+    chunks_.push_back(std::move(next));
+    return *chunks_.back();
+  }
+
+  void release(chunk& home) {
+    if (--home.live != 0 || &home == chunks_.back().get()) return;
+    for (auto at = chunks_.begin(); at != chunks_.end(); ++at) {
+      if (at->get() != &home) continue;
+      spare_ = std::move(*at);
+      chunks_.erase(at);
+      return;
+    }
+  }
+
+  bool take_handles(msghdr& message) {
+    const bool truncated = (message.msg_flags & MSG_CTRUNC) != 0;
+    batch arrived;
+    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+      if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+      const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      for (std::size_t i = 0; i < count; ++i) {
+        int fd = -1;
+        std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
+        arrived.handles.emplace_back(fd);
+      }
+    }
+    if (arrived.handles.empty() && !truncated) return false;
+    arrived.truncated = truncated;
+    batches_.push_back(std::move(arrived));
+    return true;
+  }
+
+  template <class Sink>
+  void sort(chunk& from, Sink& sink) {
+    while (from.filled - from.parsed >= wire::header_size) {
+      const char* at = from.data.get() + from.parsed;
+      const wire::header header = wire::get_header(at);
+      if (!wire::is_valid(header) || greeted_ == (header.kind == wire::kind::hello)) {
+        malformed("frame of kind " + std::to_string(static_cast<int>(header.kind)) + ", size " +
+                  std::to_string(header.size) + ", " + std::to_string(header.handles) + " handles");
+      }
+      if (from.filled - from.parsed < wire::header_size + header.size) break;
+      from.parsed += wire::header_size + header.size;
+      take(from, header, at + wire::header_size, sink);
+    }
+    // Descriptors come with the first byte of the frame that announces them: more can only be waiting for the rest of it.
+    if (batches_.size() > (from.filled == from.parsed ? 0u : 1u)) malformed("descriptors that no frame announces");
+  }
+
+  template <class Sink>
+  void take(chunk& from, const wire::header& header, const char* payload, Sink& sink) {
+    switch (header.kind) {
+      case wire::kind::hello:
+        greeted_ = true;
+        sink.on_hello(payload, header.size);
+        break;
+      case wire::kind::message:
+      case wire::kind::piece:
+        if (said_goodbye_) malformed("message after goodbye");
+        take_message(from, header, payload);
+        break;
+      case wire::kind::handles: announce(header.handles); break;
+      case wire::kind::lease:
+        if (said_goodbye_) malformed("lease after goodbye");
+        take_lease(header, payload, sink);
+        break;
+      case wire::kind::adopted: sink.on_adopted(wire::load(payload, 8)); break;
+      case wire::kind::refused:
+        sink.on_refused(wire::load(payload, 8), static_cast<wire::refusal>(payload[8]));
+        break;
+      case wire::kind::revoked: sink.on_revoked(wire::load(payload, 8)); break;
+      case wire::kind::goodbye:
+        if (said_goodbye_ || assembly_.size() != 0) malformed("goodbye out of place");
+        said_goodbye_ = true;
+        sink.on_goodbye();
+        break;
+      case wire::kind::withdrawn: break;
+    }
+  }
+
+  void take_message(chunk& from, const wire::header& header, const char* payload) {
+    if (assembly_.size() + header.size > max_message_) {
+      throw_error("receive: message of more than " + std::to_string(max_message_) + " bytes", errc::message_too_large);
+    }
+    if (header.kind == wire::kind::message && assembly_.size() == 0) {
+      if (header.size < 2) malformed("message without a type");
+      messages_.push_back(message{payload, header.size, &from, {}});
+      ++from.live;
+      stored_bytes_ += header.size;
+      return;
+    }
+    if (header.size == 0) malformed("empty piece of a message");
+    std::memcpy(assembly_.grow(header.size), payload, header.size);
+    if (header.kind == wire::kind::piece) return;
+    message whole{nullptr, assembly_.size(), nullptr, std::move(assembly_)};
+    assembly_ = byte_buffer();
+    whole.data = whole.whole.data();
+    stored_bytes_ += whole.size;
+    messages_.push_back(std::move(whole));
+  }
+
+  void announce(std::size_t count) {
+    if (batches_.empty() || !announced_.empty()) malformed("descriptors announced that did not come");
+    batch arrived = std::move(batches_.front());
+    batches_.pop_front();
+    if (arrived.handles.size() > count || (arrived.handles.size() < count && !arrived.truncated)) {
+      malformed(std::to_string(count) + " descriptors announced, " + std::to_string(arrived.handles.size()) + " came");
+    }
+    for (auto& each : arrived.handles) announced_.push_back(std::move(each));
+    announced_.resize(count);  // the lost ones are none
+  }
+
+  template <class Sink>
+  void take_lease(const wire::header& header, const char* payload, Sink& sink) {
+    if (announced_.empty()) malformed("lease without a descriptor");
+    arrived_lease lease;
+    lease.fd = std::move(announced_.front());
+    announced_.pop_front();
+    lease.id = wire::load(payload, 8);
+    lease.kind = static_cast<handle_kind>(payload[8]);
+    std::memcpy(lease.message.grow(header.size - 9), payload + 9, header.size - 9);
+    sink.on_lease(std::move(lease));
+  }
+
+  std::uint32_t max_message_;
+  std::vector<std::unique_ptr<chunk>> chunks_;
+  std::unique_ptr<chunk> spare_;
+  std::vector<message> messages_;
+  std::size_t first_ = 0;
+  std::size_t stored_bytes_ = 0;
+  byte_buffer assembly_;
+  std::deque<batch> batches_;          // read, not yet announced
+  std::deque<descriptor> announced_;   // announced, not yet taken by a frame
+  bool greeted_ = false;
+  bool said_goodbye_ = false;
+};
+
+}  // namespace cohort::detail

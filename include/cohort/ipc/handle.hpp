@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "../core/asio.hpp"
+#include "../core/descriptor.hpp"
+#include "../core/error.hpp"
+
+namespace cohort {
+
+/// What a passed descriptor is. The receiver asks the kernel whether it is what the sender says.
+enum class handle_kind : std::uint8_t {
+  descriptor = 1,   ///< anything else: an eventfd, a terminal, a directory...
+  tcp_acceptor = 2,
+  tcp_socket = 3,
+  udp_socket = 4,
+  local_acceptor = 5,
+  local_socket = 6,
+  local_datagram = 7,
+  pipe = 8,
+  file = 9,         ///< a regular file, a memfd too
+};
+
+inline std::string_view to_string(handle_kind kind) noexcept {
+  switch (kind) {
+    case handle_kind::descriptor: return "descriptor";
+    case handle_kind::tcp_acceptor: return "tcp acceptor";
+    case handle_kind::tcp_socket: return "tcp socket";
+    case handle_kind::udp_socket: return "udp socket";
+    case handle_kind::local_acceptor: return "local acceptor";
+    case handle_kind::local_socket: return "local socket";
+    case handle_kind::local_datagram: return "local datagram socket";
+    case handle_kind::pipe: return "pipe";
+    case handle_kind::file: return "file";
+  }
+  return "unknown";
+}
+
+namespace detail {
+
+inline int socket_option(int fd, int option) noexcept {
+  int value = -1;
+  socklen_t size = sizeof value;
+  return ::getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 ? value : -1;
+}
+
+}  // namespace detail
+
+/// What the kernel says that `fd` is (SO_DOMAIN, SO_TYPE, SO_PROTOCOL, SO_ACCEPTCONN: socket(7); fstat(2)).
+inline handle_kind kind_of(int fd) noexcept {
+  const int type = detail::socket_option(fd, SO_TYPE);
+  if (type == -1) {
+    struct stat status{};
+    if (::fstat(fd, &status) != 0) return handle_kind::descriptor;
+    if (S_ISFIFO(status.st_mode)) return handle_kind::pipe;
+    if (S_ISREG(status.st_mode)) return handle_kind::file;
+    return handle_kind::descriptor;
+  }
+  const int domain = detail::socket_option(fd, SO_DOMAIN);
+  if (domain == AF_INET || domain == AF_INET6) {
+    const int protocol = detail::socket_option(fd, SO_PROTOCOL);
+    if (type == SOCK_DGRAM && protocol == IPPROTO_UDP) return handle_kind::udp_socket;
+    if (type != SOCK_STREAM || protocol != IPPROTO_TCP) return handle_kind::descriptor;
+    return detail::socket_option(fd, SO_ACCEPTCONN) == 1 ? handle_kind::tcp_acceptor : handle_kind::tcp_socket;
+  }
+  if (domain == AF_UNIX && type == SOCK_DGRAM) return handle_kind::local_datagram;
+  if (domain == AF_UNIX && type == SOCK_STREAM) {
+    return detail::socket_option(fd, SO_ACCEPTCONN) == 1 ? handle_kind::local_acceptor : handle_kind::local_socket;
+  }
+  return handle_kind::descriptor;
+}
+
+/// How an object that owns a descriptor travels. Specialise it for a class of your own:
+/// `kind` (handle_kind::descriptor accepts any), `get(const T&)`, `release(T&)`, `make(executor, descriptor)`.
+///
+/// release() must take the descriptor out of the reactor and leave the object closed, as Asio's release() does.
+template <class T>
+struct handle_traits;
+
+namespace detail {
+
+inline int domain_of(int fd) noexcept { return socket_option(fd, SO_DOMAIN); }
+
+template <class Socket, handle_kind Kind>
+struct internet_handle {
+  static constexpr handle_kind kind = Kind;
+  static int get(Socket& socket) { return socket.native_handle(); }
+  static descriptor release(Socket& socket) { return descriptor(socket.release()); }
+  static Socket make(const asio::any_io_executor& executor, descriptor fd) {
+    using protocol = typename Socket::protocol_type;
+    Socket result(executor);
+    result.assign(domain_of(fd.get()) == AF_INET6 ? protocol::v6() : protocol::v4(), fd.get());
+    (void)fd.release();
+    return result;
+  }
+};
+
+template <class Socket, handle_kind Kind>
+struct local_handle {
+  static constexpr handle_kind kind = Kind;
+  static int get(Socket& socket) { return socket.native_handle(); }
+  static descriptor release(Socket& socket) { return descriptor(socket.release()); }
+  static Socket make(const asio::any_io_executor& executor, descriptor fd) {
+    Socket result(executor);
+    result.assign(typename Socket::protocol_type(), fd.get());
+    (void)fd.release();
+    return result;
+  }
+};
+
+}  // namespace detail
+
+template <class Executor>
+struct handle_traits<asio::basic_socket_acceptor<asio::ip::tcp, Executor>>
+    : detail::internet_handle<asio::basic_socket_acceptor<asio::ip::tcp, Executor>, handle_kind::tcp_acceptor> {};
+
+template <class Executor>
+struct handle_traits<asio::basic_stream_socket<asio::ip::tcp, Executor>>
+    : detail::internet_handle<asio::basic_stream_socket<asio::ip::tcp, Executor>, handle_kind::tcp_socket> {};
+
+template <class Executor>
+struct handle_traits<asio::basic_datagram_socket<asio::ip::udp, Executor>>
+    : detail::internet_handle<asio::basic_datagram_socket<asio::ip::udp, Executor>, handle_kind::udp_socket> {};
+
+template <class Executor>
+struct handle_traits<asio::basic_socket_acceptor<asio::local::stream_protocol, Executor>>
+    : detail::local_handle<asio::basic_socket_acceptor<asio::local::stream_protocol, Executor>,
+                           handle_kind::local_acceptor> {};
+
+template <class Executor>
+struct handle_traits<asio::basic_stream_socket<asio::local::stream_protocol, Executor>>
+    : detail::local_handle<asio::basic_stream_socket<asio::local::stream_protocol, Executor>,
+                           handle_kind::local_socket> {};
+
+template <class Executor>
+struct handle_traits<asio::basic_datagram_socket<asio::local::datagram_protocol, Executor>>
+    : detail::local_handle<asio::basic_datagram_socket<asio::local::datagram_protocol, Executor>,
+                           handle_kind::local_datagram> {};
+
+template <class Executor>
+struct handle_traits<asio::posix::basic_stream_descriptor<Executor>> {
+  using stream = asio::posix::basic_stream_descriptor<Executor>;
+  static constexpr handle_kind kind = handle_kind::descriptor;
+  static int get(stream& object) { return object.native_handle(); }
+  static descriptor release(stream& object) { return descriptor(object.release()); }
+  static stream make(const asio::any_io_executor& executor, descriptor fd) {
+    stream result(executor);
+    result.assign(fd.get());
+    (void)fd.release();
+    return result;
+  }
+};
+
+template <>
+struct handle_traits<descriptor> {
+  static constexpr handle_kind kind = handle_kind::descriptor;
+  static int get(const descriptor& object) { return object.get(); }
+  static descriptor release(descriptor& object) { return std::move(object); }
+  static descriptor make(const asio::any_io_executor&, descriptor fd) { return fd; }
+};
+
+/// A descriptor that came from another process, with what it is.
+///
+/// Owns it until it is made into an object. Distinct objects: safe. Shared objects: unsafe.
+class any_handle {
+ public:
+  any_handle() = default;
+  any_handle(handle_kind kind, descriptor fd) noexcept : fd_(std::move(fd)), kind_(kind) {}
+
+  handle_kind kind() const noexcept { return kind_; }
+  explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
+
+  /// The bare descriptor, still owned by the handle.
+  int native_handle() const noexcept { return fd_.get(); }
+
+  /// Makes it a T on `executor` (`asio::ip::tcp::socket`, `asio::ip::tcp::acceptor`...) and leaves the handle empty.
+  ///
+  /// Throws errc::wrong_handle_kind when it is something else; the handle then still holds it. `descriptor` and
+  /// `asio::posix::stream_descriptor` accept every kind.
+  template <class T>
+  T as(const asio::any_io_executor& executor) && {
+    using traits = handle_traits<T>;
+    if (!fd_ || (traits::kind != handle_kind::descriptor && traits::kind != kind_)) {
+      throw_error("handle: wanted a " + std::string(to_string(traits::kind)) + ", got " +
+                      (fd_ ? "a " + std::string(to_string(kind_)) : std::string("none")),
+                  errc::wrong_handle_kind);
+    }
+    return traits::make(executor, std::move(fd_));
+  }
+
+ private:
+  descriptor fd_;
+  handle_kind kind_ = handle_kind::descriptor;
+};
+
+/// A handle goes on as what it is, without asking the kernel again.
+template <>
+struct handle_traits<any_handle> {
+  static constexpr handle_kind kind = handle_kind::descriptor;
+  static int get(const any_handle& object) { return object.native_handle(); }
+  static descriptor release(any_handle& object) { return std::move(object).as<descriptor>(asio::any_io_executor()); }
+};
+
+}  // namespace cohort

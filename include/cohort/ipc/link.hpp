@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "../core/asio.hpp"
+#include "../core/descriptor.hpp"
+#include "../core/error.hpp"
+#include "../core/event.hpp"
+#include "../core/system.hpp"
+#include "byte_buffer.hpp"
+#include "detail/inbox.hpp"
+#include "detail/outbox.hpp"
+#include "frame.hpp"
+#include "schema.hpp"
+
+namespace cohort {
+
+/// What a channel allows itself and its peer.
+struct channel_options {
+  channel_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
+
+  /// The largest message, in bytes of its encoding, in either direction.
+  std::uint32_t max_message = 64 * 1024 * 1024;
+  /// post() answers false while this many bytes wait to be written.
+  std::size_t high_water = 1024 * 1024;
+  /// Handles given and not yet adopted; further ones wait.
+  std::size_t max_leases = 64;
+};
+
+/// The two connected ends of a channel, close-on-exec. Throws what socketpair(2) says.
+inline std::pair<descriptor, descriptor> make_channel_pair() {
+  int ends[2];
+  if (system::call.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    throw_error("channel: socketpair", errno);
+  }
+  std::pair<descriptor, descriptor> result{descriptor(ends[0]), descriptor(ends[1])};
+  // The default size, said aloud: a set buffer counts double (socket(7)), and a stream across cores is 1.9 times as fast.
+  const int size = 212992;
+  for (const int end : ends) ::setsockopt(end, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+  return result;
+}
+
+/// Frames and descriptors between two processes, on a loop: what `channel` gives types to.
+///
+/// Nothing runs in the background but the writing of what has been queued. Whoever waits for input reads; one at a time,
+/// and hands over to the next when it leaves. Held by shared_ptr, so that an operation outlives the channel it came from.
+class link : public std::enable_shared_from_this<link> {
+ public:
+  using ticket = detail::outbox::ticket;
+  using negotiator = negotiation (*)(const hello&);
+
+  link(asio::any_io_executor executor, descriptor socket, const channel_options& options, negotiator negotiate)
+      : options_(options),
+        negotiate_(negotiate),
+        stream_(executor),
+        retry_(executor),
+        progress_(executor),
+        vacancy_(executor),
+        messages_changed_(executor),
+        leases_changed_(executor),
+        inbox_(options.max_message) {
+    stream_.assign(socket.get());
+    (void)socket.release();
+  }
+
+  link(const link&) = delete;
+  link& operator=(const link&) = delete;
+
+  asio::any_io_executor get_executor() { return stream_.get_executor(); }
+  const channel_options& options() const noexcept { return options_; }
+  int native_handle() { return stream_.native_handle(); }
+  bool is_open() const noexcept { return !closed_; }
+
+  /// Queues this side's hello, which must be the first frame, and lets it go out.
+  void greet(const hello& mine) {
+    byte_buffer payload;
+    encode(payload, mine);
+    outbox_.control(wire::kind::hello, payload.data(), payload.size());
+    flush_now();
+    if (!peer_hello_) read_once();  // the peer's lies there already when it was here first
+  }
+
+  /// The peer's hello, once it has been read.
+  const std::optional<hello>& peer_hello() const noexcept { return peer_hello_; }
+  const negotiation& agreed() const noexcept { return agreed_; }
+
+  // -- sending ----------------------------------------------------------------------------------------------------
+
+  detail::outbox& out() noexcept { return outbox_; }
+
+  /// Throws what stands in the way of sending message number `type`: this side closed, the peer gone or of another mind.
+  void check_sendable(const char* step, std::size_t type) {
+    if (closed_ || disconnected_) throw_error(step, errc::closed);
+    if (broken_) std::rethrow_exception(broken_);
+    if (write_error_) throw_error(step, write_error_);
+    if (peer_hello_ && !agreed_.outgoing[type]) throw_error(step, errc::unknown_message);
+  }
+
+  /// Largest encoding that both sides take.
+  std::uint32_t max_message() const noexcept {
+    return peer_hello_ ? std::min(options_.max_message, peer_hello_->max_message) : options_.max_message;
+  }
+
+  /// Writes what is queued as far as the socket takes it; the rest follows by itself.
+  void flush_now() {
+    if (closed_ || writing_ || write_error_) return;
+    const auto before = outbox_.completed();
+    const auto outcome = outbox_.write(stream_.native_handle());
+    switch (outcome) {
+      case detail::outbox::outcome::done: break;
+      case detail::outbox::outcome::blocked: resume_when_writable(); break;
+      case detail::outbox::outcome::starved: resume_later(); break;
+      case detail::outbox::outcome::failed:
+        write_error_ = errno == EPIPE || errno == ECONNRESET ? make_error_code(errc::peer_closed)
+                                                             : std::error_code(errno, std::system_category());
+        wake_leases();
+        progress_.notify();
+        return;
+    }
+    if (outbox_.completed() != before) progress_.notify();
+    if (!peer_hello_ && !reading_) read_once();  // one who only sends would else never hear what the peer understands
+  }
+
+  /// Writes what is queued in a later turn of the loop, so that all of this turn goes in one call.
+  void flush_soon() {
+    if (flush_posted_ || writing_ || closed_) return;
+    flush_posted_ = true;
+    asio::post(stream_.get_executor(), [self = shared_from_this()] {
+      self->flush_posted_ = false;
+      self->flush_now();
+    });
+  }
+
+  /// Waits until the kernel has message `which` whole.
+  ///
+  /// With `take_back`, cancelling before a byte of it is with the kernel takes it back and throws operation_aborted; after
+  /// that the message is sent, the rest of it by itself, and this returns. Without, cancelling ends the waiting alone.
+  static asio::awaitable<void> written(std::shared_ptr<link> self, const char* step, ticket which, bool take_back) {
+    while (self->outbox_.completed() < which) {
+      if (self->write_error_) throw_error(step, self->write_error_);
+      if (self->closed_) throw_error(step, errc::closed);
+      try {
+        co_await self->progress_.wait();
+      } catch (const std::system_error&) {
+        if (self->outbox_.completed() >= which) co_return;
+        if (!take_back || self->outbox_.withdraw(which)) throw;
+        co_return;
+      }
+    }
+  }
+
+  /// Ends this side's messages: nothing more can be sent; what is queued goes out, then a goodbye.
+  static asio::awaitable<void> disconnect(std::shared_ptr<link> self) {
+    if (self->closed_ || self->write_error_) co_return;
+    if (!self->disconnected_) {
+      self->disconnected_ = true;
+      self->goodbye_ = self->outbox_.append(wire::kind::goodbye, byte_buffer());
+    }
+    self->flush_now();
+    while (self->outbox_.completed() < self->goodbye_ && !self->closed_ && !self->write_error_) {
+      co_await self->progress_.wait();
+    }
+  }
+
+  // -- leases: handles on their way out ------------------------------------------------------------------------------
+
+  /// Gives `fd` to the peer with a message, and waits until the application there has taken it.
+  ///
+  /// Throws errc::peer_closed, handle_refused, handle_lost, wrong_handle_kind, unknown_message; in each of these cases the
+  /// peer does not have it. Cancelling throws operation_aborted; when the lease was on its way the peer is told to drop
+  /// it, which it does unless the application has it already.
+  static asio::awaitable<void> lease(std::shared_ptr<link> self, std::size_t type, handle_kind kind, int fd,
+                                     byte_buffer message) {
+    while (self->leases_.size() >= self->options_.max_leases) {
+      self->check_sendable("send_handle", type);
+      co_await self->vacancy_.wait();
+    }
+    self->check_sendable("send_handle", type);
+
+    outgoing_lease mine(self->get_executor());
+    const std::uint64_t id = ++self->last_lease_;
+    byte_buffer payload;
+    char* head = payload.grow(9 + message.size());
+    wire::store(head, id, 8);
+    head[8] = static_cast<char>(kind);
+    std::memcpy(head + 9, message.data(), message.size());
+    if (payload.size() > wire::max_frame) {
+      throw_error("send_handle: message of " + std::to_string(message.size()) + " bytes", errc::message_too_large);
+    }
+    self->leases_.emplace(id, &mine);
+    const lease_guard guard{*self, id};
+    const ticket sent = self->outbox_.append_lease(payload, fd);
+    self->flush_soon();
+
+    const auto settled = [&] {
+      return mine.state != outgoing_lease::pending || self->input_ended() ||
+             (self->write_error_ && self->outbox_.completed() < sent);
+    };
+    try {
+      co_await wait_input(self, mine.changed, settled);
+    } catch (const std::system_error&) {
+      if (mine.state == outgoing_lease::adopted) co_return;
+      if (!self->closed_ && !self->outbox_.withdraw(sent)) {
+        byte_buffer revoked;
+        wire::store(revoked.grow(8), id, 8);
+        self->outbox_.append(wire::kind::revoked, std::move(revoked));
+        self->flush_soon();
+      }
+      throw;
+    }
+    if (mine.state == outgoing_lease::adopted) co_return;
+    if (mine.state == outgoing_lease::pending) {
+      if (!self->closed_) self->outbox_.withdraw(sent);
+      if (self->broken_) std::rethrow_exception(self->broken_);
+      throw_error("send_handle", self->closed_ ? errc::closed : errc::peer_closed);
+    }
+    switch (mine.reason) {
+      case wire::refusal::lost: throw_error("send_handle", errc::handle_lost);
+      case wire::refusal::wrong_kind: throw_error("send_handle", errc::wrong_handle_kind);
+      case wire::refusal::unknown: throw_error("send_handle", errc::unknown_message);
+      default: throw_error("send_handle", errc::handle_refused);
+    }
+  }
+
+  // -- receiving ----------------------------------------------------------------------------------------------------
+
+  detail::inbox& in() noexcept { return inbox_; }
+
+  /// Nothing more will come: the peer has said goodbye or is gone, or this side is closed or broken.
+  bool messages_ended() const noexcept { return said_goodbye_ || input_ended(); }
+
+  /// Throws if the input has not ended as it should: this side broke it off, or the peer died inside a message.
+  void check_end(const char* step) const {
+    if (broken_) std::rethrow_exception(broken_);
+    if (closed_) throw_error(step, std::error_code(asio::error::operation_aborted));
+    if (!said_goodbye_ && inbox_.is_torn()) throw_error(std::string(step) + ": in the middle of a message", errc::peer_closed);
+  }
+
+  /// Waits until a message has been read or none will come.
+  static asio::awaitable<void> wait_message(std::shared_ptr<link> self) {
+    return wait_input(self, self->messages_changed_,
+                      [link = self.get()] { return link->inbox_.has_message() || link->messages_ended(); });
+  }
+
+  /// Waits until a handle has been read or none will come.
+  static asio::awaitable<void> wait_lease(std::shared_ptr<link> self) {
+    return wait_input(self, self->leases_changed_,
+                      [link = self.get()] { return !link->inbox_.leases.empty() || link->messages_ended(); });
+  }
+
+  /// Drops the first message and lets those go on reading whom a full inbox has stopped.
+  void pop_message() {
+    const bool was_full = is_full();
+    inbox_.pop_message();
+    if (was_full && !is_full()) pass_on_reading();
+  }
+
+  void adopt(std::uint64_t id) {
+    char payload[8];
+    wire::store(payload, id, 8);
+    outbox_.control(wire::kind::adopted, payload, sizeof payload);
+    flush_soon();
+  }
+
+  void refuse(std::uint64_t id, wire::refusal reason) {
+    char payload[9];
+    wire::store(payload, id, 8);
+    payload[8] = static_cast<char>(reason);
+    outbox_.control(wire::kind::refused, payload, sizeof payload);
+    flush_soon();
+  }
+
+  /// Gives back what handles have arrived and not been taken, and those that come later.
+  void decline_leases() {
+    declining_ = true;
+    for (const auto& each : inbox_.leases) refuse(each.id, wire::refusal::declined);
+    inbox_.leases.clear();
+  }
+
+  // -- the end -------------------------------------------------------------------------------------------------------
+
+  /// Closes at once. Who waits ends with operation_aborted or errc::closed; handles not taken go back to the peer.
+  void close() {
+    if (closed_) return;
+    flush_now();
+    closed_ = true;
+    retry_.cancel();
+    descriptor closing(stream_.release());
+    inbox_.leases.clear();
+    wake_all();
+  }
+
+  /// Breaks the link because of what the peer has sent, and throws it.
+  [[noreturn]] void reject(std::exception_ptr why) {
+    break_off(why);
+    std::rethrow_exception(why);
+  }
+
+  // What the inbox reports; see inbox::read.
+
+  void on_hello(const char* data, std::size_t size) {
+    hello theirs = decode_hello(data, size);
+    agreed_ = negotiate_(theirs);
+    peer_hello_ = std::move(theirs);
+  }
+
+  void on_adopted(std::uint64_t id) { settle(id, outgoing_lease::adopted, wire::refusal::declined); }
+
+  void on_refused(std::uint64_t id, wire::refusal reason) { settle(id, outgoing_lease::refused, reason); }
+
+  void on_revoked(std::uint64_t id) {
+    std::erase_if(inbox_.leases, [id](const detail::arrived_lease& each) { return each.id == id; });
+  }
+
+  void on_goodbye() { said_goodbye_ = true; }
+
+  void on_lease(detail::arrived_lease lease) {
+    if (!lease.fd) {
+      refuse(lease.id, wire::refusal::lost);
+    } else if (declining_) {
+      refuse(lease.id, wire::refusal::declined);
+    } else if (kind_of(lease.fd.get()) != lease.kind && lease.kind != handle_kind::descriptor) {
+      refuse(lease.id, wire::refusal::wrong_kind);
+    } else {
+      inbox_.leases.push_back(std::move(lease));
+      if (!waiting_.empty()) leases_changed_.notify();
+    }
+  }
+
+ private:
+  // Messages read ahead on behalf of somebody who waits for something else: no more than this, in bytes.
+  static constexpr std::size_t inbox_limit = 4 * 1024 * 1024;
+
+  struct outgoing_lease {
+    explicit outgoing_lease(const asio::any_io_executor& executor) : changed(executor) {}
+
+    event changed;
+    enum { pending, adopted, refused } state = pending;
+    wire::refusal reason = wire::refusal::declined;
+  };
+
+  struct lease_guard {
+    link& owner;
+    std::uint64_t id;
+    ~lease_guard() {
+      owner.leases_.erase(id);
+      owner.vacancy_.notify();
+    }
+  };
+
+  struct reading_guard {
+    link& owner;
+    ~reading_guard() { owner.reading_ = false; }
+  };
+
+  struct leaving_guard {
+    link& owner;
+    ~leaving_guard() {
+      if (!owner.reading_) owner.pass_on_reading();
+    }
+  };
+
+  struct waiting_guard {
+    link& owner;
+    event* mine;
+    waiting_guard(link& l, event& e) : owner(l), mine(&e) { owner.waiting_.push_back(mine); }
+    waiting_guard(const waiting_guard&) = delete;
+    ~waiting_guard() { owner.waiting_.erase(std::find(owner.waiting_.begin(), owner.waiting_.end(), mine)); }
+  };
+
+  bool input_ended() const noexcept { return ended_ || closed_ || broken_; }
+  bool is_full() const noexcept { return inbox_.stored_bytes() >= inbox_limit; }
+
+  /// Waits until `ready()`, reading as long as nobody else does.
+  template <class Ready>
+  static asio::awaitable<void> wait_input(std::shared_ptr<link> self, event& changed, Ready ready) {
+    const leaving_guard leaves{*self};
+    while (!ready()) {
+      if (self->reading_ || self->is_full()) {
+        const waiting_guard waits(*self, changed);
+        co_await changed.wait();
+        continue;
+      }
+      if (self->read_once()) continue;
+      self->reading_ = true;
+      std::error_code error;
+      {
+        const reading_guard reads{*self};
+        co_await self->stream_.async_wait(asio::posix::stream_descriptor::wait_read,
+                                          asio::redirect_error(asio::use_awaitable, error));
+        self->drained_ = false;
+      }
+      if (!error || ready()) continue;
+      throw_error("receive", error);
+    }
+  }
+
+  /// Reads what is there; false when nothing is. Failures break the link and count as news.
+  bool read_once() {
+    if (input_ended()) return true;
+    if (std::exchange(drained_, false)) return false;
+    try {
+      switch (inbox_.read(stream_.native_handle(), *this)) {
+        case detail::inbox::outcome::empty: return false;
+        case detail::inbox::outcome::drained: drained_ = true; break;
+        case detail::inbox::outcome::data: break;
+        case detail::inbox::outcome::end:
+          ended_ = true;
+          if (!write_error_) write_error_ = make_error_code(errc::peer_closed);
+          wake_all();
+          return true;
+      }
+      if (!waiting_.empty()) messages_changed_.notify();
+    } catch (...) {
+      break_off(std::current_exception());
+    }
+    return true;
+  }
+
+  /// The peer is not to be believed any more. Everything that it sent is dropped, and it sees the end of the stream.
+  void break_off(std::exception_ptr why) {
+    broken_ = std::move(why);
+    write_error_ = make_error_code(errc::malformed);
+    retry_.cancel();
+    descriptor closing(stream_.release());
+    inbox_.leases.clear();
+    wake_all();
+  }
+
+  void settle(std::uint64_t id, decltype(outgoing_lease::state) state, wire::refusal reason) {
+    const auto at = leases_.find(id);
+    if (at == leases_.end()) {
+      // A lease that was cancelled here may still be answered; one that never was cannot.
+      if (id == 0 || id > last_lease_) throw_error("receive: answer to a handle that was not sent", errc::malformed);
+      return;
+    }
+    at->second->state = state;
+    at->second->reason = reason;
+    at->second->changed.notify();
+  }
+
+  void pass_on_reading() {
+    if (!waiting_.empty()) waiting_.front()->notify();
+  }
+
+  void wake_leases() {
+    for (const auto& each : leases_) each.second->changed.notify();
+  }
+
+  void wake_all() {
+    wake_leases();
+    messages_changed_.notify();
+    leases_changed_.notify();
+    progress_.notify();
+    vacancy_.notify();
+  }
+
+  void resume_when_writable() {
+    writing_ = true;
+    stream_.async_wait(asio::posix::stream_descriptor::wait_write, [self = shared_from_this()](std::error_code error) {
+      self->writing_ = false;
+      if (!error) self->flush_now();
+    });
+  }
+
+  void resume_later() {
+    writing_ = true;
+    retry_.expires_after(std::chrono::milliseconds(2));
+    retry_.async_wait([self = shared_from_this()](std::error_code error) {
+      self->writing_ = false;
+      if (!error) self->flush_now();
+    });
+  }
+
+  channel_options options_;
+  negotiator negotiate_;
+  asio::posix::stream_descriptor stream_;
+  asio::steady_timer retry_;
+  event progress_;          // something was written, or nothing will be
+  event vacancy_;           // a lease has ended
+  event messages_changed_;
+  event leases_changed_;
+  detail::outbox outbox_;
+  detail::inbox inbox_;
+  std::vector<event*> waiting_;  // of those who wait while somebody else reads
+  std::unordered_map<std::uint64_t, outgoing_lease*> leases_;
+  std::uint64_t last_lease_ = 0;
+  ticket goodbye_ = 0;
+  std::optional<hello> peer_hello_;
+  negotiation agreed_;
+  std::exception_ptr broken_;
+  std::error_code write_error_;
+  bool reading_ = false;
+  bool drained_ = false;       // the last read took all there was
+  bool writing_ = false;       // the rest goes out when the socket or the kernel has room
+  bool flush_posted_ = false;
+  bool disconnected_ = false;
+  bool said_goodbye_ = false;
+  bool ended_ = false;
+  bool closed_ = false;
+  bool declining_ = false;
+};
+
+}  // namespace cohort
