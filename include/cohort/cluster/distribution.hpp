@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: BSL-1.0
+/// The ways from a listener to the workers: see the enumeration `distribution`.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "../core/asio.hpp"
+#include "../core/descriptor.hpp"
+#include "../core/error.hpp"
+#include "../core/event.hpp"
+#include "../core/task_group.hpp"
+#include "../core/timeout.hpp"
+#include "../worker/control.hpp"
+#include "../worker/listener.hpp"
+#include "slot.hpp"
+
+namespace cohort {
+
+/// Brings the connections of one listener to the workers of a cluster.
+///
+/// The cluster tells it who can serve; join() and leave() come in pairs, on the cluster's strand.
+class distributor {
+ public:
+  using worker_ptr = std::shared_ptr<slot_worker>;
+
+  virtual ~distributor() = default;
+
+  /// A worker has become ready.
+  virtual void join(const worker_ptr& who) = 0;
+
+  /// It drains, stops or is gone: nothing more for it. What it was given and has not taken comes back by itself.
+  virtual void leave(const worker_ptr& who) = 0;
+
+  /// Ends the listening, for good, before the workers are asked to drain. Returns when all that had been accepted here is
+  /// with a worker.
+  virtual asio::awaitable<void> stop() = 0;
+
+  /// Ends what runs in the background, at once. Connections that no worker has are closed.
+  virtual asio::awaitable<void> abort() = 0;
+
+  /// Whether the workers accept themselves, and so must empty the queues when the cluster stops.
+  virtual bool workers_accept() const noexcept = 0;
+};
+
+/// distribution::round_robin. The queue of accepted sockets belongs to the listener, not to a worker: one that dies or
+/// refuses leaves what it has not taken to the others.
+class round_robin_distributor final : public distributor {
+ public:
+  /// `failed(std::exception_ptr)` is called when the listener breaks, for good.
+  template <class Failed>
+  round_robin_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, Failed failed)
+      : tasks_(executor), changed_(executor), listener_(executor, std::move(socket)), number_(number) {
+    tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
+      if (failure && !stopping_) failed(failure);
+    });
+  }
+
+  void join(const worker_ptr& who) override {
+    places_.push_back(std::make_shared<place>(who));
+    changed_.notify();
+  }
+
+  void leave(const worker_ptr& who) override {
+    // Those that wait for an answer from it keep the place alive until they have one.
+    const auto at = std::find_if(places_.begin(), places_.end(), [&](const auto& each) { return each->who == who; });
+    if (at == places_.end()) return;
+    if (next_ > static_cast<std::size_t>(at - places_.begin())) --next_;
+    places_.erase(at);
+    changed_.notify();
+  }
+
+  asio::awaitable<void> stop() override {
+    stopping_ = true;
+    // What has got through the handshake expects an answer, so the queue is emptied before it goes with the listener.
+    try {
+      while (descriptor accepted = listener_.try_accept()) deliver_soon(std::move(accepted));
+    } catch (const std::system_error&) {
+      // No room for more of them.
+    }
+    listener_.close();
+    changed_.notify();
+    co_await tasks_.wait_empty();
+  }
+
+  asio::awaitable<void> abort() override {
+    stopping_ = true;
+    if (listener_.is_open()) listener_.close();
+    tasks_.cancel();
+    co_await tasks_.wait_empty();
+  }
+
+  bool workers_accept() const noexcept override { return false; }
+
+ private:
+  // Leases that a worker has not answered. More would only wait in its channel instead of in the kernel's queue.
+  static constexpr std::size_t max_in_flight = 32;
+
+  struct place {
+    explicit place(worker_ptr w) : who(std::move(w)) {}
+    worker_ptr who;
+    std::size_t in_flight = 0;
+  };
+
+  // One of a worker's leases, from the choice of the worker to its answer.
+  class claim {
+   public:
+    claim() = default;
+    claim(round_robin_distributor& owner, std::shared_ptr<place> at) : owner_(&owner), at_(std::move(at)) {
+      ++at_->in_flight;
+    }
+    claim(claim&& other) noexcept = default;
+    claim& operator=(claim&& other) noexcept {
+      release();
+      owner_ = other.owner_;
+      at_ = std::move(other.at_);
+      return *this;
+    }
+    ~claim() { release(); }
+
+    explicit operator bool() const noexcept { return at_ != nullptr; }
+    slot_worker& who() const noexcept { return *at_->who; }
+
+    void release() {
+      if (at_ && at_->in_flight-- == max_in_flight) owner_->changed_.notify();
+      at_ = nullptr;
+    }
+
+   private:
+    round_robin_distributor* owner_ = nullptr;
+    std::shared_ptr<place> at_;
+  };
+
+  bool has_room() const {
+    return std::any_of(places_.begin(), places_.end(), [](const auto& each) { return each->in_flight < max_in_flight; });
+  }
+
+  /// The next worker in turn that has room; none if all are full or there is none.
+  claim pick() {
+    for (std::size_t tried = 0; tried < places_.size(); ++tried) {
+      if (next_ >= places_.size()) next_ = 0;
+      const auto& chosen = places_[next_++];
+      if (chosen->in_flight < max_in_flight) return claim(*this, chosen);
+    }
+    return claim();
+  }
+
+  asio::awaitable<void> accept() {
+    constexpr int at_a_time = 64;
+    while (!stopping_) {
+      // Nobody takes more: it stays in the kernel's queue, where it costs nothing and is not lost with anybody.
+      while (!has_room() && !stopping_) co_await changed_.wait();
+      bool shortage = false;
+      try {
+        if (!stopping_) co_await listener_.wait();
+        for (int i = 0; i < at_a_time && has_room() && !stopping_; ++i) {
+          descriptor accepted = listener_.try_accept();
+          if (!accepted) break;
+          deliver_soon(std::move(accepted));
+        }
+      } catch (const std::system_error& error) {
+        if (stopping_) co_return;
+        if (!listener::is_shortage(error.code())) throw;
+        shortage = true;
+      }
+      if (shortage) co_await listener_.pause();
+    }
+  }
+
+  void deliver_soon(descriptor accepted) {
+    any_handle socket(handle_kind::tcp_socket, std::move(accepted));
+    tasks_.start(deliver(std::move(socket), pick()), [](std::exception_ptr) {});
+  }
+
+  /// Takes the socket to a worker, and to another one if that does not take it.
+  asio::awaitable<void> deliver(any_handle socket, claim to) {
+    control::serve message;
+    message.listener = number_;
+    for (;;) {
+      while (!to) {
+        to = pick();
+        if (!to) co_await changed_.wait();
+      }
+      bool lost = false;
+      try {
+        co_await to.who().peer.send_handle(message, std::move(socket));
+        co_return;
+      } catch (const std::system_error& error) {
+        if (error.code() == asio::error::operation_aborted) throw;
+        lost = error.code() == errc::handle_lost;
+      }
+      to.release();
+      // Its descriptor table is full, or it drains and the word of that is still on its way: not again at once.
+      asio::steady_timer pause(tasks_.get_executor(), std::chrono::milliseconds(lost ? 50 : 1));
+      co_await pause.async_wait(asio::use_awaitable);
+    }
+  }
+
+  task_group tasks_;
+  event changed_;  // a worker came or went, or has room again
+  listener listener_;
+  std::vector<std::shared_ptr<place>> places_;
+  std::size_t next_ = 0;
+  std::uint32_t number_;
+  bool stopping_ = false;
+};
+
+/// Gives listeners to workers and takes them back; what distribution::shared and distribution::reuse_port have in common.
+class lending_distributor : public distributor {
+ public:
+  lending_distributor(const asio::any_io_executor& executor, std::uint32_t number) : tasks_(executor), number_(number) {}
+
+  asio::awaitable<void> abort() override {
+    tasks_.cancel();
+    co_await tasks_.wait_empty();
+  }
+
+  bool workers_accept() const noexcept override { return true; }
+
+ protected:
+  /// Gives a worker a copy of a listener; `done(bool)` says whether it has it.
+  template <class Done>
+  void lend(const worker_ptr& who, const descriptor& socket, std::uint32_t slot, Done done) {
+    tasks_.start(lend_to(who, socket, slot, std::move(done)), [](std::exception_ptr) {});
+  }
+
+  void take_back(const worker_ptr& who, std::uint32_t slot) {
+    control::unlisten message;
+    message.listener = number_;
+    message.slot = slot;
+    try {
+      who->peer.post(message);
+    } catch (const std::system_error&) {
+      // It is gone, and its copy with it.
+    }
+  }
+
+  task_group tasks_;
+
+ private:
+  template <class Done>
+  asio::awaitable<void> lend_to(worker_ptr who, const descriptor& socket, std::uint32_t slot, Done done) {
+    control::listen message;
+    message.listener = number_;
+    message.slot = slot;
+    bool lent = false;
+    try {
+      co_await who->peer.send_handle(message, socket);
+      lent = true;
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) throw;
+    }
+    if (!lent) {
+      asio::steady_timer pause(tasks_.get_executor(), std::chrono::milliseconds(1));
+      co_await pause.async_wait(asio::use_awaitable);
+    }
+    done(lent);
+  }
+
+  std::uint32_t number_;
+};
+
+/// distribution::shared.
+class shared_distributor final : public lending_distributor {
+ public:
+  shared_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number)
+      : lending_distributor(executor, number), socket_(std::move(socket)) {}
+
+  void join(const worker_ptr& who) override { give(who); }
+  void leave(const worker_ptr& who) override { std::erase(joined_, who); }
+
+  asio::awaitable<void> stop() override {
+    // Closed here first, so that the last worker that empties the queue closes the listener with it.
+    stopping_ = true;
+    tasks_.cancel();
+    co_await tasks_.wait_empty();
+    socket_.reset();
+  }
+
+ private:
+  void give(const worker_ptr& who) {
+    joined_.push_back(who);
+    lend(who, socket_, 0, [this, who](bool lent) {
+      // Not for want of a descriptor alone should a worker stay idle.
+      if (lent || stopping_ || std::erase(joined_, who) == 0) return;
+      give(who);
+    });
+  }
+
+  descriptor socket_;
+  std::vector<worker_ptr> joined_;
+  bool stopping_ = false;
+};
+
+/// distribution::reuse_port. The sockets are the primary's for as long as it listens: what waits in the queue of a slot
+/// whose worker has died is not lost, and is served by whom the listener is lent to.
+class reuse_port_distributor final : public lending_distributor {
+ public:
+  /// `sockets`: one a slot, the first for slot 1.
+  reuse_port_distributor(const asio::any_io_executor& executor, std::vector<descriptor> sockets, std::uint32_t number)
+      : lending_distributor(executor, number) {
+    std::uint32_t slot = 0;
+    for (auto& socket : sockets) seats_.push_back(std::make_unique<seat>(std::move(socket), ++slot));
+  }
+
+  void join(const worker_ptr& who) override {
+    joined_.push_back(who);
+    settle();
+  }
+
+  void leave(const worker_ptr& who) override {
+    std::erase(joined_, who);
+    for (const auto& each : seats_) {
+      if (each->holder == who) each->holder = nullptr;
+    }
+    settle();
+  }
+
+  asio::awaitable<void> stop() override {
+    stopping_ = true;
+    tasks_.cancel();
+    co_await tasks_.wait_empty();
+    seats_.clear();
+  }
+
+ private:
+  struct seat {
+    seat(descriptor s, std::uint32_t n) : socket(std::move(s)), slot(n) {}
+    descriptor socket;
+    std::uint32_t slot;
+    worker_ptr holder;    // who accepts there, or is about to
+    bool moving = false;  // until the holder has its copy
+  };
+
+  /// Who should accept for a slot: its own worker, else who does already, else any, in turn.
+  worker_ptr wanted(const seat& at) {
+    for (const auto& each : joined_) {
+      if (each->number() == at.slot) return each;
+    }
+    if (at.holder || joined_.empty()) return at.holder;
+    return joined_[lent_++ % joined_.size()];
+  }
+
+  void settle() {
+    if (stopping_) return;
+    for (const auto& each : seats_) {
+      if (each->moving) continue;
+      const worker_ptr to = wanted(*each);
+      if (to && to != each->holder) move(*each, to);
+    }
+  }
+
+  void move(seat& at, const worker_ptr& to) {
+    const worker_ptr from = std::exchange(at.holder, to);
+    at.moving = true;
+    lend(to, at.socket, at.slot, [this, &at, from, to](bool lent) {
+      at.moving = false;
+      if (lent && from) take_back(from, at.slot);  // only now: somebody accepts there all the time
+      if (!lent && at.holder == to) at.holder = from;
+      if (at.holder && std::find(joined_.begin(), joined_.end(), at.holder) == joined_.end()) at.holder = nullptr;
+      settle();
+    });
+  }
+
+  std::vector<std::unique_ptr<seat>> seats_;
+  std::vector<worker_ptr> joined_;
+  std::size_t lent_ = 0;
+  bool stopping_ = false;
+};
+
+}  // namespace cohort

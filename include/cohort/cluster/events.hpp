@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include <fmt/format.h>
+#include <sys/types.h>
+
+#include "../process/exit_status.hpp"
+
+namespace cohort {
+
+/// Something that happened in a cluster.
+struct cluster_event {
+  enum class kind {
+    listening,      ///< `text`: the address, with the port that was chosen
+    started,        ///< a worker process runs
+    ready,          ///< it serves; `after`: since it was started
+    draining,       ///< it accepts no more; `text`: why
+    exited,         ///< it is gone; `status`
+    failed,         ///< something went wrong with it that is not its exit; `text`: what
+    restarting,     ///< its replacement waits for `after`, there were too many
+    not_restarted,  ///< it exited with 78: its slot stays empty
+    gave_up,        ///< the restart policy has given up; the cluster stops
+    stopping,       ///< the cluster stops; `text`: why
+  };
+
+  cluster_event(kind what_, unsigned slot_ = 0, pid_t pid_ = 0, std::string text_ = {})
+      : what(what_), slot(slot_), pid(pid_), text(std::move(text_)) {}
+
+  kind what;
+  unsigned slot;  ///< from 1 on; 0 for the cluster as a whole
+  pid_t pid;
+  std::string text;
+  std::chrono::microseconds after{0};
+  exit_status status;
+};
+
+/// One line without its end, as serve() writes it to stderr: `worker 2 ready, pid 4711 (2.1 ms)`.
+inline std::string to_string(const cluster_event& event) {
+  using kind = cluster_event::kind;
+  const auto milliseconds = std::chrono::duration<double, std::milli>(event.after).count();
+  switch (event.what) {
+    case kind::listening: return fmt::format("listening on {}", event.text);
+    case kind::started: return fmt::format("worker {} started, pid {}", event.slot, event.pid);
+    case kind::ready: return fmt::format("worker {} ready, pid {} ({:.1f} ms)", event.slot, event.pid, milliseconds);
+    case kind::draining: return fmt::format("worker {} draining, pid {}: {}", event.slot, event.pid, event.text);
+    case kind::exited:
+      if (const auto code = event.status.code()) {
+        return fmt::format("worker {} exited, pid {}: status {}", event.slot, event.pid, *code);
+      }
+      return fmt::format("worker {} exited, pid {}: {}", event.slot, event.pid, event.status);
+    case kind::failed:
+      if (event.pid == 0) return fmt::format("worker {} failed: {}", event.slot, event.text);
+      return fmt::format("worker {} failed, pid {}: {}", event.slot, event.pid, event.text);
+    case kind::restarting:
+      return fmt::format("worker {} restarts in {:.1f} s: too many restarts", event.slot, milliseconds / 1000);
+    case kind::not_restarted: return fmt::format("worker {} will not be restarted", event.slot);
+    case kind::gave_up: return fmt::format("gave up: {}", event.text);
+    case kind::stopping: return fmt::format("stopping: {}", event.text);
+  }
+  return {};
+}
+
+}  // namespace cohort

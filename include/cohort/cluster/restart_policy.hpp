@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <deque>
+#include <optional>
+
+namespace cohort {
+
+/// When a worker that ended is replaced: at once, as long as that does not happen too often; then after a pause that
+/// doubles; and never again when the program evidently cannot start. A pure value, which asks no clock.
+class restart_policy {
+ public:
+  using clock = std::chrono::steady_clock;
+  using duration = std::chrono::milliseconds;
+
+  restart_policy() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
+
+  /// Replacements at once, within `window`.
+  std::size_t max_restarts = 10;
+  duration window{60'000};
+  /// The first pause beyond that; each further one is twice as long, up to the longest.
+  duration min_backoff{1'000};
+  duration max_backoff{30'000};
+  /// Up to this part of a pause is taken off at random, so that several do not end together. 0 to 1.
+  double jitter = 0.2;
+  /// Workers in a row that ended without having been ready, after which it gives up.
+  std::size_t max_failed_boots = 20;
+
+  /// What has happened so far.
+  struct history {
+    std::deque<clock::time_point> restarts;  // at once or not, within the window
+    std::size_t failed_boots = 0;            // in a row
+    std::size_t backoffs = 0;                // pauses in a row
+    bool ever_ready = false;
+  };
+
+  /// Takes note that a worker has become ready.
+  void note_ready(history& past) const {
+    past.ever_ready = true;
+    past.failed_boots = 0;
+  }
+
+  /// Decides about a worker that ended at `now`, and takes note of it: how long to wait before its replacement is started,
+  /// or nothing to give up. `random` is in [0, 1).
+  ///
+  /// A cluster in which no worker has ever been ready gives up as soon as it would have to pause: it cannot serve anyway,
+  /// and whoever starts it should hear of it.
+  std::optional<duration> next(history& past, clock::time_point now, bool was_ready, double random) const {
+    while (!past.restarts.empty() && now - past.restarts.front() >= window) past.restarts.pop_front();
+    if (!was_ready) ++past.failed_boots;
+    if (past.failed_boots >= max_failed_boots) return std::nullopt;
+    if (past.restarts.size() < max_restarts) {
+      past.restarts.push_back(now);
+      past.backoffs = 0;
+      return duration(0);
+    }
+    if (!past.ever_ready) return std::nullopt;
+    duration pause = min_backoff;
+    for (std::size_t i = 0; i < past.backoffs && pause < max_backoff; ++i) pause *= 2;
+    pause = std::min(pause, max_backoff);
+    ++past.backoffs;
+    past.restarts.push_back(now);
+    past.restarts.pop_front();
+    return pause - std::chrono::duration_cast<duration>(pause * (jitter * random));
+  }
+};
+
+}  // namespace cohort

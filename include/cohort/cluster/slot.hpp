@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cassert>
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include <signal.h>
+
+#include "../core/asio.hpp"
+#include "../ipc/peer.hpp"
+#include "../worker/control.hpp"
+
+namespace cohort {
+
+/// What a slot's worker is about to do, or does.
+enum class slot_state {
+  waiting,   ///< its start is put off, there were too many
+  starting,  ///< it runs, and has not said that it is ready
+  ready,     ///< it serves
+  draining,  ///< by its own decision: it accepts no more and finishes; its replacement starts meanwhile
+  stopping,  ///< because the cluster stops: asked to drain
+  dead,      ///< reaped, or never started
+};
+
+/// Whether a worker may go from one state to the other. There is no way back: a replacement is another worker.
+constexpr bool may_follow(slot_state from, slot_state to) noexcept {
+  switch (to) {
+    case slot_state::waiting: return false;
+    case slot_state::starting: return from == slot_state::waiting;
+    case slot_state::ready: return from == slot_state::starting;
+    case slot_state::draining: return from == slot_state::starting || from == slot_state::ready;
+    case slot_state::stopping: return from != slot_state::dead && from != slot_state::waiting;
+    case slot_state::dead: return from != slot_state::dead;
+  }
+  return false;
+}
+
+/// One worker process of a cluster in its slot, from before its start until it is reaped.
+///
+/// Slots have the numbers 1 to N, and keep them: a replacement has the number of the one it replaces, and both are there
+/// while the old one drains.
+class slot_worker : public std::enable_shared_from_this<slot_worker> {
+ public:
+  using clock = std::chrono::steady_clock;
+
+  slot_worker(const asio::any_io_executor& executor, unsigned number) : deadline_(executor), number_(number) {}
+
+  unsigned number() const noexcept { return number_; }
+  slot_state state() const noexcept { return state_; }
+  pid_t pid() const noexcept { return peer.pid(); }
+  clock::time_point started() const noexcept { return started_; }
+
+  void enter(slot_state next) {
+    assert(may_follow(state_, next));
+    state_ = next;
+    if (next == slot_state::starting) started_ = clock::now();
+    deadline_.cancel();
+  }
+
+  /// Kills the process if it is still in the present state after `limit`.
+  void limit_state(std::chrono::milliseconds limit) {
+    deadline_.expires_after(limit);
+    deadline_.async_wait([self = shared_from_this(), expected = state_](std::error_code error) {
+      if (error || self->state_ != expected) return;
+      self->timed_out = true;
+      self->kill();
+    });
+  }
+
+  /// Ends the process at once, if there is one.
+  void kill() {
+    if (peer.process()) peer.signal(SIGKILL);
+  }
+
+  /// Puts the start off; cancel_wait() ends that early.
+  asio::awaitable<void> wait(std::chrono::milliseconds pause) {
+    deadline_.expires_after(pause);
+    std::error_code ignored;
+    co_await deadline_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+  }
+  void cancel_wait() { deadline_.cancel(); }
+
+  cohort::peer<control::protocol> peer;
+  bool was_ready = false;
+  bool replaced = false;   // or decided that it will not be
+  bool timed_out = false;  // killed because of limit_state()
+  int announced = 0;       // the exit status that it spoke of when it began to drain
+
+ private:
+  asio::steady_timer deadline_;
+  clock::time_point started_{};
+  unsigned number_;
+  slot_state state_ = slot_state::waiting;
+};
+
+}  // namespace cohort

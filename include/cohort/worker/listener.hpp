@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include <sys/socket.h>
+
+#include "../core/asio.hpp"
+#include "../core/descriptor.hpp"
+#include "../core/error.hpp"
+#include "../core/system.hpp"
+
+namespace cohort {
+
+/// A listening socket that other processes may share, and the accepting on it.
+///
+/// Accepted sockets come as bare descriptors, close-on-exec and in no reactor, so that they can go on to another process.
+/// Distinct objects: safe. Shared objects: unsafe.
+class listener {
+ public:
+  listener(const asio::any_io_executor& executor, descriptor socket) : stream_(executor), pause_(executor) {
+    stream_.assign(socket.get());
+    (void)socket.release();
+    // Another process's copy shares this flag, and one that cleared it would block us in accept (accept(2)).
+    stream_.native_non_blocking(true);
+  }
+
+  bool is_open() const noexcept { return stream_.is_open(); }
+  int native_handle() { return stream_.native_handle(); }
+
+  /// Waits until a connection may be there: others may take it first. Cancelling or closing throws operation_aborted.
+  asio::awaitable<void> wait() {
+    co_await stream_.async_wait(asio::posix::stream_descriptor::wait_read, asio::use_awaitable);
+  }
+
+  /// Takes the next connection of the queue; none when it is empty.
+  ///
+  /// A connection that failed while it waited (accept(2) lists the codes) is passed over. Throws when this process or the
+  /// machine is short of descriptors or memory (is_shortage), and when the listener itself is broken.
+  descriptor try_accept() {
+    for (;;) {
+      const int fd = system::call.accept4(stream_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+      if (fd >= 0) return descriptor(fd);
+      switch (errno) {
+        case EAGAIN: return descriptor();
+        case EINTR:
+        case ECONNABORTED:
+        case EPROTO:
+        case EPERM:
+        case ENETDOWN:
+        case ENOPROTOOPT:
+        case EHOSTDOWN:
+        case ENONET:
+        case EHOSTUNREACH:
+        case EOPNOTSUPP:
+        case ENETUNREACH: continue;
+        default: throw_error("accept", errno);
+      }
+    }
+  }
+
+  /// Whether an error of try_accept() says that there is no room now: what waits in the queue is not lost.
+  static bool is_shortage(const std::error_code& code) noexcept {
+    return code.category() == std::system_category() && (code.value() == EMFILE || code.value() == ENFILE ||
+                                                         code.value() == ENOBUFS || code.value() == ENOMEM);
+  }
+
+  /// Lets a shortage pass: 50 ms in which nothing is accepted, instead of a loop that spins.
+  asio::awaitable<void> pause() {
+    pause_.expires_after(std::chrono::milliseconds(50));
+    co_await pause_.async_wait(asio::use_awaitable);
+  }
+
+  /// Closes this process's copy. Connections in the queue are lost only if it is the last one.
+  void close() {
+    pause_.cancel();
+    descriptor closing(stream_.release());
+  }
+
+ private:
+  asio::posix::stream_descriptor stream_;
+  asio::steady_timer pause_;
+};
+
+}  // namespace cohort
