@@ -11,23 +11,23 @@ namespace cohort {
 /// errno (std::system_category), and whose text names the step and the value: `spawn: chdir "/nope": No such file or
 /// directory`.
 enum class errc {
-  peer_closed = 1,      ///< the other process closed the channel, or died
-  closed,               ///< this side has closed or disconnected the object
-  malformed,            ///< bytes that no correct peer sends; the channel is closed
-  message_too_large,    ///< a message over max_message, in either direction
-  unknown_message,      ///< the other side does not know this type of message
-  schema_mismatch,      ///< both sides have one type of message, and it is not the same
-  wrong_handle_kind,    ///< a descriptor is not what it was said to be
-  handle_lost,          ///< the receiver had no room for a descriptor (its table is full)
-  handle_refused,       ///< the peer gave a handle back without having used it
-  too_many_handles,     ///< more descriptors than one message can carry
-  output_too_large,     ///< a program wrote more than the caller wants to hold
-  timed_out,            ///< the time given to with_timeout has passed
-  status_taken,         ///< a child's exit status was collected by somebody else in this process
-  no_child,             ///< the object holds no child
-  no_parent,            ///< this process was not started with a channel
-  invalid_option,       ///< an option that cannot be served, said with its value
-  gave_up,              ///< the cluster has used up its restarts
+  peer_closed = 1,    ///< the other process closed the channel, or died
+  closed,             ///< this side has closed or disconnected the object
+  malformed,          ///< bytes that no correct peer sends; the channel is closed
+  message_too_large,  ///< a message over max_message, in either direction
+  unknown_message,    ///< the other side does not know this type of message
+  schema_mismatch,    ///< both sides have one type of message, and it is not the same
+  wrong_handle_kind,  ///< a descriptor is not what it was said to be
+  handle_lost,        ///< the receiver had no room for a descriptor (its table is full)
+  handle_refused,     ///< the peer gave a handle back without having used it
+  too_many_handles,   ///< more descriptors than one message can carry
+  output_too_large,   ///< a program wrote more than the caller wants to hold
+  timed_out,          ///< the time given to with_timeout has passed
+  status_taken,       ///< a child's exit status was collected by somebody else in this process
+  no_child,           ///< the object holds no child
+  no_parent,          ///< this process was not started with a channel
+  invalid_option,     ///< an option that cannot be served, said with its value
+  gave_up,            ///< the cluster has used up its restarts
 };
 
 namespace detail {

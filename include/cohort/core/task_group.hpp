@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <exception>
 #include <list>
+#include <memory>
 #include <utility>
 
 #include "asio.hpp"
@@ -31,22 +32,25 @@ class task_group {
   /// `ended(std::exception_ptr)` is called there, in a later turn even if `work` does not suspend.
   template <class Ended>
   void start(asio::awaitable<void> work, Ended ended) {
-    ended_.clear();
-    const auto self = running_.emplace(running_.end());
+    const auto self = running_.insert(running_.end(), std::make_shared<asio::cancellation_signal>());
     auto finish = [this, self, ended = std::move(ended)](std::exception_ptr failure) mutable {
-      // Not erased here: Asio's bookkeeping of the coroutine stands in the signal, and is still in use.
-      ended_.splice(ended_.end(), running_, self);
+      // Kept for another turn: Asio's bookkeeping of the coroutine stands in the signal, and is still in use here.
+      asio::post(get_executor(), [signal = std::move(*self)] {});
+      running_.erase(self);
       if (running_.empty()) emptied_.notify();
       ended(failure);
     };
-    asio::co_spawn(emptied_.get_executor(), std::move(work),
-                   asio::bind_cancellation_slot(self->slot(), std::move(finish)));
+    const auto slot = (*self)->slot();
+    asio::co_spawn(get_executor(), std::move(work), asio::bind_cancellation_slot(slot, std::move(finish)));
   }
 
   /// Cancels what runs now: the operation that each is waiting for ends with operation_aborted.
   void cancel() {
     // One may end inside emit and leave the list.
-    for (auto at = running_.begin(); at != running_.end();) (at++)->emit(asio::cancellation_type::terminal);
+    for (auto at = running_.begin(); at != running_.end();) {
+      const auto signal = *at++;
+      signal->emit(asio::cancellation_type::terminal);
+    }
   }
 
   /// Waits until none runs. Cancelling throws operation_aborted and changes nothing.
@@ -56,8 +60,7 @@ class task_group {
 
  private:
   event emptied_;
-  std::list<asio::cancellation_signal> running_;
-  std::list<asio::cancellation_signal> ended_;
+  std::list<std::shared_ptr<asio::cancellation_signal>> running_;
 };
 
 }  // namespace cohort

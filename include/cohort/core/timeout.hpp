@@ -29,7 +29,8 @@ struct timeout_state {
 ///
 /// Throws errc::timed_out if the operation ended because of that. An operation that succeeds all the same, in the very
 /// moment in which its time is over, has succeeded: its result is returned, never dropped. Cancelling the whole cancels
-/// the operation, and ends as the operation does. T must be default-constructible (co_spawn completes a failure with T()).
+/// the operation, and ends as the operation does. T must be default-constructible: co_spawn completes a failure with
+/// T().
 template <class T, class Rep, class Period>
 asio::awaitable<T> with_timeout(asio::awaitable<T> operation, std::chrono::duration<Rep, Period> limit) {
   const auto executor = co_await asio::this_coro::executor;
