@@ -37,7 +37,7 @@ class child {
 
   child(child&&) noexcept = default;
 
-  child& operator=(child&& other) {
+  child& operator=(child&& other) noexcept {
     if (this != &other) {
       abandon();
       state_ = std::move(other.state_);
@@ -93,8 +93,8 @@ class child {
   /// operation_aborted and leaves the child as it is; signals that were sent stay sent.
   asio::awaitable<exit_status> stop(stop_policy policy = {}) { return stop(state_, policy); }
 
-  /// Lets the child live and forgets it; the pipes stay. Nobody in this process reaps it: when it ends it stays a zombie
-  /// until the parent ends too. It still dies with the parent unless command::die_with_parent is off.
+  /// Lets the child live and forgets it; the pipes stay. Nobody in this process reaps it: when it ends it stays a
+  /// zombie until the parent ends too. It still dies with the parent unless command::die_with_parent is off.
   void detach() noexcept { state_.reset(); }
 
  private:

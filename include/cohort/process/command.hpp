@@ -18,9 +18,12 @@ namespace cohort {
 namespace detail {
 
 template <class T>
-concept string_like =
-    !std::same_as<T, std::nullptr_t> &&
-    (std::convertible_to<const T&, std::string_view> || std::convertible_to<const T&, std::string>);
+concept string_like = !std::same_as<T, std::nullptr_t> &&
+                      (std::convertible_to<const T&, std::string_view> || std::convertible_to<const T&, std::string>);
+
+template <class T>
+concept string_range =
+    std::ranges::input_range<T> && string_like<std::remove_cvref_t<std::ranges::range_reference_t<T>>>;
 
 template <string_like T>
 std::string to_string(const T& text) {
@@ -44,8 +47,8 @@ enum class process_group {
 ///     cohort::command list("ls", "-l");
 ///     list.cwd("/usr").out(cohort::stdio::pipe);
 ///
-/// Setting anything never fails. spawn() says which value cannot be served: errc::invalid_option for an empty program, a
-/// string with a NUL inside, a variable's name that is empty or holds '=', a negative descriptor number.
+/// Setting anything never fails. spawn() says which value cannot be served: errc::invalid_option for an empty program,
+/// a string with a NUL inside, a variable's name that is empty or holds '=', a negative descriptor number.
 ///
 /// Copyable: the same command can be started any number of times. Strings may be anything that converts to std::string
 /// or std::string_view. Distinct objects: safe. Shared objects: unsafe.
@@ -65,8 +68,7 @@ class command {
     return *this;
   }
 
-  template <std::ranges::input_range Range>
-    requires detail::string_like<std::remove_cvref_t<std::ranges::range_reference_t<Range>>>
+  template <detail::string_range Range>
   command& args(Range&& arguments) {
     for (const auto& argument : arguments) arg(argument);
     return *this;
@@ -130,8 +132,8 @@ class command {
   /// Has the kernel kill the child (SIGKILL) when the parent dies; on, if not set.
   ///
   /// To the kernel the parent is the THREAD that called spawn: when that thread ends, the child is killed too, even if
-  /// the process lives on. Turn it off where threads that spawn come and go. Programs that are set-user-ID, set-group-ID
-  /// or have capabilities are not killed (PR_SET_PDEATHSIG(2const)).
+  /// the process lives on. Turn it off where threads that spawn come and go. Programs that are set-user-ID,
+  /// set-group-ID or have capabilities are not killed (PR_SET_PDEATHSIG(2const)).
   command& die_with_parent(bool on) {
     die_with_parent_ = on;
     return *this;

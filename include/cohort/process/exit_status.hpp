@@ -19,8 +19,8 @@ struct resource_usage {
   std::chrono::microseconds user_time{0};
   std::chrono::microseconds system_time{0};
 
-  /// The most memory it has had resident, in bytes. Linux counts what a process shared with its parent until it executed
-  /// its program, so that this is never less than what the parent had resident when it called spawn.
+  /// The most memory it has had resident, in bytes. Linux counts what a process shared with its parent until it
+  /// executed its program, so that this is never less than what the parent had resident when it called spawn.
   std::size_t max_rss = 0;
 };
 

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstring>
 #include <ctime>
-#include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,9 +25,9 @@ namespace detail {
 
 /// write(2) that raises no SIGPIPE, in a process that has done nothing about that signal.
 ///
-/// A pipe has no MSG_NOSIGNAL, and a socket pair in its place would be seen by the child, which could not open /dev/stdin
-/// again. So the signal is blocked in this thread for the time of the call, and taken back if the call has raised it: it
-/// goes to the thread that writes, and to no other.
+/// A pipe has no MSG_NOSIGNAL, and a socket pair in its place would be seen by the child, which could not open
+/// /dev/stdin again. So the signal is blocked in this thread for the time of the call, and taken back if the call has
+/// raised it: it goes to the thread that writes, and to no other.
 inline ssize_t write_quietly(int fd, asio::const_buffer data) noexcept {
   sigset_t sigpipe, before;
   ::sigemptyset(&sigpipe);
@@ -60,7 +60,8 @@ class pipe_end {
   pipe_end() = default;
 
   /// An end that is open. O_NONBLOCK is set on it; the other end is another open file and stays as it is.
-  pipe_end(asio::any_io_executor executor, descriptor end) : stream_(std::in_place, std::move(executor)) {
+  pipe_end(asio::any_io_executor executor, descriptor end)
+      : stream_(std::make_unique<asio::posix::stream_descriptor>(std::move(executor))) {
     std::error_code error;
     stream_->assign(end.get(), error);
     if (error) throw_error("pipe: watch", error);
@@ -68,13 +69,12 @@ class pipe_end {
     stream_->native_non_blocking(true, error);
     if (error) throw_error("pipe: non-blocking", error);
   }
-  pipe_end(pipe_end&&) = default;
+  pipe_end(pipe_end&&) noexcept = default;
 
-  pipe_end& operator=(pipe_end&& other) {
+  pipe_end& operator=(pipe_end&& other) noexcept {
     if (this != &other) {
       close();
       stream_ = std::move(other.stream_);
-      other.stream_.reset();
     }
     return *this;
   }
@@ -103,15 +103,15 @@ class pipe_end {
   }
 
  private:
-  std::optional<asio::posix::stream_descriptor> stream_;
+  std::unique_ptr<asio::posix::stream_descriptor> stream_;  // none: never opened, or moved away
 };
 
 }  // namespace detail
 
 /// The end of a pipe that a child reads from.
 ///
-/// Default-constructed, and where the child's descriptor is no pipe, it is closed: operations throw errc::closed. A child
-/// that no longer reads makes them throw EPIPE; SIGPIPE is never raised.
+/// Default-constructed, and where the child's descriptor is no pipe, it is closed: operations throw errc::closed. A
+/// child that no longer reads makes them throw EPIPE; SIGPIPE is never raised.
 ///
 /// Distinct objects: safe. Shared objects: unsafe. Must not be moved or destroyed while an operation is under way, nor
 /// outlive the execution context.
@@ -157,7 +157,7 @@ class read_pipe : public detail::pipe_end {
   /// How much read_all and read_line hold at most, in bytes, if the caller says nothing.
   static constexpr std::size_t default_limit = 1024 * 1024;
 
-  /// Reads some bytes, waiting for the first, and returns how many; 0 when the child and all others have closed the pipe.
+  /// Waits for some bytes and returns how many were read; 0 when the child and all others have closed the pipe.
   asio::awaitable<std::size_t> read_some(asio::mutable_buffer buffer) {
     if (kept_.empty()) co_return co_await receive(buffer);
     const auto size = std::min(buffer.size(), kept_.size());
@@ -212,7 +212,8 @@ class read_pipe : public detail::pipe_end {
 
   asio::awaitable<std::size_t> receive(asio::mutable_buffer buffer) {
     std::error_code error;
-    const auto size = co_await stream("pipe: read").async_read_some(buffer, asio::redirect_error(asio::use_awaitable, error));
+    const auto size =
+        co_await stream("pipe: read").async_read_some(buffer, asio::redirect_error(asio::use_awaitable, error));
     if (error == asio::error::eof) co_return 0;
     if (error) throw_error("pipe: read", error);
     co_return size;

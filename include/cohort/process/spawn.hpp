@@ -11,16 +11,16 @@
 
 namespace cohort {
 
-/// Starts a child. It executes its program when this returns.
+/// Starts a child. It runs its program when this returns.
 ///
-/// Does not suspend, and so cannot be cancelled. It holds the calling thread until the child has executed its program:
-/// some 30 to 50 µs, however large the parent is, but longer where the program or the directory is on a slow file system.
+/// Does not suspend, and so cannot be cancelled. It holds the calling thread until the child has its program: some 30
+/// to 60 µs, however large the parent is, and longer where the program or the directory is on a slow file system.
 ///
-/// The child is bound to the executor of the calling coroutine. It has descriptors 0, 1, 2 and those that the command
-/// sets, all signals unblocked and at their default action, and gets its own copy of everything else (limits, umask, …).
+/// The child belongs to the executor of the calling coroutine. It has descriptors 0, 1, 2 and those that the command
+/// sets, no signal blocked and each at its default action; it inherits the rest (limits, umask, priority).
 ///
 /// Throws std::system_error that names the step and the value, `spawn: chdir "/nope": No such file or directory`; then
-/// there is no child.
+/// there is no child. Reads the environment of this process: no other thread may change it meanwhile (setenv(3)).
 inline asio::awaitable<child> spawn(command what) {
   const auto executor = co_await asio::this_coro::executor;
   const auto state = std::make_shared<detail::child_state>(executor);

@@ -27,8 +27,8 @@ class stdio {
 
   stdio(choice chosen) : kind_(static_cast<kind>(chosen)) {}
 
-  /// The given descriptor. The parent's copy is closed when the last copy of the command is gone, so one that must reach
-  /// its end (a pipe) belongs into a command that is not kept.
+  /// The given descriptor. The parent's copy is closed when the last copy of the command is gone, so one that must
+  /// reach its end (a pipe) belongs into a command that is not kept.
   stdio(descriptor owned) : kind_(kind::number), owned_(std::make_shared<descriptor>(std::move(owned))) {
     number_ = owned_->get();
   }

@@ -23,8 +23,8 @@
 
 namespace cohort::detail {
 
-/// A child process by its pidfd, which is held until the child has been reaped. Shared by the child object, by those who
-/// wait on it and, after its end, by the reaper.
+/// A child process by its pidfd, which is held until the child has been reaped. Shared by the child object, by those
+/// who wait on it and, after its end, by the reaper.
 class child_state {
  public:
   explicit child_state(asio::any_io_executor executor) : pidfd_(std::move(executor)) {}

@@ -2,9 +2,9 @@
 /// Starts a program: clone(CLONE_VM | CLONE_VFORK), a few system calls in the child, execve.
 ///
 /// The child runs on the parent's memory, with the calling thread stopped, until execve gives it memory of its own. So
-/// nothing is copied, however large the parent is, and a step that fails is reported by writing it down. The price: until
-/// execve the child must not change anything that the parent would miss (heap, locks, buffers), and may call nothing but
-/// the kernel. Everything that needs more happens before the clone, in launch's constructor.
+/// nothing is copied, however large the parent is, and a step that fails is reported by writing it down. The price:
+/// until execve the child must not change anything that the parent would miss (heap, locks, buffers), and may call
+/// nothing but the kernel. Everything that needs more happens before the clone, in launch's constructor.
 ///
 /// valgrind runs such a clone as a fork. Programs start there all the same, but a step that fails in the child is not
 /// seen by the parent: the child has then exited with 127.
@@ -66,8 +66,8 @@ struct child_plan {
   connection failed_connection{-1, -1};
 };
 
-/// The child between clone and execve. No sanitizer may instrument it: it leaves its frames without returning, on memory
-/// that the parent goes on to use.
+/// The child between clone and execve. No sanitizer may instrument it: it leaves its frames without returning, on
+/// memory that the parent goes on to use.
 class child_process {
  public:
   __attribute__((no_sanitize("address", "undefined", "thread"))) static int run(void* argument) noexcept {
@@ -197,8 +197,9 @@ class launch {
   }
 
  private:
-  // The child's stack is a part of this one, which stands still while the child uses it: nothing to allocate, and memory
-  // that sanitizers know as a stack. It needs well under 4 KiB, and more where the dynamic linker binds its calls lazily.
+  // The child's stack is a part of this one, which stands still while the child uses it: nothing to allocate, and
+  // memory that sanitizers know as a stack. It needs well under 4 KiB, and more where the dynamic linker binds its
+  // calls lazily.
   __attribute__((no_sanitize("address", "undefined", "thread"))) static pid_t clone(child_plan& plan,
                                                                                     int* pidfd) noexcept {
     constexpr std::size_t stack_size = 32 * 1024;
