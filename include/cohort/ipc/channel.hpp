@@ -105,7 +105,7 @@ class channel {
   template <class M, class... Arguments>
     requires(outgoing::template contains<M> && !std::is_reference_v<M>)
   [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
-    const M message{std::forward<Arguments>(arguments)...};
+    const M message(std::forward<Arguments>(arguments)...);
     return send_any(message);
   }
 
@@ -131,7 +131,7 @@ class channel {
   template <class M, class... Arguments>
     requires(outgoing::template contains<M>)
   bool post(std::in_place_type_t<M>, Arguments&&... arguments) {
-    const M message{std::forward<Arguments>(arguments)...};
+    const M message(std::forward<Arguments>(arguments)...);
     return post(message);
   }
 
@@ -268,7 +268,7 @@ class channel {
       kind = kind_of(fd);
     }
     co_await link::lease(std::move(self), type, kind, fd, std::move(encoded));
-    if constexpr (Give) descriptor(traits::release(object));
+    if constexpr (Give) const descriptor closing = traits::release(object);
   }
 
   static asio::awaitable<std::optional<In>> receive_message(std::shared_ptr<link> self) {
@@ -319,7 +319,7 @@ class channel {
     }
     try {
       incoming::decode(static_cast<std::size_t>(types[number]), data + 2, size - 2, result);
-    } catch (const std::system_error&) {
+    } catch (...) {  // a codec of the user's may throw anything, and the message must not stand in the way for ever
       self.reject(std::current_exception());
     }
     done();

@@ -1,189 +1,20 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <array>
 #include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
-#include <string>
 #include <string_view>
 #include <type_traits>
 
-#include "../core/error.hpp"
 #include "byte_buffer.hpp"
+#include "byte_stream.hpp"
 #include "detail/reflect.hpp"
 #include "detail/shape.hpp"
 
 namespace cohort {
-
-/// How many containers, pointers, optionals and variants may lie inside one another in a message, so that no message of
-/// a peer can exhaust the stack. Encoding a deeper one throws errc::message_too_large, decoding it errc::malformed.
-inline constexpr unsigned max_nesting = 64;
-
-namespace detail {
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_decode(std::string text) {
-  throw_error("decode: " + std::move(text), errc::malformed);
-}
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_take(std::size_t wanted, std::size_t left) {
-  fail_decode(std::to_string(wanted) + " bytes wanted, " + std::to_string(left) + " left");
-}
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_length(const char* what, std::size_t count, std::size_t each,
-                                                               std::size_t left) {
-  const std::string unit = each == 1 ? " bytes, " : " elements of at least " + std::to_string(each) + " bytes, ";
-  fail_decode(what + (" of " + std::to_string(count)) + unit + std::to_string(left) + " left");
-}
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_value(const char* what, std::uint64_t value) {
-  fail_decode(what + (" of value " + std::to_string(value)));
-}
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_trailing(std::size_t left) {
-  fail_decode(std::to_string(left) + (left == 1 ? " byte" : " bytes") + " left after the message");
-}
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_depth(bool encoding) {
-  const std::string text = "nested deeper than " + std::to_string(max_nesting) + " levels";
-  if (!encoding) fail_decode(text);
-  throw_error("encode: " + text, errc::message_too_large);
-}
-
-/// What goes over the wire as its bytes, the lowest first.
-template <class T>
-concept plain_number = std::is_arithmetic_v<T> && !std::same_as<std::remove_cv_t<T>, bool> &&
-                       !std::same_as<std::remove_cv_t<T>, long double>;
-
-template <plain_number T>
-void store_number(char* to, T value) noexcept {
-  if constexpr (std::endian::native == std::endian::little || sizeof(T) == 1) {
-    std::memcpy(to, &value, sizeof value);
-  } else {
-    char bytes[sizeof(T)];
-    std::memcpy(bytes, &value, sizeof value);
-    for (std::size_t i = 0; i < sizeof(T); ++i) to[i] = bytes[sizeof(T) - 1 - i];
-  }
-}
-
-template <plain_number T>
-T load_number(const char* from) noexcept {
-  T value;
-  if constexpr (std::endian::native == std::endian::little || sizeof(T) == 1) {
-    std::memcpy(&value, from, sizeof value);
-  } else {
-    char bytes[sizeof(T)];
-    for (std::size_t i = 0; i < sizeof(T); ++i) bytes[i] = from[sizeof(T) - 1 - i];
-    std::memcpy(&value, bytes, sizeof value);
-  }
-  return value;
-}
-
-/// One level of nesting, left when it goes out of scope.
-class nesting {
- public:
-  nesting(unsigned& depth, bool encoding) : depth_(depth) {
-    if (depth_ == max_nesting) fail_depth(encoding);
-    ++depth_;
-  }
-  nesting(const nesting&) = delete;
-  nesting& operator=(const nesting&) = delete;
-  ~nesting() { --depth_; }
-
- private:
-  unsigned& depth_;
-};
-
-}  // namespace detail
-
-/// Appends values to a byte_buffer, which must outlive it.
-///
-/// Distinct objects over distinct buffers: safe. Shared objects: unsafe.
-class writer {
- public:
-  explicit writer(byte_buffer& out) noexcept : out_(&out) {}
-
-  /// Appends `n` bytes and returns where they begin; the caller writes them before anything else is appended.
-  char* grow(std::size_t n) { return out_->grow(n); }
-
-  void bytes(const void* from, std::size_t n) {
-    if (n != 0) std::memcpy(out_->grow(n), from, n);
-  }
-
-  /// Appends a number in its own width, the lowest byte first.
-  template <detail::plain_number T>
-  void put(T value) {
-    detail::store_number(out_->grow(sizeof value), value);
-  }
-
-  /// Appends the number of elements that follow, as 32 bits. Throws errc::message_too_large for one that does not fit.
-  void length(std::size_t count) {
-    if (count > std::numeric_limits<std::uint32_t>::max()) [[unlikely]] fail_size(count);
-    put(static_cast<std::uint32_t>(count));
-  }
-
-  /// Enters one more level of nesting, until the result is destroyed. A codec of a type that can contain itself calls
-  /// it. Throws errc::message_too_large beyond max_nesting.
-  [[nodiscard]] detail::nesting descend() { return {depth_, true}; }
-
- private:
-  [[noreturn, gnu::cold, gnu::noinline]] static void fail_size(std::size_t count) {
-    throw_error("encode: " + std::to_string(count) + " elements", errc::message_too_large);
-  }
-
-  byte_buffer* out_;
-  unsigned depth_ = 0;
-};
-
-/// Takes values from bytes that the peer sent, which must outlive it. Everything that the bytes claim is checked before
-/// it is believed: errc::malformed with a text that says what was claimed and what is there.
-///
-/// Distinct objects: safe. Shared objects: unsafe.
-class reader {
- public:
-  reader(const char* data, std::size_t size) noexcept : next_(data), end_(data + size) {}
-
-  std::size_t remaining() const noexcept { return static_cast<std::size_t>(end_ - next_); }
-
-  /// The next `n` bytes, in place; good for as long as what the reader reads from.
-  const char* take(std::size_t n) {
-    if (n > remaining()) [[unlikely]] detail::fail_take(n, remaining());
-    const char* taken = next_;
-    next_ += n;
-    return taken;
-  }
-
-  template <detail::plain_number T>
-  T get() {
-    return detail::load_number<T>(take(sizeof(T)));
-  }
-
-  /// Takes a number of elements, each of which will need `each` bytes or more (1 at least): when it returns, that many
-  /// bytes are there. `what` names the whole in the error: "decode: string of 4096 bytes, 12 left".
-  std::size_t length(std::size_t each, const char* what = "sequence") {
-    const std::size_t count = get<std::uint32_t>();
-    if (count > remaining() / each) [[unlikely]] detail::fail_length(what, count, each, remaining());
-    return count;
-  }
-
-  /// How many of `count` elements, in memory of `size` bytes each, to make room for before they have been decoded: so
-  /// many that memory stays in proportion to the bytes that have really come.
-  std::size_t room_for(std::size_t count, std::size_t size) const noexcept {
-    const std::size_t room = remaining() * 8 / size + 1;
-    return count < room ? count : room;
-  }
-
-  /// Enters one more level of nesting, until the result is destroyed; see writer::descend().
-  [[nodiscard]] detail::nesting descend() { return {depth_, false}; }
-
- private:
-  const char* next_;
-  const char* end_;
-  unsigned depth_ = 0;
-};
 
 /// How a T is put into a message: specialise it, fully or partly, for a type of your own that is not a plain struct, or
 /// for one of another library.
@@ -200,11 +31,11 @@ class reader {
 /// `decode` gets a default-constructed T, or an old value to be replaced. A codec made of others calls
 /// `codec<std::string>::encode(out, text)` and so on.
 ///
-/// Known without: bool, numbers but for long double, characters, enumerations with a fixed underlying type, plain structs
-/// (no base, no constructor, 64 members at most) of such, arrays, std::string and the other basic_strings, vector, array,
-/// optional, variant, tuple, pair, map, set, unordered_map, unordered_set, unique_ptr, monostate, filesystem::path,
-/// chrono durations and time_points. Such a type may contain itself by way of a vector, map or unique_ptr. Maps and sets may
-/// come in any order; an element that comes twice is malformed.
+/// Known without: bool, numbers but for long double, characters, enumerations with a fixed underlying type, plain
+/// structs (no base, no constructor, 64 members at most) of such, arrays, std::string and the other basic_strings,
+/// vector, array, optional, variant, tuple, pair, map, set, unordered_map, unordered_set, unique_ptr, monostate,
+/// filesystem::path, chrono durations and time_points. Such a type may contain itself by way of a vector, map or
+/// unique_ptr. Maps and sets may come in any order; an element that comes twice is malformed.
 template <class T>
 struct codec;
 
@@ -237,8 +68,10 @@ constexpr std::size_t min_size_of() {
   }
 }
 
-template <class T>
-constexpr std::uint64_t shape_of(const enclosing* around) {
+/// The shape of T inside the structs `Around`, a type_list with the innermost first. A struct that is met again inside
+/// itself counts as "the one so many levels up": the shape of a recursive type is finite and does not depend on names.
+template <class T, class Around>
+constexpr std::uint64_t shape_of(Around around) {
   if constexpr (requires { codec<T>::shape_in(around); }) {
     return codec<T>::shape_in(around);
   } else {
@@ -255,7 +88,7 @@ struct raw_codec {
 
   static void encode(writer& out, const T& value) { Self::store(out.grow(Self::fixed_size), value); }
   static void decode(reader& in, T& value) { Self::load(in.take(Self::fixed_size), value); }
-  static constexpr std::uint64_t shape() { return Self::shape_in(nullptr); }
+  static constexpr std::uint64_t shape() { return Self::shape_in(type_list<>()); }
 };
 
 template <class T>
@@ -271,10 +104,10 @@ struct number_codec : raw_codec<number_codec<T>, T> {
     value = load_number<T>(from);
     return from + sizeof(T);
   }
-  static constexpr std::uint64_t shape_in(const enclosing*) {
+  static constexpr std::uint64_t shape_in(auto) {
     constexpr bool is_character = std::same_as<T, char> || std::same_as<T, wchar_t> || std::same_as<T, char8_t> ||
                                   std::same_as<T, char16_t> || std::same_as<T, char32_t>;
-    return shape_of_kind(is_character                 ? kind::character
+    return shape_of_kind(is_character                  ? kind::character
                          : std::is_floating_point_v<T> ? kind::floating
                          : std::is_signed_v<T>         ? kind::signed_integer
                                                        : kind::unsigned_integer,
@@ -296,31 +129,32 @@ struct bool_codec : raw_codec<bool_codec, bool> {
     value = byte == 1;
     return from + 1;
   }
-  static constexpr std::uint64_t shape_in(const enclosing*) { return shape_of_kind(kind::boolean); }
+  static constexpr std::uint64_t shape_in(auto) { return shape_of_kind(kind::boolean); }
 };
 
 template <class T>
 struct enum_codec : raw_codec<enum_codec<T>, T> {
   using number = std::underlying_type_t<T>;
   static_assert(requires { T{number{}}; },
-                "cohort: an enumeration that is sent needs a fixed underlying type: enum color : int { … }");
+                "cohort: an enumeration that is sent needs a fixed underlying type: enum color : int { ... }");
 
   static constexpr std::size_t fixed_size = codec<number>::fixed_size;
   static constexpr bool is_bulk = codec<number>::is_bulk;
 
   static char* store(char* to, T value) noexcept { return codec<number>::store(to, static_cast<number>(value)); }
   static const char* load(const char* from, T& value) {
-    number plain;
+    number plain{};
     from = codec<number>::load(from, plain);
     value = static_cast<T>(plain);
     return from;
   }
-  static constexpr std::uint64_t shape_in(const enclosing*) {
+  static constexpr std::uint64_t shape_in(auto) {
     return shape_of_kind(kind::enumeration, codec<number>::shape());
   }
 };
 
-/// The common part of structs, tuples and pairs: members one after the other. `Visit::visit(value, f)` calls f with them.
+/// The common part of structs, tuples and pairs: members one after the other, with which `Visit::visit(value, f)` calls
+/// f.
 template <class T, class Visit, class Members, bool Fixed>
 struct product_codec;
 
@@ -329,17 +163,11 @@ struct product_codec<T, Visit, type_list<Member...>, false> {
   static constexpr std::size_t min_size = (min_size_of<Member>() + ... + 0);
 
   static void encode(writer& out, const T& value) {
-    Visit::visit(value, [&out](const Member&... member) {
-      (codec<Member>::encode(out, member), ...);
-      static_cast<void>(out);
-    });
+    Visit::visit(value, [&](const Member&... member) { (codec<Member>::encode(out, member), ...); });
   }
 
   static void decode(reader& in, T& value) {
-    Visit::visit(value, [&in](Member&... member) {
-      (codec<Member>::decode(in, member), ...);
-      static_cast<void>(in);
-    });
+    Visit::visit(value, [&](Member&... member) { (codec<Member>::decode(in, member), ...); });
   }
 };
 
@@ -347,8 +175,7 @@ template <class T, class Visit, class... Member>
 struct product_codec<T, Visit, type_list<Member...>, true> {
   static constexpr std::size_t fixed_size = (codec<Member>::fixed_size + ... + 0);
   static constexpr bool is_raw = (raw<Member> && ...);
-  static constexpr bool is_bulk =
-      std::is_trivially_copyable_v<T> && (bulk<Member> && ...) && fixed_size == sizeof(T);
+  static constexpr bool is_bulk = std::is_trivially_copyable_v<T> && (bulk<Member> && ...) && fixed_size == sizeof(T);
 
   static char* store(char* to, const T& value)
     requires is_raw
@@ -359,7 +186,7 @@ struct product_codec<T, Visit, type_list<Member...>, true> {
       std::memcpy(to, &value, sizeof(T));
       return to + sizeof(T);
     } else {
-      Visit::visit(value, [&to](const Member&... member) { ((to = codec<Member>::store(to, member)), ...); });
+      Visit::visit(value, [&](const Member&... member) { ((to = codec<Member>::store(to, member)), ...); });
       return to;
     }
   }
@@ -371,7 +198,7 @@ struct product_codec<T, Visit, type_list<Member...>, true> {
       std::memcpy(static_cast<void*>(&value), from, sizeof(T));
       return from + sizeof(T);
     } else {
-      Visit::visit(value, [&from](Member&... member) { ((from = codec<Member>::load(from, member)), ...); });
+      Visit::visit(value, [&](Member&... member) { ((from = codec<Member>::load(from, member)), ...); });
       return from;
     }
   }
@@ -399,7 +226,7 @@ struct product_of;
 template <class T, class Visit, class... Member>
 struct product_of<T, Visit, type_list<Member...>>
     : product_codec<T, Visit, type_list<Member...>, (fixed<Member> && ...)> {
-  static constexpr std::uint64_t members_shape(kind what, const enclosing* around) {
+  static constexpr std::uint64_t members_shape(kind what, [[maybe_unused]] auto around) {
     return shape_of_kind(what, sizeof...(Member), shape_of<Member>(around)...);
   }
 };
@@ -413,50 +240,51 @@ struct visit_struct {
 
 template <class T>
 struct struct_codec : product_of<T, visit_struct, field_types<T>> {
-  static constexpr std::uint64_t shape_in(const enclosing* around) {
-    std::uint64_t levels = 1;
-    for (const enclosing* outer = around; outer != nullptr; outer = outer->up, ++levels) {
-      if (outer->type == &type_tag<T>) return shape_of_kind(kind::recursion, levels);
+  template <class... Outer>
+  static constexpr std::uint64_t shape_in(type_list<Outer...>) {
+    constexpr std::size_t level = position_in<T, Outer...>();
+    if constexpr (level < sizeof...(Outer)) {
+      return shape_of_kind(kind::recursion, level + 1);
+    } else {
+      return struct_codec::members_shape(kind::structure, type_list<T, Outer...>());
     }
-    const enclosing here{around, &type_tag<T>};
-    return struct_codec::members_shape(kind::structure, &here);
   }
-  static constexpr std::uint64_t shape() { return shape_in(nullptr); }
+  static constexpr std::uint64_t shape() { return shape_in(detail::type_list<>()); }
 };
 
 template <class T>
-inline constexpr bool is_shared_ptr = requires(const T& p) { p.use_count(); p.owner_before(p); };
+inline constexpr bool is_shared_ptr = requires(const T& pointer) { pointer.owner_before(pointer); };
 
 template <class T>
-inline constexpr bool is_view = requires { requires std::is_trivially_copyable_v<T>; typename T::value_type; } &&
-                                requires(const T& v) { v.data(); v.size(); v.subspan(0); };
+inline constexpr bool is_span = std::is_trivially_copyable_v<T> && requires(const T& view) { view.subspan(0); };
 
 template <class T>
-inline constexpr bool is_string_view =
-    requires { requires std::is_trivially_copyable_v<T>; typename T::traits_type; } &&
-    requires(T v) { v.remove_prefix(1); };
+inline constexpr bool is_string_view = std::is_trivially_copyable_v<T> && requires(T view) { view.remove_prefix(1); };
 
 /// What is left when no specialisation fits: says what to do instead.
 template <class T>
 struct no_codec {
-  static_assert(!std::is_pointer_v<T> && !std::is_null_pointer_v<T> && !std::is_member_pointer_v<T>,
-                "cohort: a pointer means nothing in another process: send the value, or a std::unique_ptr to it");
+  static constexpr bool is_pointer = std::is_pointer_v<T> || std::is_member_pointer_v<T> || std::is_null_pointer_v<T>;
+  static constexpr bool is_long_double = std::same_as<T, long double>;
+
+  static_assert(!std::is_const_v<T>, "cohort: what is const cannot be received: drop the const");
+  static_assert(!is_pointer, "cohort: a pointer means nothing to another process: send the value or a std::unique_ptr");
   static_assert(!std::is_reference_v<T>, "cohort: a reference cannot be sent: send the value");
   static_assert(!is_string_view<T>, "cohort: a string_view does not own what it shows: use std::string");
-  static_assert(!is_view<T>, "cohort: a span does not own what it shows: use std::vector or std::array");
-  static_assert(!is_shared_ptr<T>,
-                "cohort: a shared_ptr cannot be shared between processes: send the value, or a std::unique_ptr to it");
-  static_assert(!std::same_as<T, long double>, "cohort: a long double has no portable form: use double");
+  static_assert(!is_span<T>, "cohort: a span does not own what it shows: use std::vector or std::array");
+  static_assert(!is_shared_ptr<T>, "cohort: a shared_ptr is not shared by processes: send the value or a unique_ptr");
+  static_assert(!is_long_double, "cohort: a long double has no portable form: use double");
   static_assert(!std::is_union_v<T>, "cohort: nothing tells which member of a union is meant: use std::variant");
-  static_assert(std::is_pointer_v<T> || std::is_null_pointer_v<T> || std::is_member_pointer_v<T> ||
-                    std::is_reference_v<T> || is_string_view<T> || is_view<T> || is_shared_ptr<T> ||
-                    std::same_as<T, long double> || std::is_union_v<T>,
-                "cohort: this type is not a plain struct and has no codec: specialise cohort::codec<T> for it");
+  static_assert(std::is_const_v<T> || is_pointer || std::is_reference_v<T> || is_string_view<T> || is_span<T> ||
+                    is_shared_ptr<T> || is_long_double || std::is_union_v<T>,
+                "cohort: not a plain struct, and without a codec: specialise cohort::codec<T> for it");
 };
 
 template <class T>
 consteval auto choose_codec() {
-  if constexpr (std::same_as<T, bool>) {
+  if constexpr (std::is_const_v<T>) {
+    return std::type_identity<no_codec<T>>();
+  } else if constexpr (std::same_as<T, bool>) {
     return std::type_identity<bool_codec>();
   } else if constexpr (plain_number<T>) {
     return std::type_identity<number_codec<T>>();
@@ -517,4 +345,5 @@ T decode(const char* data, std::size_t size) {
 
 }  // namespace cohort
 
-#include "detail/standard_codecs.hpp"
+#include "detail/container_codecs.hpp"
+#include "detail/value_codecs.hpp"

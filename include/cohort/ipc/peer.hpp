@@ -51,7 +51,7 @@ class peer : public channel<typename Protocol::to_child, typename Protocol::to_p
   /// Nobody.
   peer() = default;
 
-  peer(child process, base channel) : base(std::move(channel)), process_(std::move(process)) {}
+  peer(child process, base ends_here) : base(std::move(ends_here)), process_(std::move(process)) {}
 
   /// The child, for everything that is not here.
   child& process() noexcept { return process_; }

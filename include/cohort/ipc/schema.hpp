@@ -23,26 +23,18 @@ namespace cohort {
 /// the number, order and types of what it contains, at any depth; not with the names of its members.
 ///
 /// Structs inside a message count by what they contain, whatever their names. Types of namespace std and fundamental
-/// types have no name of their own: std::uint64_t is unsigned long or unsigned long long. GCC and Clang come to the same
-/// number for every message that is not a template and has a name outside of unnamed namespaces.
+/// types have no name of their own: std::uint64_t is unsigned long or unsigned long long. GCC and Clang come to the
+/// same number for every message that is not a template and has a name outside of unnamed namespaces.
 template <class T>
 constexpr std::uint64_t fingerprint() {
   constexpr std::string_view name = detail::type_name<T>();
   constexpr bool is_named = (std::is_class_v<T> || std::is_enum_v<T>) && !name.starts_with("std::");
   constexpr std::uint64_t result =
-      detail::mix(detail::shape_of<T>(nullptr), is_named ? detail::hash_text(name) : std::uint64_t{0});
+      detail::mix(detail::shape_of<T>(detail::type_list<>()), is_named ? detail::hash_text(name) : std::uint64_t{0});
   return result;
 }
 
 namespace detail {
-
-template <class T, class... In>
-consteval std::size_t position_in() {
-  constexpr bool same[] = {std::is_same_v<T, In>..., true};
-  std::size_t at = 0;
-  while (!same[at]) ++at;
-  return at;
-}
 
 template <std::size_t N>
 consteval bool all_different(const std::array<std::uint64_t, N>& values) {
@@ -143,18 +135,18 @@ hello make_hello(std::uint32_t max_message) {
   hello mine;
   mine.max_message = max_message;
   for (std::size_t i = 0; i < message_set<Out>::size; ++i) {
-    mine.sends.push_back({message_set<Out>::fingerprints[i],
-                          std::string(message_set<Out>::names[i].substr(0, max_announced_name))});
+    mine.sends.push_back(
+        {message_set<Out>::fingerprints[i], std::string(message_set<Out>::names[i].substr(0, max_announced_name))});
   }
   for (std::size_t i = 0; i < message_set<In>::size; ++i) {
-    mine.understands.push_back({message_set<In>::fingerprints[i],
-                                std::string(message_set<In>::names[i].substr(0, max_announced_name))});
+    mine.understands.push_back(
+        {message_set<In>::fingerprints[i], std::string(message_set<In>::names[i].substr(0, max_announced_name))});
   }
   return mine;
 }
 
-/// The hello that these bytes are. Throws errc::schema_mismatch for one of another wire version, whatever follows it, and
-/// errc::malformed.
+/// The hello that these bytes are. Throws errc::schema_mismatch for one of another wire version, whatever follows it,
+/// and errc::malformed.
 inline hello decode_hello(const char* data, std::size_t size) {
   const auto version = reader(data, size).get<std::uint16_t>();
   if (version != wire_version) {
@@ -184,7 +176,8 @@ struct negotiation {
 
 namespace detail {
 
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_single(const char* we_do, std::string_view ours, const char* they_do, const announced& theirs) {
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_single(const char* we_do, std::string_view ours,
+                                                               const char* they_do, const announced& theirs) {
   std::string text = std::string("channel: this side ").append(we_do).append(" ").append(ours);
   text.append(", the peer ").append(they_do).append(" ");
   text.append(theirs.name == ours.substr(0, max_announced_name) ? "one of another shape: its members differ"

@@ -78,7 +78,7 @@ class inbox {
 
   /// Drops the first message; its bytes are gone with it.
   void pop_message() {
-    message& front = messages_[first_];
+    stored& front = messages_[first_];
     stored_bytes_ -= front.size;
     if (front.home) release(*front.home);
     front.whole = byte_buffer();
@@ -110,7 +110,7 @@ class inbox {
     std::size_t live = 0;  // messages in it that have not been taken
   };
 
-  struct message {
+  struct stored {
     const char* data;
     std::size_t size;
     chunk* home;        // where the bytes are, unless
@@ -230,7 +230,7 @@ class inbox {
     }
     if (header.kind == wire::kind::message && assembly_.size() == 0) {
       if (header.size < 2) malformed("message without a type");
-      messages_.push_back(message{payload, header.size, &from, {}});
+      messages_.push_back(stored{payload, header.size, &from, {}});
       ++from.live;
       stored_bytes_ += header.size;
       return;
@@ -238,7 +238,7 @@ class inbox {
     if (header.size == 0) malformed("empty piece of a message");
     std::memcpy(assembly_.grow(header.size), payload, header.size);
     if (header.kind == wire::kind::piece) return;
-    message whole{nullptr, assembly_.size(), nullptr, std::move(assembly_)};
+    stored whole{nullptr, assembly_.size(), nullptr, std::move(assembly_)};
     assembly_ = byte_buffer();
     whole.data = whole.whole.data();
     stored_bytes_ += whole.size;
@@ -271,7 +271,7 @@ class inbox {
   std::uint32_t max_message_;
   std::vector<std::unique_ptr<chunk>> chunks_;
   std::unique_ptr<chunk> spare_;
-  std::vector<message> messages_;
+  std::vector<stored> messages_;
   std::size_t first_ = 0;
   std::size_t stored_bytes_ = 0;
   byte_buffer assembly_;

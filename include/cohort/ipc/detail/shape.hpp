@@ -34,7 +34,7 @@ enum class kind : std::uint64_t {
 };
 
 constexpr std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
-  // FNV-1a's step on a whole word loses the high bits of the value: fold them back.
+  // A multiplication carries bits only upwards: the shift folds them back.
   hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
   return hash ^ (hash >> 29);
 }
@@ -51,15 +51,5 @@ constexpr std::uint64_t shape_of_kind(kind what, Value... value) {
   ((hash = mix(hash, static_cast<std::uint64_t>(value))), ...);
   return hash;
 }
-
-/// The structs around the one whose shape is being taken, innermost first. A struct that is met again inside itself
-/// counts as "the one so many levels up", so the shape of a recursive type is finite and does not depend on names.
-struct enclosing {
-  const enclosing* up = nullptr;
-  const void* type = nullptr;
-};
-
-template <class T>
-inline constexpr char type_tag = 0;
 
 }  // namespace cohort::detail

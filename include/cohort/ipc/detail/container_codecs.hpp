@@ -1,25 +1,18 @@
 // SPDX-License-Identifier: BSL-1.0
-// The part of codec.hpp that knows the standard library's types. Include codec.hpp.
+// The part of codec.hpp that knows the standard library's strings, arrays and containers. Include codec.hpp.
 #pragma once
 
 #include <array>
-#include <cerrno>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
 #include <iterator>
 #include <map>
-#include <memory>
-#include <optional>
 #include <set>
 #include <string>
-#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "../codec.hpp"
@@ -125,33 +118,11 @@ struct array_codec<Array, T, Count, true> : array_codec<Array, T, Count, false> 
 
 template <class T, std::size_t Count>
 struct array_shape {
-  static constexpr std::uint64_t shape_in(const enclosing* around) {
+  static constexpr std::uint64_t shape_in(auto around) {
     return shape_of_kind(kind::array, Count, shape_of<T>(around));
   }
-  static constexpr std::uint64_t shape() { return shape_in(nullptr); }
+  static constexpr std::uint64_t shape() { return shape_in(detail::type_list<>()); }
 };
-
-struct visit_tuple {
-  template <class T, class F>
-  static constexpr void visit(T& value, F&& f) {
-    std::apply(f, value);
-  }
-};
-
-template <class T, class... Member>
-struct tuple_codec : product_of<T, visit_tuple, type_list<Member...>> {
-  static constexpr std::uint64_t shape_in(const enclosing* around) {
-    return tuple_codec::members_shape(kind::tuple, around);
-  }
-  static constexpr std::uint64_t shape() { return shape_in(nullptr); }
-};
-
-/// Whether a value follows.
-inline bool decode_flag(reader& in, const char* what) {
-  const auto flag = in.get<std::uint8_t>();
-  if (flag > 1) [[unlikely]] fail_value(what, flag);
-  return flag == 1;
-}
 
 template <class Container>
 void reserve_for(Container& container, const reader& in, std::size_t count) {
@@ -197,10 +168,10 @@ struct map_codec {
     }
   }
 
-  static constexpr std::uint64_t shape_in(const enclosing* around) {
+  static constexpr std::uint64_t shape_in(auto around) {
     return shape_of_kind(kind::map, shape_of<key_type>(around), shape_of<mapped_type>(around));
   }
-  static constexpr std::uint64_t shape() { return shape_in(nullptr); }
+  static constexpr std::uint64_t shape() { return shape_in(detail::type_list<>()); }
 };
 
 template <class Set>
@@ -228,23 +199,11 @@ struct set_codec {
     }
   }
 
-  static constexpr std::uint64_t shape_in(const enclosing* around) {
+  static constexpr std::uint64_t shape_in(auto around) {
     return shape_of_kind(kind::set, shape_of<key_type>(around));
   }
-  static constexpr std::uint64_t shape() { return shape_in(nullptr); }
+  static constexpr std::uint64_t shape() { return shape_in(detail::type_list<>()); }
 };
-
-template <class Clock>
-constexpr std::uint64_t clock_number() {
-  // By number where compilers spell the name differently (libstdc++ has them in an inline namespace).
-  if constexpr (std::same_as<Clock, std::chrono::system_clock>) {
-    return 1;
-  } else if constexpr (std::same_as<Clock, std::chrono::steady_clock>) {
-    return 2;
-  } else {
-    return hash_text(type_name<Clock>());
-  }
-}
 
 }  // namespace detail
 
@@ -270,22 +229,6 @@ struct codec<std::basic_string<Char, Traits, Allocator>> {
   }
 
   static constexpr std::uint64_t shape() { return detail::shape_of_kind(detail::kind::string, codec<Char>::shape()); }
-};
-
-template <>
-struct codec<std::filesystem::path> {
-  static constexpr std::size_t min_size = 4;
-
-  static void encode(writer& out, const std::filesystem::path& value) {
-    codec<std::string>::encode(out, value.native());
-  }
-
-  static void decode(reader& in, std::filesystem::path& value) {
-    const std::size_t count = in.length(1, "path");
-    value.assign(std::string(in.take(count), count));
-  }
-
-  static constexpr std::uint64_t shape() { return detail::shape_of_kind(detail::kind::path); }
 };
 
 template <class T, class Allocator>
@@ -319,10 +262,10 @@ struct codec<std::vector<T, Allocator>> {
     }
   }
 
-  static constexpr std::uint64_t shape_in(const detail::enclosing* around) {
+  static constexpr std::uint64_t shape_in(auto around) {
     return detail::shape_of_kind(detail::kind::sequence, detail::shape_of<T>(around));
   }
-  static constexpr std::uint64_t shape() { return shape_in(nullptr); }
+  static constexpr std::uint64_t shape() { return shape_in(detail::type_list<>()); }
 };
 
 /// Eight to a byte, the first in the lowest bit; the bits that are left over are zero.
@@ -353,9 +296,7 @@ struct codec<std::vector<bool, Allocator>> {
     }
   }
 
-  static constexpr std::uint64_t shape() {
-    return detail::shape_of_kind(detail::kind::sequence, codec<bool>::shape());
-  }
+  static constexpr std::uint64_t shape() { return detail::shape_of_kind(detail::kind::sequence, codec<bool>::shape()); }
 };
 
 template <class T, std::size_t Count>
@@ -364,103 +305,6 @@ struct codec<std::array<T, Count>> : detail::array_codec<std::array<T, Count>, T
 
 template <class T, std::size_t Count>
 struct codec<T[Count]> : detail::array_codec<T[Count], T, Count, detail::fixed<T>>, detail::array_shape<T, Count> {};
-
-template <class... Member>
-struct codec<std::tuple<Member...>> : detail::tuple_codec<std::tuple<Member...>, Member...> {};
-
-template <class First, class Second>
-struct codec<std::pair<First, Second>> : detail::tuple_codec<std::pair<First, Second>, First, Second> {};
-
-template <>
-struct codec<std::monostate> : detail::raw_codec<codec<std::monostate>, std::monostate> {
-  static constexpr std::size_t fixed_size = 0;
-  static constexpr bool is_bulk = false;
-
-  static char* store(char* to, std::monostate) noexcept { return to; }
-  static const char* load(const char* from, std::monostate&) noexcept { return from; }
-  static constexpr std::uint64_t shape_in(const detail::enclosing*) {
-    return detail::shape_of_kind(detail::kind::nothing);
-  }
-};
-
-template <class T>
-struct codec<std::optional<T>> {
-  static constexpr std::size_t min_size = 1;
-
-  static void encode(writer& out, const std::optional<T>& value) {
-    out.put(static_cast<std::uint8_t>(value.has_value()));
-    if (value) codec<T>::encode(out, *value);
-  }
-
-  static void decode(reader& in, std::optional<T>& value) {
-    if (detail::decode_flag(in, "flag of an optional")) {
-      codec<T>::decode(in, value.emplace());
-    } else {
-      value.reset();
-    }
-  }
-
-  static constexpr std::uint64_t shape_in(const detail::enclosing* around) {
-    return detail::shape_of_kind(detail::kind::optional, detail::shape_of<T>(around));
-  }
-  static constexpr std::uint64_t shape() { return shape_in(nullptr); }
-};
-
-/// May be empty.
-template <class T>
-  requires(!std::is_array_v<T>)
-struct codec<std::unique_ptr<T>> {
-  static constexpr std::size_t min_size = 1;
-
-  static void encode(writer& out, const std::unique_ptr<T>& value) {
-    const auto level = out.descend();
-    out.put(static_cast<std::uint8_t>(value != nullptr));
-    if (value) codec<T>::encode(out, *value);
-  }
-
-  static void decode(reader& in, std::unique_ptr<T>& value) {
-    const auto level = in.descend();
-    if (detail::decode_flag(in, "flag of a unique_ptr")) {
-      auto made = std::make_unique<T>();
-      codec<T>::decode(in, *made);
-      value = std::move(made);
-    } else {
-      value.reset();
-    }
-  }
-
-  static constexpr std::uint64_t shape_in(const detail::enclosing* around) {
-    return detail::shape_of_kind(detail::kind::pointer, detail::shape_of<T>(around));
-  }
-  static constexpr std::uint64_t shape() { return shape_in(nullptr); }
-};
-
-template <class... T>
-struct codec<std::variant<T...>> {
-  static_assert(sizeof...(T) <= 255, "cohort: a variant that is sent has at most 255 alternatives");
-
-  static constexpr std::size_t min_size = 1;
-
-  static void encode(writer& out, const std::variant<T...>& value) {
-    if (value.valueless_by_exception()) throw_error("encode: variant without a value", EINVAL);
-    out.put(static_cast<std::uint8_t>(value.index()));
-    std::visit([&out]<class U>(const U& alternative) { codec<U>::encode(out, alternative); }, value);
-  }
-
-  static void decode(reader& in, std::variant<T...>& value) {
-    const std::size_t index = in.get<std::uint8_t>();
-    if (index >= sizeof...(T)) [[unlikely]] detail::fail_value("alternative of a variant", index);
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      static_cast<void>(
-          ((index == I ? (codec<T>::decode(in, value.template emplace<I>()), true) : false) || ...));
-    }(std::index_sequence_for<T...>());
-  }
-
-  static constexpr std::uint64_t shape_in(const detail::enclosing* around) {
-    return detail::shape_of_kind(detail::kind::variant, sizeof...(T), detail::shape_of<T>(around)...);
-  }
-  static constexpr std::uint64_t shape() { return shape_in(nullptr); }
-};
 
 template <class Key, class T, class Compare, class Allocator>
 struct codec<std::map<Key, T, Compare, Allocator>> : detail::map_codec<std::map<Key, T, Compare, Allocator>> {};
@@ -475,48 +319,5 @@ struct codec<std::set<Key, Compare, Allocator>> : detail::set_codec<std::set<Key
 template <class Key, class Hash, class Equal, class Allocator>
 struct codec<std::unordered_set<Key, Hash, Equal, Allocator>>
     : detail::set_codec<std::unordered_set<Key, Hash, Equal, Allocator>> {};
-
-template <class Rep, class Period>
-struct codec<std::chrono::duration<Rep, Period>>
-    : detail::raw_codec<codec<std::chrono::duration<Rep, Period>>, std::chrono::duration<Rep, Period>> {
-  using duration = std::chrono::duration<Rep, Period>;
-
-  static constexpr std::size_t fixed_size = codec<Rep>::fixed_size;
-  static constexpr bool is_bulk = detail::bulk<Rep> && sizeof(duration) == sizeof(Rep);
-
-  static char* store(char* to, duration value) noexcept { return codec<Rep>::store(to, value.count()); }
-  static const char* load(const char* from, duration& value) {
-    Rep count{};
-    from = codec<Rep>::load(from, count);
-    value = duration(count);
-    return from;
-  }
-  static constexpr std::uint64_t shape_in(const detail::enclosing*) {
-    return detail::shape_of_kind(detail::kind::duration, Period::num, Period::den, codec<Rep>::shape());
-  }
-};
-
-/// As the distance from the clock's epoch. A steady_clock is the same for all processes of a machine.
-template <class Clock, class Duration>
-struct codec<std::chrono::time_point<Clock, Duration>>
-    : detail::raw_codec<codec<std::chrono::time_point<Clock, Duration>>, std::chrono::time_point<Clock, Duration>> {
-  using time_point = std::chrono::time_point<Clock, Duration>;
-
-  static constexpr std::size_t fixed_size = codec<Duration>::fixed_size;
-  static constexpr bool is_bulk = detail::bulk<Duration> && sizeof(time_point) == sizeof(Duration);
-
-  static char* store(char* to, time_point value) noexcept {
-    return codec<Duration>::store(to, value.time_since_epoch());
-  }
-  static const char* load(const char* from, time_point& value) {
-    Duration distance{};
-    from = codec<Duration>::load(from, distance);
-    value = time_point(distance);
-    return from;
-  }
-  static constexpr std::uint64_t shape_in(const detail::enclosing*) {
-    return detail::shape_of_kind(detail::kind::time_point, detail::clock_number<Clock>(), codec<Duration>::shape());
-  }
-};
 
 }  // namespace cohort
