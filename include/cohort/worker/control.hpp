@@ -8,16 +8,17 @@
 
 namespace cohort::control {
 
-/// With an acceptor: accept on it. `slot` tells apart the listeners of several slots at one address.
+/// With an acceptor: accept on it. `loan` is different each time that a listener is given to somebody.
 struct listen {
   std::uint32_t listener = 0;
-  std::uint32_t slot = 0;
+  std::uint32_t loan = 0;
 };
 
-/// Close your copy of that listener; somebody else accepts there now.
+/// Close the copy that came with that loan; somebody else accepts there now. Overtaken by a later loan of the same
+/// listener, which handles may do, it leaves that one alone.
 struct unlisten {
   std::uint32_t listener = 0;
-  std::uint32_t slot = 0;
+  std::uint32_t loan = 0;
 };
 
 /// With an accepted socket: serve it.

@@ -3,8 +3,10 @@
 
 #include <cerrno>
 #include <chrono>
+#include <iterator>
 #include <utility>
 
+#include <linux/filter.h>
 #include <sys/socket.h>
 
 #include "../core/asio.hpp"
@@ -14,10 +16,26 @@
 
 namespace cohort {
 
+/// Lets no more connections begin at a listening socket, in every process that has it; those that have begun go on.
+///
+/// A client that comes now tries again a second later (net.ipv4.tcp_syn_retries, tcp(7)): it is refused then, or finds
+/// a successor. Closing the listener instead would reset those whose handshake ends in that moment.
+inline void stop_handshakes(int fd) noexcept {
+  // Drops segments with the flag SYN, which is in byte 13 of the header (RFC 9293, 3.1).
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+  };
+  const sock_fprog program{static_cast<unsigned short>(std::size(code)), code};
+  (void)::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);  // where it cannot be, it is a race
+}
+
 /// A listening socket that other processes may share, and the accepting on it.
 ///
-/// Accepted sockets come as bare descriptors, close-on-exec and in no reactor, so that they can go on to another process.
-/// Distinct objects: safe. Shared objects: unsafe.
+/// Accepted sockets come as bare descriptors, close-on-exec and in no reactor, so that they can go on to another
+/// process. Distinct objects: safe. Shared objects: unsafe.
 class listener {
  public:
   listener(const asio::any_io_executor& executor, descriptor socket) : stream_(executor), pause_(executor) {
@@ -37,8 +55,8 @@ class listener {
 
   /// Takes the next connection of the queue; none when it is empty.
   ///
-  /// A connection that failed while it waited (accept(2) lists the codes) is passed over. Throws when this process or the
-  /// machine is short of descriptors or memory (is_shortage), and when the listener itself is broken.
+  /// A connection that failed while it waited (accept(2) lists the codes) is passed over. Throws when this process or
+  /// the machine is short of descriptors or memory (is_shortage), and when the listener itself is broken.
   descriptor try_accept() {
     for (;;) {
       const int fd = system::call.accept4(stream_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -63,8 +81,8 @@ class listener {
 
   /// Whether an error of try_accept() says that there is no room now: what waits in the queue is not lost.
   static bool is_shortage(const std::error_code& code) noexcept {
-    return code.category() == std::system_category() && (code.value() == EMFILE || code.value() == ENFILE ||
-                                                         code.value() == ENOBUFS || code.value() == ENOMEM);
+    return code.category() == std::system_category() &&
+           (code.value() == EMFILE || code.value() == ENFILE || code.value() == ENOBUFS || code.value() == ENOMEM);
   }
 
   /// Lets a shortage pass: 50 ms in which nothing is accepted, instead of a loop that spins.

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <functional>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -33,11 +33,16 @@ namespace cohort {
 
 /// With what status a worker exits. Decided once; of several reasons the one that stands first here wins.
 enum class worker_exit : int {
-  fatal = 1,             ///< an exception that is not a connection's own
-  do_not_restart = 78,   ///< worker::do_not_restart(): EX_CONFIG of sysexits.h
-  orphaned = 110,        ///< the parent is gone
-  asked = 0,             ///< the parent or SIGTERM asked for it
+  fatal = 1,            ///< an exception that is not a connection's own
+  do_not_restart = 78,  ///< worker::do_not_restart(): EX_CONFIG of sysexits.h
+  orphaned = 110,       ///< the parent is gone
+  asked = 0,            ///< the parent or SIGTERM asked for it
 };
+
+namespace detail {
+/// As good as for ever, and no overflow when a timer counts it in nanoseconds.
+inline constexpr std::chrono::milliseconds longest_time = std::chrono::hours(24 * 365);
+}  // namespace detail
 
 /// How a worker behaves.
 struct worker_options {
@@ -59,11 +64,11 @@ using connection_handler = std::function<asio::awaitable<void>(asio::ip::tcp::so
 
 /// A process's accepting and serving, under a parent that says what to accept on and when to stop.
 ///
-/// It takes acceptors (and accepts on them) and accepted sockets (and serves them) from its parent, and runs the handler
-/// for each connection. It drains when the parent says so, on SIGTERM, when the parent is gone, and on a fatal error: it
-/// tells the parent first, so that a replacement starts now; it accepts no more, closes idle connections, lets the busy
-/// ones finish until the deadline, cancels what is left, and ends. A second SIGTERM ends the waiting. SIGINT is ignored:
-/// Ctrl-C is the parent's business.
+/// It takes acceptors (and accepts on them) and accepted sockets (and serves them) from its parent, and runs the
+/// handler for each connection. It drains when the parent says so, on SIGTERM, when the parent is gone, and on a fatal
+/// error: it tells the parent first, so that a replacement starts now; it accepts no more, closes idle connections,
+/// lets the busy ones finish until the deadline, cancels what is left, and ends. A second SIGTERM ends the waiting.
+/// SIGINT is ignored: Ctrl-C is the parent's business.
 ///
 /// Distinct objects: safe. Shared objects: unsafe; handlers run on the worker's executor and may use it.
 class worker {
@@ -78,6 +83,8 @@ class worker {
         background_(executor),
         drain_(executor),
         hurry_(executor) {
+    options_.drain_timeout = std::min(options_.drain_timeout, detail::longest_time);
+    options_.idle_grace = std::min(options_.idle_grace, detail::longest_time);
     const char* slot = std::getenv("COHORT_SLOT");
     slot_ = slot != nullptr ? static_cast<unsigned>(std::strtoul(slot, nullptr, 10)) : 0;
   }
@@ -115,7 +122,8 @@ class worker {
           asio::bind_cancellation_slot(mine.wake.slot(), asio::redirect_error(asio::use_awaitable, error)));
       if (outer.slot().is_connected()) outer.slot().clear();
       if (!error) co_return true;
-      if (!grace_over_ || error != asio::error::operation_aborted || outer.cancelled() != asio::cancellation_type::none) {
+      if (!grace_over_ || error != asio::error::operation_aborted ||
+          outer.cancelled() != asio::cancellation_type::none) {
         throw std::system_error(error, "readable");
       }
     }
@@ -137,11 +145,16 @@ class worker {
   /// Call it once. Everything it has started has ended when it returns, but for handlers that ignore their cancellation
   /// for a second. Cancelling it is not supported: call drain().
   asio::awaitable<int> run() {
-    start_background(take_orders());
-    start_background(take_handles());
     start_background(heed_signals());
     start_background(keep_grace());
-    channel_.post(control::ready());
+    try {
+      channel_.post(control::ready());
+    } catch (const std::system_error& error) {
+      // A parent that is gone already is an orphaning like any other, of which take_orders() tells.
+      if (error.code() != errc::peer_closed) fail(error.what());
+    }
+    start_background(take_orders());
+    start_background(take_handles());
 
     co_await drain_.wait();
     co_await finish_connections();
@@ -189,7 +202,7 @@ class worker {
     try {
       while (auto message = co_await channel_.receive()) {
         if (const auto* gone = std::get_if<control::unlisten>(&*message)) {
-          close_listener({gone->listener, gone->slot});
+          close_listener({gone->listener, gone->loan});
         } else if (const auto* drain = std::get_if<control::drain>(&*message)) {
           begin_drain(worker_exit::asked, "asked by the parent", drain->empty_queues);
         }
@@ -204,7 +217,7 @@ class worker {
     try {
       while (auto given = co_await channel_.receive_handle()) {
         if (const auto* where = std::get_if<control::listen>(&given->message)) {
-          listen({where->listener, where->slot}, std::move(given->handle));
+          listen({where->listener, where->loan}, std::move(given->handle));
         } else if (std::holds_alternative<control::serve>(given->message)) {
           start(std::move(given->handle).as<asio::ip::tcp::socket>(get_executor()));
         }
@@ -248,10 +261,15 @@ class worker {
   }
 
   void start(asio::ip::tcp::socket socket) {
-    connections_.start(handler_(std::move(socket), *this), [this](std::exception_ptr failure) {
-      if (failure) judge(failure);
-      if (draining() && connections_.size() == 0) hurry_.set();
-    });
+    try {
+      connections_.start(handler_(std::move(socket), *this), [this](std::exception_ptr failure) {
+        if (failure) judge(failure);
+        if (draining() && connections_.size() == 0) hurry_.set();
+      });
+    } catch (...) {
+      // A handler that is no coroutine throws here. It must not end the accepting with its own connection.
+      judge(std::current_exception());
+    }
   }
 
   /// Ends the worker for an exception that is not a connection's own.
@@ -270,21 +288,33 @@ class worker {
   /// What a peer, the network or a time limit does to one connection.
   static bool is_of_connection(const std::error_code& code) noexcept {
     if (code == asio::error::eof || code == asio::error::operation_aborted || code == errc::timed_out) return true;
-    // As a condition, because Asio's errno category is not the standard library's.
-    static constexpr std::errc theirs[] = {
-        std::errc::connection_reset,  std::errc::connection_aborted,
-        std::errc::connection_refused,  std::errc::broken_pipe,       std::errc::not_connected,
-        std::errc::timed_out,           std::errc::host_unreachable,  std::errc::network_unreachable,
-        std::errc::network_down,        std::errc::network_reset,
-    };
-    return std::any_of(std::begin(theirs), std::end(theirs), [&](std::errc each) { return code == each; });
+    // Asio's errno category is not the standard library's, and does not compare equal to its conditions.
+    const auto& category = code.category();
+    if (category != asio::error::get_system_category() && category != std::system_category() &&
+        category != std::generic_category()) {
+      return false;
+    }
+    switch (code.value()) {
+      case ECONNRESET:
+      case ECONNABORTED:
+      case ECONNREFUSED:
+      case EPIPE:
+      case ENOTCONN:
+      case ETIMEDOUT:
+      case EHOSTUNREACH:
+      case ENETUNREACH:
+      case ENETDOWN:
+      case ENETRESET: return true;
+      default: return false;
+    }
   }
 
   asio::awaitable<void> heed_signals() {
     asio::signal_set signals(get_executor(), SIGTERM);
-    for (;;) {
+    // Counted apart from the parent's order: a service manager that signals the whole group at once means one stop.
+    for (bool again = false;; again = true) {
       co_await signals.async_wait(asio::use_awaitable);
-      if (draining()) hurry_.set();
+      if (again) hurry_.set();
       begin_drain(worker_exit::asked, "SIGTERM", true);
     }
   }
@@ -386,6 +416,21 @@ class worker {
   bool grace_over_ = false;
 };
 
+namespace detail {
+
+/// Lets go of the coroutines that have not ended before the worker goes that they use.
+class worker_loop : public asio::io_context {
+ public:
+  worker_loop() : asio::io_context(1) {}
+
+  struct ending {
+    worker_loop& loop;
+    ~ending() { loop.shutdown(); }
+  };
+};
+
+}  // namespace detail
+
 /// The whole of a worker process: call it from main and return what it returns.
 ///
 /// Serves the parent that started this process with a channel (a cluster's primary, or any program that speaks
@@ -396,8 +441,9 @@ inline int run_worker(connection_handler handler, const worker_options& options 
     ::prctl(PR_SET_PDEATHSIG, 0);
     ::signal(SIGINT, SIG_IGN);
     ::signal(SIGPIPE, SIG_IGN);
-    asio::io_context context(1);
+    detail::worker_loop context;
     worker self(context.get_executor(), parent<control::protocol>(context.get_executor()), std::move(handler), options);
+    const detail::worker_loop::ending before_worker{context};
     int status = static_cast<int>(worker_exit::fatal);
     std::exception_ptr failure;
     asio::co_spawn(context, self.run(), [&](std::exception_ptr escaped, int returned) {
@@ -405,7 +451,15 @@ inline int run_worker(connection_handler handler, const worker_options& options 
       if (!escaped) status = returned;
       context.stop();
     });
-    context.run();
+    while (!context.stopped()) {
+      try {
+        context.run();
+      } catch (const std::exception& error) {
+        self.fail(error.what());
+      } catch (...) {
+        self.fail("an exception that is no std::exception");
+      }
+    }
     if (failure) std::rethrow_exception(failure);
     return status;
   } catch (const std::exception& error) {
