@@ -11,4 +11,30 @@
 #include "core/error.hpp"
 #include "core/event.hpp"
 #include "core/queue.hpp"
+#include "core/task_group.hpp"
 #include "core/timeout.hpp"
+
+// one child process: start it, talk over its standard streams, wait, stop
+#include "process/child.hpp"
+#include "process/command.hpp"
+#include "process/exit_status.hpp"
+#include "process/spawn.hpp"
+
+// one channel: typed messages and handles between two processes
+#include "ipc/channel.hpp"
+#include "ipc/codec.hpp"
+#include "ipc/handle.hpp"
+#include "ipc/peer.hpp"
+#include "ipc/schema.hpp"
+
+// inside a worker: accept, serve, drain, exit
+#include "worker/listener.hpp"
+#include "worker/worker.hpp"
+
+// the primary: keep workers alive and fed
+#include "cluster/cluster.hpp"
+#include "cluster/distribution.hpp"
+#include "cluster/events.hpp"
+#include "cluster/options.hpp"
+#include "cluster/restart_policy.hpp"
+#include "cluster/slot.hpp"

@@ -58,19 +58,28 @@ struct listen_settings {
   bool defer_accept = false;  ///< TCP_DEFER_ACCEPT
 };
 
+namespace detail {
+
+[[noreturn]] inline void throw_listen_error(const asio::ip::tcp::endpoint& endpoint) {
+  const int error = errno;  // first, because Asio clears it when it makes the text
+  throw_error("listen " + cohort::to_string(endpoint), error);
+}
+
+}  // namespace detail
+
 /// Binds and listens. On port 0 the kernel chooses one, and `endpoint` has it afterwards.
 ///
 /// Throws `listen 127.0.0.1:8000: Address already in use` and its like.
 inline descriptor open_listener(asio::ip::tcp::endpoint& endpoint, const listen_settings& settings) {
   const auto check = [&](int result) {
-    if (result != 0) throw_error("listen " + to_string(endpoint), errno);
+    if (result != 0) detail::throw_listen_error(endpoint);
   };
   const auto set = [&](int fd, int level, int option, int value) {
     check(::setsockopt(fd, level, option, &value, sizeof value));
   };
   const int family = endpoint.address().is_v6() ? AF_INET6 : AF_INET;
   descriptor result(system::call.socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!result) throw_error("listen " + to_string(endpoint), errno);
+  if (!result) detail::throw_listen_error(endpoint);
   set(result.get(), SOL_SOCKET, SO_REUSEADDR, 1);
   if (settings.reuse_port) set(result.get(), SOL_SOCKET, SO_REUSEPORT, 1);
   if (settings.defer_accept) set(result.get(), IPPROTO_TCP, TCP_DEFER_ACCEPT, 1);
@@ -79,6 +88,18 @@ inline descriptor open_listener(asio::ip::tcp::endpoint& endpoint, const listen_
   socklen_t size = static_cast<socklen_t>(endpoint.capacity());
   check(::getsockname(result.get(), endpoint.data(), &size));
   return result;
+}
+
+/// Throws as open_listener() does if somebody listens there. SO_REUSEPORT alone would let a server that is started
+/// twice join itself unnoticed.
+inline void check_unused(asio::ip::tcp::endpoint endpoint) {
+  const int family = endpoint.address().is_v6() ? AF_INET6 : AF_INET;
+  const int on = 1;
+  const descriptor probe(system::call.socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!probe || ::setsockopt(probe.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+      system::call.bind(probe.get(), endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0) {
+    detail::throw_listen_error(endpoint);
+  }
 }
 
 }  // namespace cohort

@@ -42,16 +42,22 @@ namespace detail {
 
 inline constexpr const char* slot_variable = "COHORT_SLOT";
 
-/// The running program with its own arguments, as a command.
-inline command own_command() {
+/// What this program was started with, its name first.
+inline std::vector<std::string> own_words() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
   std::vector<std::string> words;
   for (std::string word; std::getline(file, word, '\0');) words.push_back(std::move(word));
+  return words;
+}
+
+/// The running program, as a command. Its file may be replaced at any time, so each start asks again.
+inline command own_command(const std::vector<std::string>& words) {
   // By its path, so that the worker has the program's name in ps; by the inode that runs, when that is another one.
   std::string path(4096, '\0');
   const auto size = ::readlink("/proc/self/exe", path.data(), path.size());
   path.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
-  struct stat running{}, found{};
+  struct stat running = {};
+  struct stat found = {};
   const bool same = ::stat("/proc/self/exe", &running) == 0 && ::stat(path.c_str(), &found) == 0 &&
                     running.st_dev == found.st_dev && running.st_ino == found.st_ino;
   command result(same ? path : std::string("/proc/self/exe"));
@@ -66,9 +72,9 @@ inline command own_command() {
 
 /// The primary of a cluster: keeps N workers alive behind a set of listeners.
 ///
-/// It binds once, starts the workers, brings the connections to those that are ready, replaces those that end (a draining
-/// one already while it drains), and stops them all before it ends itself. If it dies, its workers see their channels
-/// close, drain and end.
+/// It binds once, starts the workers, brings the connections to those that are ready, replaces those that end (a
+/// draining one already while it drains), and stops them all before it ends itself. If it dies, its workers see their
+/// channels close, drain and end.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
 class cluster {
@@ -78,17 +84,15 @@ class cluster {
         tasks_(executor),
         stop_(executor),
         events_(executor, 1024),
-        command_(options_.command() ? *options_.command() : detail::own_command()) {
-    command_.in(stdio::null).die_with_parent(false).process_group(process_group::own);
-  }
+        words_(detail::own_words()) {}
 
   cluster(const cluster&) = delete;
   cluster& operator=(const cluster&) = delete;
 
   asio::any_io_executor get_executor() { return stop_.get_executor(); }
 
-  /// Serves until stop() or kill() is called or the restart policy gives up, and returns when every worker is gone: 0, or
-  /// 1 if it gave up. Call it once. Cancelling it is not supported: call stop().
+  /// Serves until stop() or kill() is called or the restart policy gives up, and returns when every worker is gone: 0,
+  /// or 1 if it gave up. Call it once. Cancelling it is not supported: call stop().
   ///
   /// Throws `listen 127.0.0.1:8000: Address already in use` and its like before any worker is started.
   asio::awaitable<int> run() {
@@ -97,12 +101,15 @@ class cluster {
     for (unsigned number = 1; number <= options_.worker_count(); ++number) start(number, std::chrono::milliseconds(0));
 
     co_await stop_.wait();
+    task_group closing(get_executor());
+    for (const auto& each : distributors_) closing.start(each->stop(), [](std::exception_ptr) {});
     try {
-      for (const auto& each : distributors_) co_await with_timeout(each->stop(), options_.worker().drain_timeout);
+      co_await with_timeout(closing.wait_empty(), options_.worker().drain_timeout);
     } catch (const std::system_error&) {
-      // Time is up, or kill() was called: the workers that hold things up are killed below, at the latest.
+      // Time is up for what no worker takes.
+      for (const auto& each : distributors_) each->cancel();
     }
-    for (const auto& each : distributors_) co_await each->abort();
+    co_await closing.wait_empty();
     for (const auto& each : workers_) ask_to_stop(*each);
     co_await tasks_.wait_empty();
     co_return gave_up_ ? 1 : 0;
@@ -116,12 +123,14 @@ class cluster {
     for (const auto& each : workers_) {
       if (each->state() == slot_state::waiting) each->cancel_wait();
     }
+    drop_what_nobody_takes();
   }
 
   /// Stops at once: kills every worker.
   void kill(const std::string& why) {
     stop(why);
     killed_ = true;
+    for (const auto& each : distributors_) each->cancel();
     for (const auto& each : workers_) each->kill();
   }
 
@@ -144,43 +153,64 @@ class cluster {
     while (!events_.try_push(std::move(event)) && !events_.is_closed()) (void)events_.try_pop();
   }
 
+  struct opened {
+    asio::ip::tcp::endpoint endpoint;
+    std::vector<descriptor> sockets;
+  };
+
   void open_listeners() {
     if (options_.addresses().empty()) throw_error("cluster: no address to listen on", errc::invalid_option);
-    std::uint32_t number = 0;
-    for (const auto& text : options_.addresses()) {
-      auto endpoint = parse_endpoint(text);
-      listen_settings settings;
-      settings.backlog = options_.backlog();
-      settings.defer_accept = options_.defer_accept();
-      settings.reuse_port = options_.distribution() == distribution::reuse_port;
-      std::vector<descriptor> sockets;
-      sockets.push_back(open_listener(endpoint, settings));
-      switch (options_.distribution()) {
-        case distribution::round_robin:
-          distributors_.push_back(std::make_unique<round_robin_distributor>(
-              get_executor(), std::move(sockets.front()), number,
-              [this, text](std::exception_ptr failure) { give_up(text, failure); }));
-          break;
-        case distribution::shared:
-          distributors_.push_back(
-              std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number));
-          break;
-        case distribution::reuse_port:
-          while (sockets.size() < options_.worker_count()) sockets.push_back(open_listener(endpoint, settings));
-          distributors_.push_back(
-              std::make_unique<reuse_port_distributor>(get_executor(), std::move(sockets), number));
-          break;
-      }
-      ++number;
-      emit(cluster_event(cluster_event::kind::listening, 0, 0, to_string(endpoint)));
+    // All of them before anything runs that would have to be stopped again.
+    std::vector<opened> all;
+    for (const auto& text : options_.addresses()) all.push_back(open(text));
+    for (auto& each : all) distribute(std::move(each));
+  }
+
+  opened open(const std::string& text) const {
+    opened result;
+    result.endpoint = parse_endpoint(text);
+    listen_settings settings;
+    settings.backlog = options_.backlog();
+    settings.defer_accept = options_.defer_accept();
+    settings.reuse_port = options_.distribution() == distribution::reuse_port;
+    if (settings.reuse_port && result.endpoint.port() != 0) check_unused(result.endpoint);
+    do {
+      result.sockets.push_back(open_listener(result.endpoint, settings));
+    } while (settings.reuse_port && result.sockets.size() < options_.worker_count());
+    return result;
+  }
+
+  void distribute(opened listening) {
+    const std::string text = to_string(listening.endpoint);
+    const auto number = static_cast<std::uint32_t>(distributors_.size());
+    auto& sockets = listening.sockets;
+    switch (options_.distribution()) {
+      case distribution::round_robin:
+        distributors_.push_back(std::make_unique<round_robin_distributor>(
+            get_executor(), std::move(sockets.front()), number,
+            [this, text](std::exception_ptr failure) { give_up(text, failure); }));
+        break;
+      case distribution::shared:
+        distributors_.push_back(
+            std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number));
+        break;
+      case distribution::reuse_port:
+        distributors_.push_back(std::make_unique<reuse_port_distributor>(get_executor(), std::move(sockets), number));
+        break;
     }
+    emit(cluster_event(cluster_event::kind::listening, 0, 0, text));
   }
 
   void start(unsigned number, std::chrono::milliseconds pause) {
     auto who = std::make_shared<slot_worker>(get_executor(), number);
     workers_.push_back(who);
-    tasks_.start(supervise(who, pause), [this, who](std::exception_ptr) {
+    tasks_.start(supervise(who, pause), [this, who](std::exception_ptr failure) {
       std::erase(workers_, who);
+      if (failure) {  // for want of memory, say: a slot must not be lost in silence
+        leave(who);
+        who->kill();
+        give_up(fmt::format("worker {}", who->number()), failure);
+      }
       if (workers_.empty() && !stop_.is_set()) give_up("no worker is left", nullptr);
     });
   }
@@ -195,12 +225,13 @@ class cluster {
     }
     if (who->peer.process()) {
       if (stop_.is_set()) ask_to_stop(*who);
-      failure = co_await listen_to(who);
+      failure = co_await attend(who);
       leave(who);
       if (!failure.empty()) emit(cluster_event(cluster_event::kind::failed, who->number(), who->pid(), failure));
       const exit_status status = co_await reap(who);
       who->enter(slot_state::dead);
       who->peer.close();
+      drop_what_nobody_takes();
       cluster_event exited(cluster_event::kind::exited, who->number(), who->pid());
       exited.status = status;
       emit(std::move(exited));
@@ -211,14 +242,18 @@ class cluster {
       }
     } else {
       who->enter(slot_state::dead);
+      drop_what_nobody_takes();
       if (!failure.empty()) emit(cluster_event(cluster_event::kind::failed, who->number(), 0, failure));
+      // In a turn of its own, or each that cannot start would start the next one inside.
+      co_await asio::post(get_executor(), asio::use_awaitable);
     }
     replace(*who);
   }
 
   /// Starts the process; says what went wrong.
   asio::awaitable<std::string> launch(worker_ptr who) {
-    command program = command_;
+    command program = options_.command() ? *options_.command() : detail::own_command(words_);
+    program.in(stdio::null).die_with_parent(false).process_group(process_group::own);
     program.env(detail::slot_variable, std::to_string(who->number()));
     try {
       who->peer = co_await spawn<control::protocol>(std::move(program));
@@ -229,6 +264,25 @@ class cluster {
     emit(cluster_event(cluster_event::kind::started, who->number(), who->pid()));
     if (killed_) who->kill();
     co_return std::string();
+  }
+
+  /// Hears what the worker says until its channel ends, or the process has; says what was wrong with it, if anything.
+  asio::awaitable<std::string> attend(worker_ptr who) {
+    task_group beside(get_executor());
+    beside.start(watch(who), [](std::exception_ptr) {});
+    std::string failure = co_await listen_to(who);
+    beside.cancel();
+    co_await beside.wait_empty();
+    co_return failure;
+  }
+
+  /// Closes the channel of a worker that is gone, if it does not end by itself: a process that the worker has forked
+  /// may hold the other end.
+  asio::awaitable<void> watch(worker_ptr who) {
+    co_await who->peer.wait();
+    asio::steady_timer last_words(get_executor(), std::chrono::milliseconds(200));
+    co_await last_words.async_wait(asio::use_awaitable);
+    who->peer.close();
   }
 
   /// Hears what the worker says until its channel ends; says what was wrong with it, if anything.
@@ -243,7 +297,7 @@ class cluster {
       }
     } catch (const std::system_error& error) {
       // A worker that died in the middle of a word is told by its exit status; one that talks nonsense is ended.
-      if (error.code() != errc::peer_closed) {
+      if (error.code() != errc::peer_closed && error.code() != asio::error::operation_aborted) {
         who->kill();
         co_return error.what();
       }
@@ -295,6 +349,7 @@ class cluster {
     if (who->state() != slot_state::starting && who->state() != slot_state::ready) return;
     leave(who);
     who->enter(slot_state::draining);
+    drop_what_nobody_takes();
     who->limit_state(options_.worker().drain_timeout + kill_after);
     // The replacement starts now, before this one is gone; of one that wants none the exit status will tell.
     if (word.status != static_cast<int>(worker_exit::do_not_restart)) replace(*who);
@@ -302,6 +357,15 @@ class cluster {
 
   void leave(const worker_ptr& who) {
     for (const auto& each : distributors_) each->leave(who);
+  }
+
+  /// While the cluster stops: lets go of connections that no worker will be there for.
+  void drop_what_nobody_takes() {
+    if (!stop_.is_set()) return;
+    for (const auto& each : workers_) {
+      if (each->state() == slot_state::starting || each->state() == slot_state::ready) return;
+    }
+    for (const auto& each : distributors_) each->cancel();
   }
 
   void ask_to_stop(slot_worker& who) {
@@ -353,7 +417,7 @@ class cluster {
   task_group tasks_;  // one for each worker
   event stop_;
   queue<cluster_event> events_;
-  command command_;
+  std::vector<std::string> words_;
   std::vector<std::unique_ptr<distributor>> distributors_;
   std::vector<worker_ptr> workers_;
   restart_policy::history history_;
@@ -378,8 +442,17 @@ inline asio::awaitable<void> heed_signals(cluster& primary) {
   }
 }
 
-inline asio::awaitable<void> report(cluster& primary, std::function<void(const cluster_event&)> to) {
-  while (const auto event = co_await primary.next_event()) to(*event);
+inline asio::awaitable<void> report(cluster& primary, std::function<void(const cluster_event&)> to,
+                                    std::exception_ptr& failure) {
+  while (const auto event = co_await primary.next_event()) {
+    if (failure) continue;
+    try {
+      to(*event);
+    } catch (...) {
+      failure = std::current_exception();
+      primary.stop("on_event has thrown");
+    }
+  }
 }
 
 inline int run_primary(cluster_options options) {
@@ -389,13 +462,11 @@ inline int run_primary(cluster_options options) {
   cluster primary(context.get_executor(), std::move(options));
   task_group tasks(context.get_executor());
   tasks.start(heed_signals(primary), [](std::exception_ptr) {});
-  asio::co_spawn(context, report(primary, std::move(to)), [](std::exception_ptr failure) {
-    if (failure) std::rethrow_exception(failure);
-  });
   int status = 1;
   std::exception_ptr failure;
+  asio::co_spawn(context, report(primary, std::move(to), failure), asio::detached);
   asio::co_spawn(context, primary.run(), [&](std::exception_ptr escaped, int returned) {
-    failure = escaped;
+    if (escaped) failure = escaped;
     status = returned;
     tasks.cancel();
   });
@@ -408,9 +479,9 @@ inline int run_primary(cluster_options options) {
 
 /// The whole of a clustered server: call it from main and return what it returns.
 ///
-/// The same program is primary and worker. Started by a user it is the primary: it listens, starts itself again for each
-/// worker with the same arguments, and runs until INT or TERM (graceful; a second one, or QUIT: at once). Started by the
-/// primary it serves connections with `handler`, as run_worker does. Do what both need before the call.
+/// The same program is primary and worker. Started by a user it is the primary: it listens, starts itself again for
+/// each worker with the same arguments, and runs until INT or TERM (graceful; a second one, or QUIT: at once). Started
+/// by the primary it serves connections with `handler`, as run_worker does. Do what both need before the call.
 ///
 /// Returns the exit status: 0 after a stop that was asked for, 1 if it could not start (said on stderr) or gave up.
 inline int serve(cluster_options options, connection_handler handler) {
@@ -418,6 +489,8 @@ inline int serve(cluster_options options, connection_handler handler) {
     return run_worker(std::move(handler), options.worker());
   }
   try {
+    ::signal(SIGPIPE, SIG_IGN);  // a log that nobody reads any more must not end the primary
+    ::signal(SIGCHLD, SIG_DFL);  // who starts this may have it ignored, and exit statuses would be lost (wait(2))
     return detail::run_primary(std::move(options));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

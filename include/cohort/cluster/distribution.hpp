@@ -39,15 +39,24 @@ class distributor {
   /// It drains, stops or is gone: nothing more for it. What it was given and has not taken comes back by itself.
   virtual void leave(const worker_ptr& who) = 0;
 
-  /// Ends the listening, for good, before the workers are asked to drain. Returns when all that had been accepted here is
-  /// with a worker.
+  /// Ends the listening, for good, before the workers are asked to drain. Returns when all that had been accepted here
+  /// is with a worker, or cancel() was called. May be called again.
   virtual asio::awaitable<void> stop() = 0;
 
-  /// Ends what runs in the background, at once. Connections that no worker has are closed.
-  virtual asio::awaitable<void> abort() = 0;
+  /// Ends what runs in the background, at once: connections that no worker has taken are closed, and stop() returns.
+  virtual void cancel() = 0;
 
   /// Whether the workers accept themselves, and so must empty the queues when the cluster stops.
   virtual bool workers_accept() const noexcept = 0;
+
+ protected:
+  /// Lets the connections through that have begun when stop_handshakes() is called: those whose client is not farther
+  /// away than this, and with TCP_DEFER_ACCEPT has said something by then.
+  static asio::awaitable<void> last_call() {
+    const auto executor = co_await asio::this_coro::executor;
+    asio::steady_timer pause(executor, std::chrono::milliseconds(100));
+    co_await pause.async_wait(asio::use_awaitable);
+  }
 };
 
 /// distribution::round_robin. The queue of accepted sockets belongs to the listener, not to a worker: one that dies or
@@ -78,23 +87,16 @@ class round_robin_distributor final : public distributor {
   }
 
   asio::awaitable<void> stop() override {
-    stopping_ = true;
-    // What has got through the handshake expects an answer, so the queue is emptied before it goes with the listener.
-    try {
-      while (descriptor accepted = listener_.try_accept()) deliver_soon(std::move(accepted));
-    } catch (const std::system_error&) {
-      // No room for more of them.
+    if (!std::exchange(stopping_, true)) {
+      changed_.notify();
+      tasks_.start(empty_queue(), [this](std::exception_ptr) { listener_.close(); });
     }
-    listener_.close();
-    changed_.notify();
     co_await tasks_.wait_empty();
   }
 
-  asio::awaitable<void> abort() override {
-    stopping_ = true;
-    if (listener_.is_open()) listener_.close();
+  void cancel() override {
+    if (!std::exchange(stopping_, true)) listener_.close();
     tasks_.cancel();
-    co_await tasks_.wait_empty();
   }
 
   bool workers_accept() const noexcept override { return false; }
@@ -138,8 +140,20 @@ class round_robin_distributor final : public distributor {
     std::shared_ptr<place> at_;
   };
 
+  // A socket without a worker to go to. While there is one nothing more is accepted, so that it comes first.
+  struct homeless {
+    explicit homeless(round_robin_distributor& o) : owner(o) { ++owner.homeless_; }
+    homeless(const homeless&) = delete;
+    ~homeless() {
+      if (--owner.homeless_ == 0) owner.changed_.notify();
+    }
+    round_robin_distributor& owner;
+  };
+
+  /// Whether there is a worker for one more from the kernel's queue.
   bool has_room() const {
-    return std::any_of(places_.begin(), places_.end(), [](const auto& each) { return each->in_flight < max_in_flight; });
+    return homeless_ == 0 && std::any_of(places_.begin(), places_.end(),
+                                         [](const auto& each) { return each->in_flight < max_in_flight; });
   }
 
   /// The next worker in turn that has room; none if all are full or there is none.
@@ -174,6 +188,27 @@ class round_robin_distributor final : public distributor {
     }
   }
 
+  /// Takes what waits in the kernel's queue, as room comes for it, and closes the listener then: what has got through
+  /// the handshake expects an answer.
+  asio::awaitable<void> empty_queue() {
+    stop_handshakes(listener_.native_handle());
+    co_await last_call();
+    for (;;) {
+      while (!has_room()) co_await changed_.wait();
+      bool shortage = false;
+      try {
+        descriptor accepted = listener_.try_accept();
+        if (!accepted) break;
+        deliver_soon(std::move(accepted));
+      } catch (const std::system_error& error) {
+        if (!listener::is_shortage(error.code())) throw;
+        shortage = true;
+      }
+      if (shortage) co_await listener_.pause();
+    }
+    listener_.close();
+  }
+
   void deliver_soon(descriptor accepted) {
     any_handle socket(handle_kind::tcp_socket, std::move(accepted));
     tasks_.start(deliver(std::move(socket), pick()), [](std::exception_ptr) {});
@@ -184,9 +219,13 @@ class round_robin_distributor final : public distributor {
     control::serve message;
     message.listener = number_;
     for (;;) {
-      while (!to) {
-        to = pick();
-        if (!to) co_await changed_.wait();
+      if (!to) to = pick();
+      if (!to) {
+        const homeless waits(*this);
+        while (!to) {
+          co_await changed_.wait();
+          to = pick();
+        }
       }
       bool lost = false;
       try {
@@ -208,33 +247,34 @@ class round_robin_distributor final : public distributor {
   listener listener_;
   std::vector<std::shared_ptr<place>> places_;
   std::size_t next_ = 0;
+  std::size_t homeless_ = 0;
   std::uint32_t number_;
   bool stopping_ = false;
 };
 
-/// Gives listeners to workers and takes them back; what distribution::shared and distribution::reuse_port have in common.
+/// Gives listeners to workers and takes them back; what distribution::shared and distribution::reuse_port have in
+/// common.
 class lending_distributor : public distributor {
  public:
-  lending_distributor(const asio::any_io_executor& executor, std::uint32_t number) : tasks_(executor), number_(number) {}
+  lending_distributor(const asio::any_io_executor& executor, std::uint32_t number)
+      : tasks_(executor), number_(number) {}
 
-  asio::awaitable<void> abort() override {
-    tasks_.cancel();
-    co_await tasks_.wait_empty();
-  }
+  void cancel() override { tasks_.cancel(); }
 
   bool workers_accept() const noexcept override { return true; }
 
  protected:
-  /// Gives a worker a copy of a listener; `done(bool)` says whether it has it.
+  /// Gives a worker a copy of a listener; `done(bool)` says whether it has it. Returns the number of the loan.
   template <class Done>
-  void lend(const worker_ptr& who, const descriptor& socket, std::uint32_t slot, Done done) {
-    tasks_.start(lend_to(who, socket, slot, std::move(done)), [](std::exception_ptr) {});
+  std::uint32_t lend(const worker_ptr& who, const descriptor& socket, std::chrono::milliseconds limit, Done done) {
+    tasks_.start(lend_to(who, socket, ++last_loan_, limit, std::move(done)), [](std::exception_ptr) {});
+    return last_loan_;
   }
 
-  void take_back(const worker_ptr& who, std::uint32_t slot) {
+  void take_back(const worker_ptr& who, std::uint32_t loan) {
     control::unlisten message;
     message.listener = number_;
-    message.slot = slot;
+    message.loan = loan;
     try {
       who->peer.post(message);
     } catch (const std::system_error&) {
@@ -242,29 +282,43 @@ class lending_distributor : public distributor {
     }
   }
 
+  /// Waits for the loans that are under way: what waits in such a listener has perhaps nobody else to accept it.
+  asio::awaitable<void> finish_loans() {
+    try {
+      co_await with_timeout(tasks_.wait_empty(), std::chrono::seconds(1));
+    } catch (const std::system_error&) {
+      tasks_.cancel();
+    }
+    co_await tasks_.wait_empty();
+  }
+
   task_group tasks_;
 
  private:
   template <class Done>
-  asio::awaitable<void> lend_to(worker_ptr who, const descriptor& socket, std::uint32_t slot, Done done) {
+  asio::awaitable<void> lend_to(worker_ptr who, const descriptor& socket, std::uint32_t loan,
+                                std::chrono::milliseconds limit, Done done) {
     control::listen message;
     message.listener = number_;
-    message.slot = slot;
-    bool lent = false;
+    message.loan = loan;
+    bool lent = false, lost = false;
     try {
-      co_await who->peer.send_handle(message, socket);
+      co_await with_timeout(who->peer.send_handle(message, socket), limit);
       lent = true;
     } catch (const std::system_error& error) {
       if (error.code() == asio::error::operation_aborted) throw;
+      lost = error.code() == errc::handle_lost || error.code() == errc::unknown_message;
     }
     if (!lent) {
-      asio::steady_timer pause(tasks_.get_executor(), std::chrono::milliseconds(1));
+      take_back(who, loan);  // if the limit has passed, its answer may cross with this
+      asio::steady_timer pause(tasks_.get_executor(), std::chrono::milliseconds(lost ? 50 : 1));
       co_await pause.async_wait(asio::use_awaitable);
     }
     done(lent);
   }
 
   std::uint32_t number_;
+  std::uint32_t last_loan_ = 0;
 };
 
 /// distribution::shared.
@@ -279,15 +333,17 @@ class shared_distributor final : public lending_distributor {
   asio::awaitable<void> stop() override {
     // Closed here first, so that the last worker that empties the queue closes the listener with it.
     stopping_ = true;
-    tasks_.cancel();
-    co_await tasks_.wait_empty();
+    stop_handshakes(socket_.get());
+    tasks_.start(last_call(), [](std::exception_ptr) {});
+    co_await finish_loans();
     socket_.reset();
   }
 
  private:
   void give(const worker_ptr& who) {
+    if (stopping_) return;
     joined_.push_back(who);
-    lend(who, socket_, 0, [this, who](bool lent) {
+    lend(who, socket_, std::chrono::hours(24), [this, who](bool lent) {
       // Not for want of a descriptor alone should a worker stay idle.
       if (lent || stopping_ || std::erase(joined_, who) == 0) return;
       give(who);
@@ -325,8 +381,9 @@ class reuse_port_distributor final : public lending_distributor {
 
   asio::awaitable<void> stop() override {
     stopping_ = true;
-    tasks_.cancel();
-    co_await tasks_.wait_empty();
+    for (const auto& each : seats_) stop_handshakes(each->socket.get());
+    tasks_.start(last_call(), [](std::exception_ptr) {});
+    co_await finish_loans();
     seats_.clear();
   }
 
@@ -335,8 +392,9 @@ class reuse_port_distributor final : public lending_distributor {
     seat(descriptor s, std::uint32_t n) : socket(std::move(s)), slot(n) {}
     descriptor socket;
     std::uint32_t slot;
-    worker_ptr holder;    // who accepts there, or is about to
-    bool moving = false;  // until the holder has its copy
+    worker_ptr holder;       // who accepts there, or is about to
+    std::uint32_t loan = 0;  // which its copy came with
+    bool moving = false;     // until the holder has its copy
   };
 
   /// Who should accept for a slot: its own worker, else who does already, else any, in turn.
@@ -359,11 +417,18 @@ class reuse_port_distributor final : public lending_distributor {
 
   void move(seat& at, const worker_ptr& to) {
     const worker_ptr from = std::exchange(at.holder, to);
+    const std::uint32_t old = at.loan;
     at.moving = true;
-    lend(to, at.socket, at.slot, [this, &at, from, to](bool lent) {
+    // One that borrows and does not answer must not keep the listener from another one.
+    const std::chrono::milliseconds limit = to->number() == at.slot ? std::chrono::hours(24) : std::chrono::seconds(1);
+    at.loan = lend(to, at.socket, limit, [this, &at, from, old](bool lent) {
       at.moving = false;
-      if (lent && from) take_back(from, at.slot);  // only now: somebody accepts there all the time
-      if (!lent && at.holder == to) at.holder = from;
+      if (lent && at.holder) {
+        if (from) take_back(from, old);  // only now: somebody accepts there all the time
+      } else {
+        at.holder = from;
+        at.loan = old;
+      }
       if (at.holder && std::find(joined_.begin(), joined_.end(), at.holder) == joined_.end()) at.holder = nullptr;
       settle();
     });

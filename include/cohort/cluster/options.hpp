@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <optional>
@@ -18,13 +19,14 @@ namespace cohort {
 
 /// How the connections of a listener reach the workers.
 enum class distribution {
-  /// The primary accepts and leases each socket to the next worker in turn. One that a worker has not taken when it dies
-  /// or refuses goes to another. What nobody has room for waits in the kernel's queue.
+  /// The primary accepts and leases each socket to the next worker in turn. One that a worker has not taken when it
+  /// dies or refuses goes to another. What nobody has room for waits in the kernel's queue.
   round_robin,
   /// All workers accept on the same listener: no hop through the primary, and no say in who gets how many.
   shared,
   /// A listener a slot (SO_REUSEPORT, socket(7)): the kernel spreads connections by their addresses. The primary makes
-  /// and keeps them all, and lends that of a slot without a worker to another one.
+  /// and keeps them all, and lends that of a slot without a worker to another one. An address that somebody listens on
+  /// already is refused, even if the kernel would let this user share it.
   reuse_port,
 };
 
@@ -35,8 +37,8 @@ class cluster_options {
  public:
   cluster_options() = default;
 
-  /// Adds an address to listen on: `127.0.0.1:8000`, `[::1]:8000`, `:8000` for all IPv4 addresses; port 0 lets the kernel
-  /// choose one.
+  /// Adds an address to listen on: `127.0.0.1:8000`, `[::1]:8000`, `:8000` for all IPv4 addresses, `[::]:8000` for all
+  /// of both kinds (unless net.ipv6.bindv6only is set, ipv6(7)); port 0 lets the kernel choose one.
   cluster_options& listen(std::string address) {
     addresses_.push_back(std::move(address));
     return *this;
@@ -68,6 +70,7 @@ class cluster_options {
 
   cluster_options& worker(const worker_options& options) {
     worker_ = options;
+    worker_.drain_timeout = std::min(worker_.drain_timeout, detail::longest_time);
     return *this;
   }
 
@@ -78,7 +81,7 @@ class cluster_options {
 
   /// How long a worker may take until it is ready, before it is killed and counts as a failed boot. 60 s at first.
   cluster_options& start_timeout(std::chrono::milliseconds limit) {
-    start_timeout_ = limit;
+    start_timeout_ = std::min(limit, detail::longest_time);
     return *this;
   }
 

@@ -43,15 +43,14 @@ class restart_policy {
     past.failed_boots = 0;
   }
 
-  /// Decides about a worker that ended at `now`, and takes note of it: how long to wait before its replacement is started,
-  /// or nothing to give up. `random` is in [0, 1).
+  /// Decides about a worker that ended at `now`, and takes note of it: how long to wait before its replacement is
+  /// started, or nothing to give up. `random` is in [0, 1).
   ///
-  /// A cluster in which no worker has ever been ready gives up as soon as it would have to pause: it cannot serve anyway,
-  /// and whoever starts it should hear of it.
+  /// A cluster in which no worker has ever been ready gives up as soon as it would have to pause: it cannot serve
+  /// anyway, and whoever starts it should hear of it.
   std::optional<duration> next(history& past, clock::time_point now, bool was_ready, double random) const {
     while (!past.restarts.empty() && now - past.restarts.front() >= window) past.restarts.pop_front();
-    if (!was_ready) ++past.failed_boots;
-    if (past.failed_boots >= max_failed_boots) return std::nullopt;
+    if (!was_ready && ++past.failed_boots >= max_failed_boots) return std::nullopt;
     if (past.restarts.size() < max_restarts) {
       past.restarts.push_back(now);
       past.backoffs = 0;

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <chrono>
 #include <memory>
+#include <system_error>
 #include <utility>
 
 #include <signal.h>
@@ -31,7 +32,8 @@ constexpr bool may_follow(slot_state from, slot_state to) noexcept {
     case slot_state::starting: return from == slot_state::waiting;
     case slot_state::ready: return from == slot_state::starting;
     case slot_state::draining: return from == slot_state::starting || from == slot_state::ready;
-    case slot_state::stopping: return from != slot_state::dead && from != slot_state::waiting;
+    case slot_state::stopping:
+      return from == slot_state::starting || from == slot_state::ready || from == slot_state::draining;
     case slot_state::dead: return from != slot_state::dead;
   }
   return false;
@@ -39,8 +41,8 @@ constexpr bool may_follow(slot_state from, slot_state to) noexcept {
 
 /// One worker process of a cluster in its slot, from before its start until it is reaped.
 ///
-/// Slots have the numbers 1 to N, and keep them: a replacement has the number of the one it replaces, and both are there
-/// while the old one drains.
+/// Slots have the numbers 1 to N, and keep them: a replacement has the number of the one it replaces, and both are
+/// there while the old one drains.
 class slot_worker : public std::enable_shared_from_this<slot_worker> {
  public:
   using clock = std::chrono::steady_clock;
@@ -71,7 +73,11 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
 
   /// Ends the process at once, if there is one.
   void kill() {
-    if (peer.process()) peer.signal(SIGKILL);
+    try {
+      if (peer.process()) peer.signal(SIGKILL);
+    } catch (const std::system_error&) {
+      // It has become another user's, and is beyond our reach.
+    }
   }
 
   /// Puts the start off; cancel_wait() ends that early.
@@ -86,7 +92,6 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   bool was_ready = false;
   bool replaced = false;   // or decided that it will not be
   bool timed_out = false;  // killed because of limit_state()
-  int announced = 0;       // the exit status that it spoke of when it began to drain
 
  private:
   asio::steady_timer deadline_;
