@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSL-1.0
+# shellcheck shell=bash
+# What the scripts `run` in tests/, examples/, bench/ and here share. To be sourced from the project's root.
+
+stop() {
+  echo "$0: $*" >&2
+  exit 1
+}
+
+# has_package PACKAGE: whether what the package brings is there, wherever it comes from.
+has_package() {
+  case $1 in
+    ninja-build) command -v ninja ;;
+    libasio-dev) has_header asio/version.hpp ;;
+    libfmt-dev) has_header fmt/core.h && pkg-config --exists fmt ;;
+    doctest-dev) has_header doctest/doctest.h ;;
+    libhttp-parser-dev) has_header http_parser.h ;;
+    *) command -v "$1" ;;
+  esac >/dev/null 2>&1
+}
+
+has_header() {
+  echo "#include <$1>" | c++ -E -x c++ -
+}
+
+# need PACKAGE…: installs those that are missing.
+need() {
+  local package missing=() as_root=()
+  for package in "$@"; do
+    has_package "$package" || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  command -v apt-get >/dev/null || stop "missing, and there is no apt-get to install them: ${missing[*]}"
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || stop "missing: ${missing[*]}; install them as root, or allow sudo without a password"
+    as_root=(sudo -n)
+  fi
+  echo "installing: ${missing[*]}"
+  # An update that fails may still leave a usable index.
+  "${as_root[@]}" apt-get update -q || true
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" ||
+    stop "apt-get could not install: ${missing[*]}"
+}
+
+# configure DIRECTORY OPTION…: makes a build directory, or brings it up to date.
+configure() {
+  if [ -f "$1/build.ninja" ]; then
+    meson setup --reconfigure "$@" && return
+    rm -rf "$1"
+  fi
+  meson setup "$@"
+}

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: BSL-1.0
+// serve() as a program: the primary is a process of its own.
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../include/cohort/cluster/cluster.hpp"
+#include "../process/children.hpp"
+#include "../worker/client.hpp"
+
+namespace cohort::test {
+namespace {
+
+using kind = cluster_event::kind;
+
+/// A server whose primary prints its events (see the verb `serve`).
+class server : public std::enable_shared_from_this<server> {
+ public:
+  struct event {
+    kind what;
+    unsigned slot;
+    pid_t pid;
+    std::string text;
+  };
+
+  static asio::awaitable<std::shared_ptr<server>> start(command program) {
+    auto self = std::make_shared<server>();
+    self->primary = co_await spawn(std::move(program.out(stdio::pipe)));
+    asio::co_spawn(co_await asio::this_coro::executor, read(self), asio::detached);
+    co_return self;
+  }
+
+  /// Starts one with two workers on a port of the kernel's choice, and waits until they are ready.
+  template <class... Options>
+  static asio::awaitable<std::shared_ptr<server>> ready(Options... options) {
+    auto self = co_await start(helper("serve", "listen=127.0.0.1:0", "workers=2", options...));
+    co_await self->until(kind::ready, 2);
+    co_return self;
+  }
+
+  std::size_t count(kind what) const {
+    return static_cast<std::size_t>(
+        std::count_if(events.begin(), events.end(), [&](const auto& each) { return each.what == what; }));
+  }
+
+  asio::awaitable<void> until(kind what, std::size_t times = 1) {
+    const bool seen = co_await eventually([&] { return count(what) >= times; });
+    if (!seen) FAIL("no event ", static_cast<int>(what), ", times ", times, "; there are:\n", all_text());
+  }
+
+  std::vector<pid_t> pids(kind what) const {
+    std::vector<pid_t> result;
+    for (const auto& each : events) {
+      if (each.what == what) result.push_back(each.pid);
+    }
+    return result;
+  }
+
+  asio::ip::tcp::endpoint at() const {
+    const auto first =
+        std::find_if(events.begin(), events.end(), [](const auto& e) { return e.what == kind::listening; });
+    return parse_endpoint(first->text.substr(first->text.rfind(' ') + 1));
+  }
+
+  /// The primary's status, once it and all of its workers are gone.
+  asio::awaitable<exit_status> ended() {
+    const auto status = co_await primary.wait();
+    // a worker that lives on would hold the other end of the pipe
+    const bool all = co_await eventually([this] { return end; }, sanitized ? 5s : 1s);
+    CHECK_MESSAGE(all, "somebody has outlived the primary");
+    co_return status;
+  }
+
+  std::string all_text() const {
+    std::string result;
+    for (const auto& each : events) result += each.text + '\n';
+    return result;
+  }
+
+  child primary;
+  std::vector<event> events;
+  bool end = false;
+
+ private:
+  static asio::awaitable<void> read(std::shared_ptr<server> self) {
+    while (auto line = co_await self->primary.out().read_line()) {
+      std::istringstream words(*line);
+      int what = 0;
+      event next{};
+      words >> what >> next.slot >> next.pid;
+      next.what = static_cast<kind>(what);
+      std::getline(words >> std::ws, next.text);
+      self->events.push_back(next);
+    }
+    self->end = true;
+  }
+};
+
+/// Adopts processes whose parent dies, and so can wait for them.
+struct subreaper {
+  subreaper() { ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+  ~subreaper() { ::prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0); }
+};
+
+ASYNC_TEST("serve makes one program primary and workers, with the same arguments") {
+  auto s = co_await server::ready("", "an argument with spaces", "grace=20");
+  const auto answer = co_await ask_once(s->at(), "pid");
+  const auto pid = std::stoi(answer);
+  const auto ready = s->pids(kind::ready);
+  CHECK(std::find(ready.begin(), ready.end(), pid) != ready.end());
+  CHECK(pid != s->primary.pid());
+  const auto arguments_of = [](pid_t process) {
+    std::ifstream file("/proc/" + std::to_string(process) + "/cmdline", std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  CHECK(arguments_of(pid) == arguments_of(s->primary.pid()));
+  CHECK(arguments_of(pid).size() > 40);
+  s->primary.signal(SIGTERM);
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(0));
+}
+
+ASYNC_TEST("SIGTERM and SIGINT end a server when the last request is answered, and its port is free then") {
+  for (const auto* how : {"distribution=0", "distribution=1", "distribution=2"}) {
+    for (const int signal : {SIGTERM, SIGINT}) {
+      auto s = co_await server::ready(how);
+      auto slow = co_await client::connect(s->at());
+      slow.say("slow 150");
+      const auto first = co_await ask_once(s->at(), "echo x");
+      CHECK(first == "x");
+      s->primary.signal(signal);
+      const auto answer = co_await slow.line();
+      CHECK(answer == "slow done");
+      const auto status = co_await s->ended();
+      CHECK(status == exit_status::exited(0));
+      CHECK(s->count(kind::exited) == 2);
+      auto at = s->at();
+      open_listener(at, listen_settings());
+    }
+  }
+}
+
+ASYNC_TEST("a second signal ends a server at once") {
+  const std::vector<std::pair<int, int>> pairs = {
+      {SIGTERM, SIGTERM}, {SIGINT, SIGINT}, {SIGTERM, SIGINT}, {0, SIGQUIT}};
+  for (const auto& [first, second] : pairs) {
+    auto s = co_await server::ready();
+    auto slow = co_await client::connect(s->at());
+    slow.say("slow 60000");
+    const auto other = co_await ask_once(s->at(), "echo x");
+    CHECK(other == "x");
+    if (first != 0) {
+      s->primary.signal(first);
+      co_await s->until(kind::draining);
+      co_await sleep(10ms);
+      CHECK(s->count(kind::exited) <= 1);
+    }
+    s->primary.signal(second);
+    const auto cut = co_await slow.line();
+    CHECK((cut == client::closed || cut == client::reset));
+    const auto status = co_await s->ended();
+    CHECK(status == exit_status::exited(0));
+    CHECK(s->count(kind::exited) == 2);
+  }
+}
+
+ASYNC_TEST("SIGTERM to all processes at once is one stop, in whatever order it reaches them") {
+  for (int run = 0; run < 4; ++run) {
+    auto s = co_await server::ready();
+    auto slow = co_await client::connect(s->at());
+    slow.say("slow 150");
+    const auto other = co_await ask_once(s->at(), "echo x");
+    CHECK(other == "x");
+    if (run % 2 == 0) s->primary.signal(SIGTERM);
+    if (run >= 2) co_await s->until(run % 2 == 0 ? kind::draining : kind::ready);
+    for (const auto pid : s->pids(kind::ready)) {
+      if (std::find(s->pids(kind::exited).begin(), s->pids(kind::exited).end(), pid) == s->pids(kind::exited).end()) {
+        ::kill(pid, SIGTERM);
+      }
+    }
+    if (run % 2 == 1) s->primary.signal(SIGTERM);
+    const auto answer = co_await slow.line();
+    CHECK(answer == "slow done");
+    const auto status = co_await s->ended();
+    CHECK(status == exit_status::exited(0));
+  }
+}
+
+ASYNC_TEST("when the primary is killed its workers answer what they have, and end") {
+  for (const auto* how : {"distribution=0", "distribution=1", "distribution=2"}) {
+    const subreaper adopts;
+    auto s = co_await server::ready(how);
+    auto slow = co_await client::connect(s->at());
+    slow.say("slow 150");
+    const auto other = co_await ask_once(s->at(), "echo x");
+    CHECK(other == "x");
+    const auto workers = s->pids(kind::ready);
+    s->primary.signal(SIGKILL);
+    const auto answer = co_await slow.line();
+    CHECK(answer == "slow done");
+    const auto status = co_await s->ended();
+    CHECK(status == exit_status::killed(SIGKILL));
+    for (const auto pid : workers) {
+      int result = 0;
+      const bool gone = co_await eventually([&] { return ::waitpid(pid, &result, WNOHANG) == pid; });
+      CHECK(gone);
+      CHECK(WIFEXITED(result));
+      CHECK(WEXITSTATUS(result) == 110);
+    }
+  }
+}
+
+ASYNC_TEST("when the primary is killed busy workers end at the deadline") {
+  const subreaper adopts;
+  auto s = co_await server::ready("drain=100");
+  auto slow = co_await client::connect(s->at());
+  slow.say("slow 60000");
+  auto stubborn = co_await client::connect(s->at());
+  stubborn.say("stubborn 60000");
+  const auto other = co_await ask_once(s->at(), "echo x");
+  CHECK(other == "x");
+  const auto workers = s->pids(kind::ready);
+  s->primary.signal(SIGKILL);
+  for (const auto pid : workers) {
+    int result = 0;
+    const bool gone = co_await eventually([&] { return ::waitpid(pid, &result, WNOHANG) == pid; });
+    CHECK(gone);
+    CHECK(WEXITSTATUS(result) == 110);
+  }
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::killed(SIGKILL));
+}
+
+ASYNC_TEST("an address that cannot be served is said on stderr, the status is 1, and no worker is started") {
+  auto at = parse_endpoint("127.0.0.1:0");
+  const descriptor taken = open_listener(at, listen_settings());
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {to_string(at), "Address already in use"},
+      {"127.0.0.1", "want ADDRESS:PORT: invalid option"},
+      {"localhost:80", "want ADDRESS:PORT: invalid option"},
+      {"127.0.0.1:70000", "want ADDRESS:PORT: invalid option"},
+  };
+  for (const auto* how : {"distribution=0", "distribution=1", "distribution=2"}) {
+    for (const auto& [address, what] : cases) {
+      auto program = helper("serve", "listen=127.0.0.1:0", "listen=" + address, how);
+      auto s = co_await server::start(program.err(stdio::pipe));
+      const auto said = co_await s->primary.err().read_all();
+      CHECK(said == "listen " + address + ": " + what + "\n");
+      const auto status = co_await s->ended();
+      CHECK(status == exit_status::exited(1));
+      CHECK(s->events.empty());
+    }
+  }
+}
+
+ASYNC_TEST("a server whose workers die at their start gives up, with status 1") {
+  auto s = co_await server::start(helper("serve", "listen=127.0.0.1:0", "workers=3", "die=4", "restarts=5"));
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(1));
+  CHECK(s->count(kind::started) == 8);
+  CHECK(s->count(kind::exited) == 8);
+  CHECK(s->count(kind::gave_up) == 1);
+}
+
+ASYNC_TEST("events go to stderr, if nobody takes them") {
+  auto program = helper("serve", "listen=127.0.0.1:0", "workers=1", "events=default");
+  auto s = co_await server::start(program.err(stdio::pipe));
+  std::vector<std::string> lines;
+  for (int i = 0; i < 3; ++i) {
+    const auto line = co_await s->primary.err().read_line();
+    REQUIRE(line);
+    lines.push_back(*line);
+  }
+  CHECK(lines[0].starts_with("listening on 127.0.0.1:"));
+  CHECK(lines[1].starts_with("worker 1 started, pid "));
+  CHECK(lines[2].starts_with("worker 1 ready, pid "));
+  s->primary.signal(SIGTERM);
+  const auto rest = co_await s->primary.err().read_all();
+  CHECK(rest.starts_with("stopping: SIGTERM\nworker 1 draining, pid "));
+  CHECK(rest.ends_with(": status 0\n"));
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(0));
+}
+
+ASYNC_TEST("a server outlives the reader of its log") {
+  auto program = helper("serve", "listen=127.0.0.1:0", "workers=1", "events=default");
+  auto s = co_await server::start(program.err(stdio::pipe));
+  const auto first = co_await s->primary.err().read_line();
+  REQUIRE(first);
+  const auto at = parse_endpoint(first->substr(first->rfind(' ') + 1));
+  s->primary.err().close();
+  for (int i = 0; i < 3; ++i) {
+    auto one = co_await client::connect(at);
+    const auto pid = co_await one.ask("pid");
+    const auto end = co_await ask_once(at, "abort");  // which makes events
+    CHECK((end == client::closed || end == client::reset));
+  }
+  const auto answer = co_await ask_once(at, "echo alive");
+  CHECK(answer == "alive");
+  s->primary.signal(SIGTERM);
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(0));
+}
+
+ASYNC_TEST("an exception from on_event stops the server gracefully, with status 1 and its text") {
+  auto program = helper("serve", "listen=127.0.0.1:0", "workers=2", "events=throw");
+  auto s = co_await server::start(program.err(stdio::pipe));
+  co_await s->until(kind::ready, 2);
+  auto slow = co_await client::connect(s->at());
+  slow.say("slow 150");
+  const auto left = co_await ask_once(s->at(), "drain");
+  CHECK(left == "drain done");
+  const auto answer = co_await slow.line();
+  CHECK(answer == "slow done");
+  const auto said = co_await s->primary.err().read_all();
+  CHECK(said == "no more events, please\n");
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(1));
+}
+
+ASYNC_TEST("a server goes on with its own program when the file is replaced or removed") {
+  const auto directory = std::filesystem::temp_directory_path() / ("cohort-" + std::to_string(::getpid()));
+  std::filesystem::create_directory(directory);
+  const auto file = directory / "server", other = directory / "other";
+  std::filesystem::copy_file(helper_path(), file);
+  auto s = co_await server::start(command(file, "serve", "listen=127.0.0.1:0", "workers=1"));
+  co_await s->until(kind::ready);
+  std::filesystem::copy_file("/bin/false", other);
+  std::filesystem::rename(other, file);
+  for (std::size_t ready = 2; ready <= 3; ++ready) {
+    const auto end = co_await ask_once(s->at(), "exit 9");
+    CHECK((end == client::closed || end == client::reset));
+    co_await s->until(kind::ready, ready);
+    std::filesystem::remove(file);
+  }
+  std::filesystem::remove_all(directory);
+  s->primary.signal(SIGTERM);
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(0));
+}
+
+ASYNC_TEST("exit statuses are known although the starter ignores SIGCHLD") {
+  auto s =
+      co_await server::start(helper("serve", "listen=127.0.0.1:0", "workers=1", "ignore=" + std::to_string(SIGCHLD)));
+  co_await s->until(kind::ready);
+  const auto answer = co_await ask_once(s->at(), "leave");
+  CHECK(answer == "leave done");
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(1));
+  CHECK(s->count(kind::not_restarted) == 1);
+}
+
+ASYNC_TEST("a server with a small descriptor table serves everybody, though not at once") {
+  if (sanitized) co_return;  // UBSan's check of virtual calls needs descriptors itself
+  for (const auto* how : {"distribution=0", "distribution=1", "distribution=2"}) {
+    auto s = co_await server::ready(how, "descriptors=32");
+    std::vector<client> clients;
+    for (int i = 0; i < 150; ++i) {
+      clients.push_back(co_await client::connect(s->at()));
+      clients.back().say("slow 10");
+    }
+    const auto victim = s->pids(kind::ready).front();
+    ::kill(victim, SIGTERM);
+    std::size_t served = 0;
+    const auto take = [&](client& from) -> asio::awaitable<void> {
+      const auto answer = co_await from.line();
+      CHECK(answer == "slow done");
+      from.close();  // before that one's turn, which may need the room
+      ++served;
+    };
+    const auto executor = co_await asio::this_coro::executor;
+    for (auto& each : clients) asio::co_spawn(executor, take(each), asio::detached);
+    const bool all = co_await eventually([&] { return served == clients.size(); });
+    CHECK_MESSAGE(all, "only ", served, " are served");
+    s->primary.signal(SIGTERM);
+    const auto status = co_await s->ended();
+    CHECK(status == exit_status::exited(0));
+  }
+}
+
+ASYNC_TEST("a worker of a server that is served by 78 alone ends it with 1") {
+  auto s = co_await server::start(helper("serve", "listen=127.0.0.1:0", "workers=1"));
+  co_await s->until(kind::ready);
+  const auto answer = co_await ask_once(s->at(), "leave");
+  CHECK(answer == "leave done");
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(1));
+  CHECK(s->count(kind::not_restarted) == 1);
+  CHECK(s->count(kind::gave_up) == 1);
+  CHECK(s->count(kind::started) == 1);
+}
+
+}  // namespace
+}  // namespace cohort::test

@@ -1,0 +1,8 @@
+// expect: two alternatives of a message are the same type
+#include <variant>
+
+#include <cohort/ipc/schema.hpp>
+
+struct job {};
+
+int main() { return static_cast<int>(cohort::message_set<std::variant<job, int, job>>::size); }

@@ -1,0 +1,14 @@
+// expect: make the base a member
+#include <cohort/ipc/codec.hpp>
+
+struct base {
+  int id;
+};
+struct job : base {
+  int number;
+};
+
+int main() {
+  cohort::byte_buffer out;
+  cohort::encode(out, job());
+}

@@ -1,0 +1,11 @@
+// expect: drop the const
+#include <cohort/ipc/codec.hpp>
+
+struct job {
+  const int number = 1;
+};
+
+int main() {
+  cohort::byte_buffer out;
+  cohort::encode(out, job());
+}

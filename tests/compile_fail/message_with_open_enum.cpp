@@ -1,0 +1,13 @@
+// expect: needs a fixed underlying type
+#include <cohort/ipc/codec.hpp>
+
+enum color { red, green };
+
+struct job {
+  color tint;
+};
+
+int main() {
+  cohort::byte_buffer out;
+  cohort::encode(out, job());
+}

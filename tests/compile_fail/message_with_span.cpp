@@ -1,0 +1,13 @@
+// expect: use std::vector or std::array
+#include <span>
+
+#include <cohort/ipc/codec.hpp>
+
+struct job {
+  std::span<int> numbers;
+};
+
+int main() {
+  cohort::byte_buffer out;
+  cohort::encode(out, job());
+}

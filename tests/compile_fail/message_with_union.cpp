@@ -1,0 +1,15 @@
+// expect: use std::variant
+#include <cohort/ipc/codec.hpp>
+
+union either {
+  int number;
+  float real;
+};
+struct job {
+  either value;
+};
+
+int main() {
+  cohort::byte_buffer out;
+  cohort::encode(out, job());
+}

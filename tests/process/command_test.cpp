@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "../../include/cohort/process/command.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <signal.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "children.hpp"
+
+namespace cohort::test {
+namespace {
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+// Removed at the end, with what is in it.
+class directory {
+ public:
+  directory() {
+    std::string name = (std::filesystem::temp_directory_path() / "cohort-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) throw std::system_error(errno, std::system_category(), name);
+    path_ = name;
+  }
+  directory(const directory&) = delete;
+  ~directory() { std::filesystem::remove_all(path_); }
+
+  std::string operator/(std::string_view name) const { return path_ + '/' + std::string(name); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+ASYNC_TEST("a command takes arguments of every kind of string") {
+  const std::string string = "b";
+  const std::string_view view = "c";
+  const std::filesystem::path path = "/d";
+  const std::vector<std::string> more = {"e", ""};
+  const std::array<const char*, 1> last = {"two words"};
+  command what(helper_path(), "command-line", string, view, path);
+  what.args(more).arg("f").args(last);
+  const auto output = co_await output_of(what);
+  const auto lines = lines_of(output);
+  const std::vector<std::string> expected = {helper_path(), "command-line", "b", "c", "/d", "e", "", "f", "two words"};
+  CHECK(lines == expected);
+}
+
+ASYNC_TEST("argv0 is what the program sees as its name") {
+  const auto output = co_await output_of(helper("command-line").argv0("worker 3"));
+  const auto lines = lines_of(output);
+  const std::vector<std::string> expected = {"worker 3", "command-line"};
+  CHECK(lines == expected);
+}
+
+ASYNC_TEST("cwd is where the child starts, and the parent stays where it is") {
+  const auto before = std::filesystem::current_path();
+  const auto there = co_await output_of(helper("cwd").cwd("/proc"));
+  CHECK(there == "/proc\n");
+  CHECK(std::filesystem::current_path() == before);
+  const auto here = co_await output_of(helper("cwd"));
+  CHECK(here == before.string() + '\n');
+}
+
+ASYNC_TEST("the environment is the parent's with changes") {
+  ::setenv("COHORT_TEST_A", "parent", 1);
+  ::setenv("COHORT_TEST_B", "parent", 1);
+  ::setenv("COHORT_TEST_C", "parent", 1);
+  auto what = helper("environment").env("COHORT_TEST_A", "child").unset_env("COHORT_TEST_B").env("COHORT_TEST_D", "=");
+  what.env("COHORT_TEST_E", "x").unset_env("COHORT_TEST_E").unset_env("COHORT_TEST_F").env("COHORT_TEST_F", "");
+  const auto output = co_await output_of(what);
+  auto lines = lines_of(output);
+  std::erase_if(lines, [](const std::string& line) {
+    return !line.starts_with("COHORT_TEST_") || line.starts_with("COHORT_TEST_HELPER");
+  });
+  std::ranges::sort(lines);
+  const std::vector<std::string> expected = {"COHORT_TEST_A=child", "COHORT_TEST_C=parent",
+                                             "COHORT_TEST_D==", "COHORT_TEST_F="};
+  CHECK(lines == expected);
+  for (const char* name : {"COHORT_TEST_A", "COHORT_TEST_B", "COHORT_TEST_C"}) ::unsetenv(name);
+}
+
+ASYNC_TEST("a cleared environment holds what was set after that and nothing else") {
+  const auto empty = co_await output_of(helper("environment").env("BEFORE", "1").clear_env());
+  CHECK(empty.empty());
+  const auto one = co_await output_of(helper("environment").clear_env().env("AFTER", "1"));
+  CHECK(one == "AFTER=1\n");
+}
+
+ASYNC_TEST("a program without a slash is searched in the PATH of the child") {
+  const directory place;
+  std::filesystem::create_symlink(helper_path(), place / "tool");
+  const auto found = co_await output_of(command("tool", "echo", "found").env("PATH", "/nope::" + place.path()));
+  CHECK(found == "found\n");
+
+  // relative entries, and an empty one, are seen from the child's directory
+  std::filesystem::create_directory(place / "bin");
+  std::filesystem::create_symlink(helper_path(), place / "bin/other");
+  const auto relative = co_await output_of(command("other", "cwd").env("PATH", "bin").cwd(place.path()));
+  CHECK(relative == place.path() + '\n');
+  const auto current = co_await output_of(command("tool", "cwd").env("PATH", "").cwd(place.path()));
+  CHECK(current == place.path() + '\n');
+
+  // without a PATH, and with an empty environment, in the system's places
+  const auto unset = co_await output_of(command("echo", "x").unset_env("PATH"));
+  CHECK(unset == "x\n");
+  const auto cleared = co_await output_of(command("echo", "x").clear_env());
+  CHECK(cleared == "x\n");
+}
+
+ASYNC_TEST("a program that is not found, or not executable, is said with its name") {
+  const directory place;
+  const auto missing = co_await text_of(spawn(command("nope-nope")));
+  CHECK(missing == "spawn: find \"nope-nope\": No such file or directory");
+  const auto elsewhere = co_await text_of(spawn(command("true").env("PATH", place.path())));
+  CHECK(elsewhere == "spawn: find \"true\": No such file or directory");
+
+  std::filesystem::create_directory(place / "folder");
+  const auto folder = co_await text_of(spawn(command("folder").env("PATH", place.path())));
+  CHECK(folder == "spawn: find \"folder\": Permission denied");
+  const auto absolute = co_await text_of(spawn(command(place / "nope")));
+  CHECK(absolute == "spawn: exec \"" + (place / "nope") + "\": No such file or directory");
+}
+
+ASYNC_TEST("the same command can be started again and again, and its copies too") {
+  const auto null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  auto original = helper("echo", "x").fd(5, descriptor(null));
+  const auto copy = original;
+  original.arg("y");
+  const auto first = co_await output_of(original);
+  const auto second = co_await output_of(original);
+  const auto third = co_await output_of(copy);
+  CHECK(first == "x y\n");
+  CHECK(second == "x y\n");
+  CHECK(third == "x\n");
+}
+
+ASYNC_TEST("a value that cannot be served is said, and nothing is started") {
+  using namespace std::string_literals;
+  const auto nul = "a\0b"s;
+  const auto empty = co_await text_of(spawn(command("")));
+  CHECK(empty == "spawn: program \"\": invalid option");
+  const auto program = co_await text_of(spawn(command(nul)));
+  CHECK(program == "spawn: program \"a\\0b\": invalid option");
+  const auto argument = co_await text_of(spawn(command("true", nul)));
+  CHECK(argument == "spawn: argument \"a\\0b\": invalid option");
+  const auto name = co_await text_of(spawn(command("true").argv0(nul)));
+  CHECK(name == "spawn: argv0 \"a\\0b\": invalid option");
+  const auto place = co_await text_of(spawn(command("true").cwd(nul)));
+  CHECK(place == "spawn: cwd \"a\\0b\": invalid option");
+  const auto equals = co_await text_of(spawn(command("true").env("A=B", "c")));
+  CHECK(equals == "spawn: variable \"A=B\": invalid option");
+  const auto nameless = co_await text_of(spawn(command("true").unset_env("")));
+  CHECK(nameless == "spawn: variable \"\": invalid option");
+  const auto variable = co_await text_of(spawn(command("true").env(nul, "c")));
+  CHECK(variable == "spawn: variable \"a\\0b\": invalid option");
+  const auto value = co_await text_of(spawn(command("true").env("A", nul)));
+  CHECK(value == "spawn: value \"a\\0b\": invalid option");
+  const auto negative = co_await text_of(spawn(command("true").fd(-1, stdio::null)));
+  CHECK(negative == "spawn: fd -1: invalid option");
+  const auto pipe = co_await text_of(spawn(command("true").fd(3, stdio::pipe)));
+  CHECK(pipe == "spawn: pipe for fd 3: invalid option");
+  const auto file = co_await text_of(spawn(command("true").in(stdio::from_file(nul))));
+  CHECK(file == "spawn: path \"a\\0b\": invalid option");
+  const auto code = co_await error_of(spawn(command("")));
+  CHECK(code == errc::invalid_option);
+}
+
+ASYNC_TEST("a child has a process group of its own unless it is to have the parent's") {
+  auto own = co_await spawn(helper("group").out(stdio::pipe));
+  const auto printed = co_await own.out().read_all();
+  CHECK(printed == std::to_string(own.pid()) + '\n');
+  co_await own.wait();
+  const auto shared = co_await output_of(helper("group").process_group(process_group::inherit));
+  CHECK(shared == std::to_string(::getpgrp()) + '\n');
+}
+
+ASYNC_TEST("a child is killed with its parent unless it is told otherwise") {
+  const auto on = co_await output_of(helper("death-signal"));
+  CHECK(on == std::to_string(SIGKILL) + '\n');
+  const auto off = co_await output_of(helper("death-signal").die_with_parent(false));
+  CHECK(off == "0\n");
+}
+
+}  // namespace
+}  // namespace cohort::test

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSL-1.0
+// A whole clustered server, primary and workers, for tests of cohort::serve().
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "../../include/cohort/cluster/cluster.hpp"
+#include "line_server.hpp"
+#include "verb.hpp"
+
+namespace cohort::test {
+namespace {
+
+// What the primary does with events: one line each, which a test can read and people, too.
+void print(const cluster_event& event) {
+  std::printf("%d %u %d %s\n", static_cast<int>(event.what), event.slot, static_cast<int>(event.pid),
+              to_string(event).c_str());
+  std::fflush(stdout);
+}
+
+// `listen=ADDRESS:PORT`, `workers=N`, `distribution=0|1|2`, `drain=MS`, `grace=MS`, `start=MS`, `restarts=N`,
+// `backoff=MS`, `boots=N`, `events=print|default|throw`, `die=STATUS` (the worker, at its start), `descriptors=N`,
+// `ignore=SIGNAL`
+const verb serve_verb("serve", [](const verb::arguments& arguments) {
+  cluster_options options;
+  worker_options worker;
+  restart_policy restart;
+  worker.idle_grace = std::chrono::milliseconds(20);
+  std::string events = "print";
+  for (const auto& each : arguments) {
+    const auto equals = each.find('=');
+    if (equals == std::string::npos) continue;
+    const std::string key = each.substr(0, equals), text = each.substr(equals + 1);
+    const long value = std::atol(text.c_str());
+    if (key == "listen") options.listen(text);
+    if (key == "workers") options.workers(static_cast<unsigned>(value));
+    if (key == "distribution") options.distribute(static_cast<distribution>(value));
+    if (key == "drain") worker.drain_timeout = std::chrono::milliseconds(value);
+    if (key == "grace") worker.idle_grace = std::chrono::milliseconds(value);
+    if (key == "start") options.start_timeout(std::chrono::milliseconds(value));
+    if (key == "restarts") restart.max_restarts = static_cast<std::size_t>(value);
+    if (key == "backoff") restart.min_backoff = std::chrono::milliseconds(value);
+    if (key == "boots") restart.max_failed_boots = static_cast<std::size_t>(value);
+    if (key == "events") events = text;
+    if (key == "die" && has_parent()) return static_cast<int>(value);
+    if (key == "ignore") ::signal(static_cast<int>(value), SIG_IGN);
+    if (key == "descriptors") {
+      const rlimit limit{static_cast<rlim_t>(value), static_cast<rlim_t>(value)};
+      ::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+  }
+  options.worker(worker).restart(restart);
+  if (events == "print") options.on_event(&print);
+  if (events == "throw") {
+    options.on_event([](const cluster_event& event) {
+      print(event);
+      if (event.what == cluster_event::kind::draining) throw std::runtime_error("no more events, please");
+    });
+  }
+  return serve(options, &serve_lines);
+});
+
+}  // namespace
+}  // namespace cohort::test

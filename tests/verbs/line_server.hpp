@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: BSL-1.0
+/// A small server for tests: a line is a request, and so is its answer.
+#pragma once
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+#include <memory>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "../../include/cohort/worker/worker.hpp"
+
+namespace cohort::test {
+
+inline asio::awaitable<void> wait_for(std::chrono::milliseconds time) {
+  asio::steady_timer timer(co_await asio::this_coro::executor, time);
+  co_await timer.async_wait(asio::use_awaitable);
+}
+
+/// The numbers of descriptors that `fill-descriptors` has taken.
+inline std::vector<int>& fillers() {
+  static std::vector<int> taken;
+  return taken;
+}
+
+/// Answers one request:
+///
+///     pid                 "PID SLOT"
+///     echo TEXT           TEXT
+///     slow MS             "slow done", after that time
+///     busy MS             "busy done", after a time in which the process does nothing else
+///     patient             waits until it is cancelled, then "cancelled"
+///     stubborn MS         "stubborn done", and is not to be cancelled
+///     fatal  odd          throws an exception, or something else
+///     code N              throws the errno as a system_error
+///     abort  exit N       ends the process
+///     drain  fail  leave  worker::drain, fail, do_not_restart
+///     fork MS             the pid of a process that holds all that this one does, for that time
+///     fill-descriptors    takes all descriptors that are left, but gives them back after 200 ms
+inline asio::awaitable<std::string> answer_to(const std::string& request, worker& self) {
+  std::istringstream words(request);
+  std::string verb;
+  long number = 0;
+  words >> verb;
+  if (verb == "echo") co_return request.substr(request.find(' ') + 1);
+  words >> number;
+  const std::chrono::milliseconds time(number);
+  if (verb == "pid") co_return std::to_string(::getpid()) + " " + std::to_string(self.slot());
+  if (verb == "slow") {
+    co_await wait_for(time);
+  } else if (verb == "busy") {
+    const auto end = std::chrono::steady_clock::now() + time;
+    while (std::chrono::steady_clock::now() < end) {
+    }
+  } else if (verb == "patient") {
+    try {
+      co_await wait_for(std::chrono::hours(1));
+    } catch (const std::system_error& error) {
+      if (error.code() != asio::error::operation_aborted) throw;
+    }
+    co_await asio::this_coro::reset_cancellation_state();
+    co_return "cancelled";
+  } else if (verb == "stubborn") {
+    co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+    co_await wait_for(time);
+  } else if (verb == "fatal") {
+    throw std::runtime_error("a fatal request");
+  } else if (verb == "odd") {
+    throw 42;
+  } else if (verb == "code") {
+    throw std::system_error(static_cast<int>(number), std::system_category(), "request");
+  } else if (verb == "abort") {
+    std::abort();
+  } else if (verb == "exit") {
+    std::_Exit(static_cast<int>(number));
+  } else if (verb == "drain") {
+    self.drain("a client wants it");
+  } else if (verb == "fail") {
+    self.fail("a client says so");
+  } else if (verb == "leave") {
+    self.do_not_restart("a client wants no other");
+  } else if (verb == "fork") {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      ::usleep(static_cast<useconds_t>(number * 1000));
+      ::_exit(0);
+    }
+    co_return std::to_string(pid);
+  } else if (verb == "fill-descriptors") {
+    for (int fd; (fd = ::fcntl(0, F_DUPFD_CLOEXEC, 3)) >= 0;) fillers().push_back(fd);
+    const auto timer = std::make_shared<asio::steady_timer>(self.get_executor(), std::chrono::milliseconds(200));
+    timer->async_wait([timer](std::error_code) {
+      for (const int fd : std::exchange(fillers(), {})) ::close(fd);
+    });
+  } else {
+    co_return "what is \"" + request + "\"?";
+  }
+  co_return verb + " done";
+}
+
+/// Serves requests until the client closes, or the worker drains.
+inline asio::awaitable<void> serve_lines(asio::ip::tcp::socket socket, worker& self) {
+  std::string buffer;
+  do {
+    auto end = buffer.find('\n');
+    while (end == std::string::npos) {
+      const bool more = co_await self.readable(socket);
+      if (!more) co_return;
+      char piece[512];
+      const auto size = co_await socket.async_read_some(asio::buffer(piece), asio::use_awaitable);
+      buffer.append(piece, size);
+      end = buffer.find('\n');
+    }
+    const std::string request = buffer.substr(0, end);
+    buffer.erase(0, end + 1);
+    std::string answer = co_await answer_to(request, self);
+    answer += '\n';
+    co_await socket.async_send(asio::buffer(answer), asio::use_awaitable);
+  } while (!self.draining());
+}
+
+}  // namespace cohort::test

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: BSL-1.0
+// Workers for tests of the worker folder, and for primaries that are in the test itself.
+#include <chrono>
+#include <cstdlib>
+#include <string>
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "../../include/cohort/ipc/peer.hpp"
+#include "../../include/cohort/worker/worker.hpp"
+#include "line_server.hpp"
+#include "verb.hpp"
+
+namespace cohort::test {
+namespace {
+
+// `drain=MS`, `grace=MS`, `descriptors=N`
+worker_options options_from(const verb::arguments& arguments) {
+  worker_options options;
+  options.idle_grace = std::chrono::milliseconds(20);
+  for (const auto& each : arguments) {
+    const auto equals = each.find('=');
+    const std::string key = each.substr(0, equals);
+    const long value = std::stol(each.substr(equals + 1));
+    if (key == "drain") options.drain_timeout = std::chrono::milliseconds(value);
+    if (key == "grace") options.idle_grace = std::chrono::milliseconds(value);
+    if (key == "descriptors") {
+      const rlimit limit{static_cast<rlim_t>(value), static_cast<rlim_t>(value)};
+      ::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+  }
+  return options;
+}
+
+const verb worker_verb("worker", [](const verb::arguments& arguments) {
+  return run_worker(&serve_lines, options_from(arguments));
+});
+
+// Throws where nobody awaits it, as a completion handler of the user's own may.
+asio::awaitable<void> throw_beside(asio::ip::tcp::socket socket, worker& self) {
+  asio::post(self.get_executor(), [] { throw std::runtime_error("thrown beside"); });
+  co_await serve_lines(std::move(socket), self);
+}
+
+const verb throwing_beside("worker-throwing-beside", [](const verb::arguments& arguments) {
+  return run_worker(&throw_beside, options_from(arguments));
+});
+
+// Never says that it is ready.
+const verb mute("worker-mute", [](const verb::arguments&) -> int {
+  for (;;) ::pause();
+});
+
+// Says that it is ready, and ends.
+const verb short_lived("worker-short-lived", [](const verb::arguments& arguments) -> int {
+  asio::io_context context;
+  auto to_parent = parent<control::protocol>(context.get_executor());
+  to_parent.post(control::ready());
+  context.run();
+  std::_Exit(arguments.empty() ? 5 : std::stoi(arguments.front()));
+});
+
+// Says that it is ready, closes its channel, and lives on.
+const verb silent("worker-silent", [](const verb::arguments&) -> int {
+  {
+    asio::io_context context;
+    auto to_parent = parent<control::protocol>(context.get_executor());
+    to_parent.post(control::ready());
+    context.run();
+  }
+  for (;;) ::pause();
+});
+
+// Says that it is ready, and lives on when it should end: its channel stays open, and only SIGKILL ends it.
+const verb undying("worker-undying", [](const verb::arguments&) -> int {
+  ::signal(SIGTERM, SIG_IGN);
+  asio::io_context context;
+  auto to_parent = parent<control::protocol>(context.get_executor());
+  to_parent.post(control::ready());
+  context.run();
+  for (;;) ::pause();
+});
+
+}  // namespace
+}  // namespace cohort::test

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "../../include/cohort/worker/listener.hpp"
+
+#include <cerrno>
+#include <system_error>
+#include <vector>
+
+#include <fcntl.h>
+
+#include "../../include/cohort/cluster/address.hpp"
+#include "../support/cancellation.hpp"
+#include "../support/fault.hpp"
+#include "client.hpp"
+
+namespace cohort::test {
+namespace {
+
+asio::ip::tcp::endpoint local() { return parse_endpoint("127.0.0.1:0"); }
+
+ASYNC_TEST("a listener takes the connections of its queue in their order, and then none") {
+  auto at = local();
+  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  CHECK(on.is_open());
+  CHECK_FALSE(on.try_accept());
+  std::vector<client> clients;
+  for (int i = 0; i < 3; ++i) clients.push_back(co_await client::connect(at));
+  for (auto& each : clients) {
+    co_await on.wait();
+    const descriptor taken = on.try_accept();
+    REQUIRE(taken);
+    CHECK(::fcntl(taken.get(), F_GETFD) == FD_CLOEXEC);
+    CHECK((::fcntl(taken.get(), F_GETFL) & O_NONBLOCK) != 0);
+    asio::ip::tcp::endpoint peer;
+    socklen_t size = static_cast<socklen_t>(peer.capacity());
+    ::getpeername(taken.get(), peer.data(), &size);
+    CHECK(peer == each.socket().local_endpoint());
+  }
+  CHECK_FALSE(on.try_accept());
+}
+
+ASYNC_TEST("a connection that failed while it waited is passed over") {
+  auto at = local();
+  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  auto one = co_await client::connect(at);
+  for (const int error : {EINTR, ECONNABORTED, EPROTO, EPERM, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH,
+                          EOPNOTSUPP, ENETUNREACH}) {
+    const fault<&system::calls::accept4> failing(error, 1, 2);
+    const descriptor taken = on.try_accept();
+    CHECK(failing.failed() == 2);
+    CHECK(static_cast<bool>(taken) == (error == EINTR));  // the first time round there is one
+  }
+}
+
+ASYNC_TEST("an accept for which there is no room says so, and loses nothing") {
+  auto at = local();
+  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  auto one = co_await client::connect(at);
+  for (const int error : {EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
+    const fault<&system::calls::accept4> failing(error);
+    std::error_code code;
+    try {
+      on.try_accept();
+    } catch (const std::system_error& thrown) {
+      code = thrown.code();
+    }
+    CHECK(code == std::error_code(error, std::system_category()));
+    CHECK(listener::is_shortage(code));
+  }
+  CHECK(on.try_accept());
+}
+
+ASYNC_TEST("a listener that is broken says so") {
+  auto at = local();
+  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  const fault<&system::calls::accept4> failing(EINVAL);
+  std::error_code code;
+  try {
+    on.try_accept();
+  } catch (const std::system_error& thrown) {
+    code = thrown.code();
+  }
+  CHECK(code == std::error_code(EINVAL, std::system_category()));
+  CHECK_FALSE(listener::is_shortage(code));
+}
+
+ASYNC_TEST("closing a listener ends those who wait for it or pause") {
+  auto at = local();
+  const auto executor = co_await asio::this_coro::executor;
+  listener on(executor, open_listener(at, listen_settings()));
+  std::error_code waited, paused;
+  const auto wait = [&]() -> asio::awaitable<void> { waited = co_await error_of(on.wait()); };
+  const auto pause = [&]() -> asio::awaitable<void> { paused = co_await error_of(on.pause()); };
+  asio::co_spawn(executor, wait(), asio::detached);
+  asio::co_spawn(executor, pause(), asio::detached);
+  co_await yield(3);
+  on.close();
+  CHECK_FALSE(on.is_open());
+  const bool ended = co_await eventually([&] { return waited && paused; });
+  CHECK(ended);
+  CHECK(waited == asio::error::operation_aborted);
+  CHECK(paused == asio::error::operation_aborted);
+  on.close();
+}
+
+PLAIN_TEST("a cancelled wait for a connection leaves it to the next one") {
+  const auto runs = cancel_at_every_turn([](cancellation& cancelled) -> asio::awaitable<void> {
+    auto at = local();
+    listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+    auto one = co_await client::connect(at);
+    const bool waited = co_await cancelled(on.wait());
+    if (!waited) co_await on.wait();
+    CHECK(on.try_accept());
+  });
+  CHECK(runs > 0);
+}
+
+ASYNC_TEST("another process that makes the socket blocking does not block an accept") {
+  auto at = local();
+  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  const int flags = ::fcntl(on.native_handle(), F_GETFL);
+  ::fcntl(on.native_handle(), F_SETFL, flags & ~O_NONBLOCK);
+  // as the constructor of its copy would
+  listener copy(co_await asio::this_coro::executor, descriptor(::fcntl(on.native_handle(), F_DUPFD_CLOEXEC, 0)));
+  CHECK_FALSE(on.try_accept());
+}
+
+}  // namespace
+}  // namespace cohort::test
