@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSL-1.0
+"""What the tests of the examples share: a program that runs, what it has printed, and the processes that it has named."""
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+PATIENCE = 30  # seconds until a test gives up waiting; never a measure of speed
+
+
+class Program:
+    """A running example, and every process that it names in a line with `pid N`. Leaving the block ends them all."""
+
+    def __init__(self, *command):
+        self._news = threading.Condition()
+        self._lines = []  # (stream, text)
+        self._pidfds = {}
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                         stderr=subprocess.PIPE, text=True)
+        self._readers = [threading.Thread(target=self._read, args=(name, stream), daemon=True)
+                         for name, stream in (('stdout', self._process.stdout), ('stderr', self._process.stderr))]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failed, *_):
+        if self._process.poll() is None:
+            self._process.kill()
+        for pid in self.pids():
+            self.signal(pid, signal.SIGKILL)
+        self._process.wait()
+        if failed:
+            for stream, text in self._lines:
+                print(f'{stream}: {text}')
+
+    def _read(self, name, stream):
+        for line in stream:
+            with self._news:
+                self._lines.append((name, line.rstrip('\n')))
+                # Held at once, so that the number cannot come to mean another process.
+                for pid in re.findall(r'(?:started, |has )pid (\d+)', line):
+                    try:
+                        self._pidfds[int(pid)] = os.pidfd_open(int(pid))
+                    except ProcessLookupError:
+                        pass
+                self._news.notify_all()
+
+    def lines(self, stream):
+        with self._news:
+            return [text for name, text in self._lines if name == stream]
+
+    def wait_for(self, pattern, count=1):
+        """Waits until `count` lines match; the matches in their order."""
+        with self._news:
+            def matches():
+                return [found for found in (re.search(pattern, text) for _, text in self._lines) if found]
+            if not self._news.wait_for(lambda: len(matches()) >= count, PATIENCE):
+                raise AssertionError(f'not printed {count} times: {pattern}')
+            return matches()
+
+    def wait(self):
+        """Waits until the program has ended and all of its output is here; its status."""
+        status = self._process.wait(PATIENCE)
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return status
+
+    def terminate(self):
+        self._process.terminate()
+
+    def kill(self):
+        self._process.kill()
+
+    def pids(self):
+        with self._news:
+            return list(self._pidfds)
+
+    def signal(self, pid, number):
+        try:
+            signal.pidfd_send_signal(self._pidfds[pid], number)
+        except ProcessLookupError:
+            pass
+
+    def wait_gone(self, pid):
+        ready, _, _ = select.select([self._pidfds[pid]], [], [], PATIENCE)
+        assert ready, f'process {pid} is still there'
+
+
+def eventually(condition, what):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f'never: {what}'
+        time.sleep(0.01)
+
+
+def run(cases, name, *arguments):
+    """Runs the case of that name; the status to exit with."""
+    try:
+        cases[name](*arguments)
+    except Exception:
+        traceback.print_exc(file=sys.stdout)
+        return 1
+    return 0
