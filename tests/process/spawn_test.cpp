@@ -223,6 +223,7 @@ ASYNC_TEST("a signal that arrives in the child before its program runs calls no 
   const intercept<&system::calls::execve> signalled(
       [](auto real, const char* path, char* const* argv, char* const* env) {
         ::syscall(SYS_tgkill, ::syscall(SYS_getpid), ::syscall(SYS_gettid), SIGUSR1);
+        leave_no_frames();  // it does not return
         return real(path, argv, env);
       });
   auto started = co_await spawn(helper("exit-code", "0"));
