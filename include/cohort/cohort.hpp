@@ -29,6 +29,8 @@
 
 // inside a worker: accept, serve, drain, exit
 #include "worker/listener.hpp"
+#include "worker/options.hpp"
+#include "worker/run_worker.hpp"
 #include "worker/worker.hpp"
 
 // the primary: keep workers alive and fed
@@ -37,4 +39,6 @@
 #include "cluster/events.hpp"
 #include "cluster/options.hpp"
 #include "cluster/restart_policy.hpp"
+#include "cluster/serve.hpp"
 #include "cluster/slot.hpp"
+#include "cluster/stats.hpp"

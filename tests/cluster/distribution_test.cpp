@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "../../include/cohort/cluster/distribution.hpp"
+#include "../../include/cohort/cluster/leasing.hpp"
+#include "../../include/cohort/cluster/lending.hpp"
 
 #include <algorithm>
 #include <chrono>

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../include/cohort/cluster/cluster.hpp"
+#include "../../include/cohort/cluster/serve.hpp"
 #include "../process/children.hpp"
 #include "../worker/client.hpp"
 

@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include "../../include/cohort/cluster/cluster.hpp"
+#include "../../include/cohort/cluster/serve.hpp"
 #include "line_server.hpp"
 #include "verb.hpp"
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <fstream>
-#include <iterator>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -34,8 +34,12 @@
 #include "address.hpp"
 #include "distribution.hpp"
 #include "events.hpp"
+#include "leasing.hpp"
+#include "lending.hpp"
 #include "options.hpp"
+#include "reload.hpp"
 #include "slot.hpp"
+#include "stats.hpp"
 
 namespace cohort {
 namespace detail {
@@ -82,7 +86,9 @@ class cluster {
   cluster(asio::any_io_executor executor, cluster_options options)
       : options_(std::move(options)),
         tasks_(executor),
+        chores_(executor),
         stop_(executor),
+        changed_(executor),
         events_(executor, 1024),
         words_(detail::own_words()) {}
 
@@ -97,8 +103,9 @@ class cluster {
   /// Throws `listen 127.0.0.1:8000: Address already in use` and its like before any worker is started.
   asio::awaitable<int> run() {
     const finished_guard finished{*this};
+    wanted_ = options_.worker_count();
     open_listeners();
-    for (unsigned number = 1; number <= options_.worker_count(); ++number) start(number, std::chrono::milliseconds(0));
+    for (unsigned number = 1; number <= wanted_; ++number) start(number, generation_, at_once);
 
     co_await stop_.wait();
     task_group closing(get_executor());
@@ -112,6 +119,7 @@ class cluster {
     co_await closing.wait_empty();
     for (const auto& each : workers_) ask_to_stop(*each);
     co_await tasks_.wait_empty();
+    co_await chores_.wait_empty();
     co_return gave_up_ ? 1 : 0;
   }
 
@@ -123,6 +131,7 @@ class cluster {
     for (const auto& each : workers_) {
       if (each->state() == slot_state::waiting) each->cancel_wait();
     }
+    changed_.notify();
     drop_what_nobody_takes();
   }
 
@@ -134,6 +143,108 @@ class cluster {
     for (const auto& each : workers_) each->kill();
   }
 
+  /// Replaces every worker by a new one, of the program as it is on the disk now: starts new ones, and has the old ones
+  /// drain when the new ones are ready, see reload_options. A new one that does not get ready ends this, and what it was
+  /// to replace goes on.
+  ///
+  /// One at a time: a second call waits for the first one, and then does its own. Cancelling throws operation_aborted;
+  /// new workers that do not serve yet are sent away. When the cluster stops, so does this.
+  asio::awaitable<reload_result> reload(std::string why = "asked") {
+    reload_result result;
+    const turn mine = co_await take_turn();
+    if (stop_.is_set()) {
+      result.reason = stopping_text;
+      co_return result;
+    }
+    const auto begin = slot_worker::clock::now();
+    result.generation = ++last_generation_;
+    emit(cluster_event(cluster_event::kind::reloading, 0, 0, why));
+    std::vector<unsigned> numbers;
+    for (unsigned number = 1; number <= wanted_; ++number) numbers.push_back(number);
+    co_await renew(std::move(numbers), options_.reload().max_surge, result);
+    if (!result.success()) {
+      const std::string where = result.aborted_at != 0 ? fmt::format("worker {}: ", result.aborted_at) : std::string();
+      emit(cluster_event(cluster_event::kind::reload_failed, result.aborted_at, 0, where + result.reason));
+      co_return result;
+    }
+    generation_ = result.generation;
+    ++reloads_;
+    cluster_event done(cluster_event::kind::reloaded);
+    done.after = std::chrono::duration_cast<std::chrono::microseconds>(slot_worker::clock::now() - begin);
+    emit(std::move(done));
+    co_return result;
+  }
+
+  /// Has so many workers from now on, one at least: starts those that are missing, and has those of the highest slots
+  /// drain. Throws what a further listener of distribution::reuse_port may throw, and has changed nothing then.
+  void scale(unsigned workers) {
+    workers = std::max(workers, 1u);
+    if (stop_.is_set() || workers == wanted_) return;
+    for (const auto& each : distributors_) each->resize(workers);
+    const unsigned before = std::exchange(wanted_, workers);
+    emit(cluster_event(cluster_event::kind::scaled, 0, 0, std::to_string(workers)));
+    for (unsigned number = before + 1; number <= workers; ++number) start(number, generation_, at_once);
+    const auto all = workers_;
+    for (const auto& each : all) {
+      if (each->number() > workers) retire(each);
+    }
+  }
+
+  /// How many workers there should be.
+  unsigned size() const noexcept { return wanted_; }
+
+  /// Ends one worker as a crash would: it is replaced by the restart policy. False if there is none in this slot.
+  bool kill_worker(unsigned slot) {
+    bool found = false;
+    for (const auto& each : workers_) {
+      if (each->number() != slot || !each->peer.process()) continue;
+      each->kill();
+      found = true;
+    }
+    return found;
+  }
+
+  /// Tells the workers and the primary's own on_reopen() to open their log files again, which have been moved away.
+  void reopen() {
+    for (const auto& each : workers_) each->tell(control::reopen());
+    if (options_.on_reopen()) options_.on_reopen()();
+  }
+
+  /// What there is now. Of each worker's own figures as it has told them last.
+  cluster_stats stats() const {
+    const auto now = slot_worker::clock::now();
+    const auto since = [now](slot_worker::clock::time_point then) {
+      return std::chrono::duration_cast<std::chrono::milliseconds>(now - then);
+    };
+    cluster_stats result;
+    result.generation = generation_;
+    result.wanted = wanted_;
+    result.restarts = restarts_;
+    result.reloads = reloads_;
+    result.uptime = since(begun_);
+    result.stopping = stop_.is_set();
+    result.addresses = addresses_;
+    for (const auto& each : workers_) {
+      worker_stats one;
+      one.slot = each->number();
+      one.generation = each->generation();
+      one.pid = each->pid();
+      one.state = each->state();
+      if (one.state != slot_state::waiting) one.uptime = since(each->started());
+      one.open = each->health.open;
+      one.served = each->health.served;
+      one.memory = each->health.memory;
+      one.lag = std::chrono::duration_cast<std::chrono::microseconds>(each->lag);
+      if (each->is_serving()) ++result.ready;
+      result.workers.push_back(one);
+    }
+    std::sort(result.workers.begin(), result.workers.end(), [](const auto& a, const auto& b) {
+      return a.slot != b.slot ? a.slot < b.slot : a.generation < b.generation;
+    });
+    for (const auto& [number, past] : past_) result.slots.push_back(past);
+    return result;
+  }
+
   /// The next event; empty when run() has ended and all have been taken. Nobody need read them: of those that wait, the
   /// last 1024 are kept. Cancelling takes nothing.
   asio::awaitable<std::optional<cluster_event>> next_event() { return events_.pop(); }
@@ -143,6 +254,34 @@ class cluster {
 
   // What a worker gets beyond its own deadline to end by itself before it is killed.
   static constexpr std::chrono::milliseconds kill_after{5'000};
+  static constexpr std::chrono::milliseconds at_once{0};
+  static constexpr const char* stopping_text = "the cluster stops";
+
+  /// The right to replace workers that serve, which one has at a time.
+  class turn {
+   public:
+    explicit turn(cluster& owner) : owner_(&owner) { owner_->renewing_ = true; }
+    turn(turn&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
+    ~turn() {
+      if (owner_ == nullptr) return;
+      owner_->renewing_ = false;
+      owner_->changed_.notify();
+    }
+
+   private:
+    cluster* owner_;
+  };
+
+  /// Sends away those that do not serve yet.
+  struct dismissal {
+    cluster& owner;
+    const std::vector<worker_ptr>& fresh;
+    ~dismissal() {
+      for (const auto& each : fresh) {
+        if (each->candidate) owner.retire(each);
+      }
+    }
+  };
 
   struct finished_guard {
     cluster& owner;
@@ -163,16 +302,22 @@ class cluster {
     // All of them before anything runs that would have to be stopped again.
     std::vector<opened> all;
     for (const auto& text : options_.addresses()) all.push_back(open(text));
+    begun_ = slot_worker::clock::now();
     for (auto& each : all) distribute(std::move(each));
+  }
+
+  listen_settings settings() const {
+    listen_settings result;
+    result.backlog = options_.backlog();
+    result.defer_accept = options_.defer_accept();
+    result.reuse_port = options_.distribution() == distribution::reuse_port;
+    return result;
   }
 
   opened open(const std::string& text) const {
     opened result;
     result.endpoint = parse_endpoint(text);
-    listen_settings settings;
-    settings.backlog = options_.backlog();
-    settings.defer_accept = options_.defer_accept();
-    settings.reuse_port = options_.distribution() == distribution::reuse_port;
+    const listen_settings settings = this->settings();
     if (settings.reuse_port && result.endpoint.port() != 0) check_unused(result.endpoint);
     do {
       result.sockets.push_back(open_listener(result.endpoint, settings));
@@ -195,14 +340,18 @@ class cluster {
             std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number));
         break;
       case distribution::reuse_port:
-        distributors_.push_back(std::make_unique<reuse_port_distributor>(get_executor(), std::move(sockets), number));
+        distributors_.push_back(std::make_unique<reuse_port_distributor>(
+            get_executor(), std::move(sockets), number,
+            [this, endpoint = listening.endpoint]() mutable { return open_listener(endpoint, settings()); }));
         break;
     }
+    addresses_.push_back(text);
     emit(cluster_event(cluster_event::kind::listening, 0, 0, text));
   }
 
-  void start(unsigned number, std::chrono::milliseconds pause) {
-    auto who = std::make_shared<slot_worker>(get_executor(), number);
+  worker_ptr start(unsigned number, unsigned generation, std::chrono::milliseconds pause, bool candidate = false) {
+    auto who = std::make_shared<slot_worker>(get_executor(), number, generation);
+    who->candidate = who->replaced = candidate;  // who replaces a candidate is not the restart policy's to say
     workers_.push_back(who);
     tasks_.start(supervise(who, pause), [this, who](std::exception_ptr failure) {
       std::erase(workers_, who);
@@ -213,23 +362,29 @@ class cluster {
       }
       if (workers_.empty() && !stop_.is_set()) give_up("no worker is left", nullptr);
     });
+    return who;
   }
 
   /// A worker's whole life, from its start until it is reaped.
   asio::awaitable<void> supervise(worker_ptr who, std::chrono::milliseconds pause) {
     if (pause.count() > 0) co_await who->wait(pause);
+    while (!may_start(*who)) co_await changed_.wait();
     std::string failure;
-    if (!stop_.is_set()) {
-      who->enter(slot_state::starting);
+    if (!stop_.is_set() && !who->dismissed) {
+      enter(*who, slot_state::starting);
       failure = co_await launch(who);
     }
     if (who->peer.process()) {
       if (stop_.is_set()) ask_to_stop(*who);
       failure = co_await attend(who);
       leave(who);
-      if (!failure.empty()) emit(cluster_event(cluster_event::kind::failed, who->number(), who->pid(), failure));
+      if (!failure.empty()) fail(*who, failure);
       const exit_status status = co_await reap(who);
-      who->enter(slot_state::dead);
+      if (who->trouble.empty()) who->trouble = fmt::to_string(status);
+      auto& past = past_of(who->number());
+      past.last_exit = status;
+      past.last_reason = who->trouble;
+      enter(*who, slot_state::dead);
       who->peer.close();
       drop_what_nobody_takes();
       cluster_event exited(cluster_event::kind::exited, who->number(), who->pid());
@@ -241,13 +396,38 @@ class cluster {
         who->replaced = true;
       }
     } else {
-      who->enter(slot_state::dead);
+      if (!failure.empty()) fail(*who, failure);
+      enter(*who, slot_state::dead);
       drop_what_nobody_takes();
-      if (!failure.empty()) emit(cluster_event(cluster_event::kind::failed, who->number(), 0, failure));
       // In a turn of its own, or each that cannot start would start the next one inside.
       co_await asio::post(get_executor(), asio::use_awaitable);
     }
     replace(*who);
+  }
+
+  void enter(slot_worker& who, slot_state next) {
+    who.enter(next);
+    changed_.notify();
+  }
+
+  void fail(slot_worker& who, const std::string& why) {
+    who.trouble = why;
+    emit(cluster_event(cluster_event::kind::failed, who.number(), who.pid(), why));
+  }
+
+  slot_stats& past_of(unsigned number) {
+    auto& past = past_[number];
+    past.slot = number;
+    return past;
+  }
+
+  /// Whether a worker that waits has waited enough.
+  bool may_start(const slot_worker& who) const {
+    if (stop_.is_set() || who.dismissed || options_.max_starting() == 0) return true;
+    const auto starting = std::count_if(workers_.begin(), workers_.end(), [](const auto& each) {
+      return each->state() == slot_state::starting;
+    });
+    return static_cast<unsigned>(starting) < options_.max_starting();
   }
 
   /// Starts the process; says what went wrong.
@@ -255,6 +435,7 @@ class cluster {
     command program = options_.command() ? *options_.command() : detail::own_command(words_);
     program.in(stdio::null).die_with_parent(false).process_group(process_group::own);
     program.env(detail::slot_variable, std::to_string(who->number()));
+    program.env("COHORT_GENERATION", std::to_string(who->generation()));
     try {
       who->peer = co_await spawn<control::protocol>(std::move(program));
     } catch (const std::system_error& error) {
@@ -270,6 +451,7 @@ class cluster {
   asio::awaitable<std::string> attend(worker_ptr who) {
     task_group beside(get_executor());
     beside.start(watch(who), [](std::exception_ptr) {});
+    if (options_.hang_timeout().count() != 0) beside.start(keep_pulse(who), [](std::exception_ptr) {});
     std::string failure = co_await listen_to(who);
     beside.cancel();
     co_await beside.wait_empty();
@@ -293,6 +475,11 @@ class cluster {
           on_ready(who);
         } else if (const auto* word = std::get_if<control::draining>(&*message)) {
           on_draining(who, *word);
+        } else if (const auto* answer = std::get_if<control::pong>(&*message)) {
+          on_pong(who, *answer);
+        } else if (const auto* count = std::get_if<control::ended>(&*message)) {
+          who->ended = count->connections;
+          for (const auto& each : distributors_) each->on_ended(who);
         }
       }
     } catch (const std::system_error& error) {
@@ -335,24 +522,163 @@ class cluster {
 
   void on_ready(const worker_ptr& who) {
     if (who->state() != slot_state::starting) return;
-    who->enter(slot_state::ready);
+    enter(*who, slot_state::ready);
     who->was_ready = true;
     options_.restart().note_ready(history_);
     cluster_event event(cluster_event::kind::ready, who->number(), who->pid());
     event.after = std::chrono::duration_cast<std::chrono::microseconds>(slot_worker::clock::now() - who->started());
     emit(std::move(event));
-    for (const auto& each : distributors_) each->join(who);
+    if (!who->candidate) join(who);
   }
 
   void on_draining(const worker_ptr& who, const control::draining& word) {
     emit(cluster_event(cluster_event::kind::draining, who->number(), who->pid(), word.reason));
     if (who->state() != slot_state::starting && who->state() != slot_state::ready) return;
+    who->trouble = word.reason;
     leave(who);
-    who->enter(slot_state::draining);
+    enter(*who, slot_state::draining);
     drop_what_nobody_takes();
     who->limit_state(options_.worker().drain_timeout + kill_after);
     // The replacement starts now, before this one is gone; of one that wants none the exit status will tell.
     if (word.status != static_cast<int>(worker_exit::do_not_restart)) replace(*who);
+  }
+
+  void on_pong(const worker_ptr& who, const control::pong& answer) {
+    who->health = answer;
+    if (answer.number == who->pinged) who->lag = slot_worker::clock::now() - who->pinged_at;
+    const char* const reason = who->is_serving() && !who->recycling ? recycle_reason(*who) : nullptr;
+    if (reason == nullptr) return;
+    who->recycling = true;
+    chores_.start(recycle(who, reason), [](std::exception_ptr) {});
+  }
+
+  /// Asks the worker again and again whether it is there, and ends it when it is not.
+  asio::awaitable<void> keep_pulse(worker_ptr who) {
+    const auto interval = options_.ping_interval();
+    const auto allowed = std::max<std::int64_t>(1, options_.hang_timeout() / interval);
+    asio::steady_timer timer(get_executor());
+    for (std::int64_t missed = 0; missed < allowed;) {
+      timer.expires_after(interval);
+      co_await timer.async_wait(asio::use_awaitable);
+      if (who->state() == slot_state::starting) continue;  // it has its own limit
+      if (who->health.number != who->pinged) {
+        ++missed;
+        continue;
+      }
+      missed = 0;
+      control::ping question;
+      question.number = ++who->pinged;
+      who->pinged_at = slot_worker::clock::now();
+      who->tell(question);
+    }
+    who->hung = true;
+    fail(*who, fmt::format("hung: no answer for {} s", std::chrono::duration<double>(options_.hang_timeout()).count()));
+    leave(who);
+    who->signal(SIGABRT);
+    timer.expires_after(kill_after);
+    co_await timer.async_wait(asio::use_awaitable);
+    who->kill();
+  }
+
+  /// Why a worker has had its time; nothing if it has not.
+  const char* recycle_reason(const slot_worker& who) const {
+    const auto& limits = options_.recycle();
+    const double part = 1 - limits.jitter * who.fraction;
+    const auto over = [part](auto value, auto limit) {
+      return limit != 0 && static_cast<double>(value) >= static_cast<double>(limit) * part;
+    };
+    const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(slot_worker::clock::now() - who.started());
+    if (over(who.health.served, limits.max_connections)) return "its connections";
+    if (over(age.count(), limits.max_age.count())) return "its age";
+    if (over(who.health.memory, limits.max_memory)) return "its memory";
+    return nullptr;
+  }
+
+  asio::awaitable<void> recycle(worker_ptr who, const char* reason) {
+    const turn mine = co_await take_turn();
+    if (stop_.is_set() || !who->is_serving()) co_return;
+    const std::string text = fmt::format("worker {}, because of {}", who->number(), reason);
+    emit(cluster_event(cluster_event::kind::reloading, who->number(), who->pid(), text));
+    reload_result result;
+    result.generation = generation_;
+    co_await renew(std::vector<unsigned>(1, who->number()), 1, result);
+    if (!result.success() && !stop_.is_set()) {
+      who->recycling = false;  // the next pong brings it up again
+      emit(cluster_event(cluster_event::kind::reload_failed, who->number(), 0, result.reason));
+    }
+  }
+
+  asio::awaitable<turn> take_turn() {
+    while (renewing_) co_await changed_.wait();
+    co_return turn(*this);
+  }
+
+  /// Starts new workers for these slots, `surge` at a time (0: all), and has the old ones drain when they are ready.
+  asio::awaitable<void> renew(std::vector<unsigned> numbers, std::size_t surge, reload_result& result) {
+    if (surge == 0) surge = numbers.size();
+    for (std::size_t done = 0; done < numbers.size();) {
+      std::vector<worker_ptr> fresh;
+      const dismissal otherwise{*this, fresh};
+      for (; fresh.size() < surge && done < numbers.size(); ++done) {
+        fresh.push_back(start(numbers[done], result.generation, at_once, true));
+      }
+      while (!stop_.is_set() && count_in(fresh, slot_state::waiting) + count_in(fresh, slot_state::starting) != 0) {
+        if (!failed_one(fresh, result)) co_await changed_.wait();
+        if (!result.success()) co_return;
+      }
+      if (failed_one(fresh, result)) co_return;
+      if (stop_.is_set()) {
+        result.reason = stopping_text;
+        co_return;
+      }
+      for (const auto& each : fresh) promote(each);
+      result.replaced += static_cast<unsigned>(fresh.size());
+    }
+  }
+
+  static std::ptrdiff_t count_in(const std::vector<worker_ptr>& workers, slot_state state) {
+    return std::count_if(workers.begin(), workers.end(), [&](const auto& each) { return each->state() == state; });
+  }
+
+  /// Notes the first new worker that will not get ready.
+  static bool failed_one(const std::vector<worker_ptr>& fresh, reload_result& result) {
+    for (const auto& each : fresh) {
+      if (each->state() != slot_state::draining && each->state() != slot_state::dead) continue;
+      result.aborted_at = each->number();
+      result.reason = each->trouble.empty() ? "it has ended" : each->trouble;
+      return true;
+    }
+    return false;
+  }
+
+  /// Lets a new worker serve, and those drain that have served in its slot.
+  void promote(const worker_ptr& who) {
+    who->candidate = who->replaced = false;
+    join(who);
+    const auto all = workers_;
+    for (const auto& each : all) {
+      if (each != who && each->number() == who->number() && !each->candidate) retire(each);
+    }
+  }
+
+  /// Has a worker drain that is not to be replaced.
+  void retire(const worker_ptr& who) {
+    who->replaced = true;
+    who->candidate = false;
+    if (who->state() == slot_state::waiting) {
+      who->dismissed = true;
+      who->cancel_wait();
+      changed_.notify();
+    }
+    if (who->state() != slot_state::starting && who->state() != slot_state::ready) return;
+    leave(who);
+    enter(*who, slot_state::draining);
+    who->limit_state(options_.worker().drain_timeout + kill_after);
+    who->tell(control::drain());
+  }
+
+  void join(const worker_ptr& who) {
+    for (const auto& each : distributors_) each->join(who);
   }
 
   void leave(const worker_ptr& who) {
@@ -370,21 +696,19 @@ class cluster {
 
   void ask_to_stop(slot_worker& who) {
     if (who.state() == slot_state::waiting || who.state() == slot_state::dead) return;
-    if (who.state() != slot_state::stopping) who.enter(slot_state::stopping);
+    if (who.state() != slot_state::stopping) enter(who, slot_state::stopping);
     who.limit_state(options_.worker().drain_timeout + kill_after);
     control::drain order;
     for (const auto& each : distributors_) order.empty_queues = order.empty_queues || each->workers_accept();
-    try {
-      who.peer.post(order);
-    } catch (const std::system_error&) {
-      // It is on its way out already.
-    }
+    who.tell(order);
     if (killed_) who.kill();
   }
 
   /// Sees to it that a worker's slot gets another one, once.
   void replace(slot_worker& who) {
-    if (stop_.is_set() || std::exchange(who.replaced, true)) return;
+    if (stop_.is_set() || std::exchange(who.replaced, true) || who.number() > wanted_) return;
+    ++restarts_;
+    ++past_of(who.number()).restarts;
     const auto pause = options_.restart().next(history_, slot_worker::clock::now(), who.was_ready, random_fraction());
     if (!pause) {
       give_up(who.was_ready ? "too many restarts" : fmt::format("worker {} did not get ready", who.number()), nullptr);
@@ -395,7 +719,7 @@ class cluster {
       event.after = *pause;
       emit(std::move(event));
     }
-    start(who.number(), *pause);
+    start(who.number(), generation_, *pause);
   }
 
   double random_fraction() { return std::uniform_real_distribution<double>(0, 1)(random_); }
@@ -414,88 +738,27 @@ class cluster {
   }
 
   cluster_options options_;
-  task_group tasks_;  // one for each worker
+  task_group tasks_;   // one for each worker
+  task_group chores_;
   event stop_;
+  event changed_;      // the state of a worker
   queue<cluster_event> events_;
   std::vector<std::string> words_;
   std::vector<std::unique_ptr<distributor>> distributors_;
   std::vector<worker_ptr> workers_;
+  std::vector<std::string> addresses_;
+  std::map<unsigned, slot_stats> past_;
+  slot_worker::clock::time_point begun_{};
+  unsigned wanted_ = 0;
+  unsigned generation_ = 1;
+  unsigned last_generation_ = 1;
+  std::uint64_t restarts_ = 0;
+  std::uint64_t reloads_ = 0;
+  bool renewing_ = false;
   restart_policy::history history_;
   std::minstd_rand random_{std::random_device{}()};
   bool killed_ = false;
   bool gave_up_ = false;
 };
-
-namespace detail {
-
-/// INT and TERM stop the cluster, a second one at once; QUIT at once.
-inline asio::awaitable<void> heed_signals(cluster& primary) {
-  asio::signal_set signals(primary.get_executor(), SIGINT, SIGTERM, SIGQUIT);
-  for (bool asked = false;; asked = true) {
-    const int number = co_await signals.async_wait(asio::use_awaitable);
-    const std::string name = fmt::format("SIG{}", ::sigabbrev_np(number));
-    if (asked || number == SIGQUIT) {
-      primary.kill(name);
-    } else {
-      primary.stop(name);
-    }
-  }
-}
-
-inline asio::awaitable<void> report(cluster& primary, std::function<void(const cluster_event&)> to,
-                                    std::exception_ptr& failure) {
-  while (const auto event = co_await primary.next_event()) {
-    if (failure) continue;
-    try {
-      to(*event);
-    } catch (...) {
-      failure = std::current_exception();
-      primary.stop("on_event has thrown");
-    }
-  }
-}
-
-inline int run_primary(cluster_options options) {
-  auto to = options.on_event();
-  if (!to) to = [](const cluster_event& event) { std::fprintf(stderr, "%s\n", to_string(event).c_str()); };
-  asio::io_context context(1);
-  cluster primary(context.get_executor(), std::move(options));
-  task_group tasks(context.get_executor());
-  tasks.start(heed_signals(primary), [](std::exception_ptr) {});
-  int status = 1;
-  std::exception_ptr failure;
-  asio::co_spawn(context, report(primary, std::move(to), failure), asio::detached);
-  asio::co_spawn(context, primary.run(), [&](std::exception_ptr escaped, int returned) {
-    if (escaped) failure = escaped;
-    status = returned;
-    tasks.cancel();
-  });
-  context.run();
-  if (failure) std::rethrow_exception(failure);
-  return status;
-}
-
-}  // namespace detail
-
-/// The whole of a clustered server: call it from main and return what it returns.
-///
-/// The same program is primary and worker. Started by a user it is the primary: it listens, starts itself again for
-/// each worker with the same arguments, and runs until INT or TERM (graceful; a second one, or QUIT: at once). Started
-/// by the primary it serves connections with `handler`, as run_worker does. Do what both need before the call.
-///
-/// Returns the exit status: 0 after a stop that was asked for, 1 if it could not start (said on stderr) or gave up.
-inline int serve(cluster_options options, connection_handler handler) {
-  if (std::getenv(detail::slot_variable) != nullptr && has_parent()) {
-    return run_worker(std::move(handler), options.worker());
-  }
-  try {
-    ::signal(SIGPIPE, SIG_IGN);  // a log that nobody reads any more must not end the primary
-    ::signal(SIGCHLD, SIG_DFL);  // who starts this may have it ignored, and exit statuses would be lost (wait(2))
-    return detail::run_primary(std::move(options));
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
-}
 
 }  // namespace cohort

@@ -23,6 +23,10 @@ struct cluster_event {
     restarting,     ///< its replacement waits for `after`, there were too many
     not_restarted,  ///< it exited with 78: its slot stays empty
     gave_up,        ///< the restart policy has given up; the cluster stops
+    reloading,      ///< new workers start, to take the place of those there are; `text`: why
+    reloaded,       ///< they have; `after`: the time it took
+    reload_failed,  ///< one of them did not get ready: the old ones go on; `text`: which and why
+    scaled,         ///< the number of workers was changed; `text`: to what
     stopping,       ///< the cluster stops; `text`: why
   };
 
@@ -58,6 +62,10 @@ inline std::string to_string(const cluster_event& event) {
       return fmt::format("worker {} restarts in {:.1f} s: too many restarts", event.slot, milliseconds / 1000);
     case kind::not_restarted: return fmt::format("worker {} will not be restarted", event.slot);
     case kind::gave_up: return fmt::format("gave up: {}", event.text);
+    case kind::reloading: return fmt::format("reloading: {}", event.text);
+    case kind::reloaded: return fmt::format("reloaded ({:.1f} ms)", milliseconds);
+    case kind::reload_failed: return fmt::format("reload failed: {}", event.text);
+    case kind::scaled: return fmt::format("scaled to {}", event.text);
     case kind::stopping: return fmt::format("stopping: {}", event.text);
   }
   return {};

@@ -3,31 +3,39 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include <signal.h>
+
 #include "../process/command.hpp"
-#include "../worker/worker.hpp"
+#include "../worker/options.hpp"
+#include "distribution.hpp"
 #include "events.hpp"
+#include "reload.hpp"
 #include "restart_policy.hpp"
 
 namespace cohort {
 
-/// How the connections of a listener reach the workers.
-enum class distribution {
-  /// The primary accepts and leases each socket to the next worker in turn. One that a worker has not taken when it
-  /// dies or refuses goes to another. What nobody has room for waits in the kernel's queue.
-  round_robin,
-  /// All workers accept on the same listener: no hop through the primary, and no say in who gets how many.
-  shared,
-  /// A listener a slot (SO_REUSEPORT, socket(7)): the kernel spreads connections by their addresses. The primary makes
-  /// and keeps them all, and lends that of a slot without a worker to another one. An address that somebody listens on
-  /// already is refused, even if the kernel would let this user share it.
-  reuse_port,
+namespace detail {
+inline constexpr std::chrono::milliseconds shortest_ping{1};
+}  // namespace detail
+
+/// What a signal to the primary of serve() means.
+enum class cluster_action {
+  none,        ///< the signal stays what it is without serve()
+  stop,        ///< INT, TERM: stop gracefully; a second one at once
+  kill,        ///< QUIT: stop at once
+  reload,      ///< HUP: cluster::reload()
+  scale_up,    ///< TTIN: one worker more
+  scale_down,  ///< TTOU: one worker less
+  reopen,      ///< USR1: cluster::reopen()
 };
 
 /// What a cluster is to be. Setters return the object, so that they chain; name it, then pass it.
@@ -85,9 +93,54 @@ class cluster_options {
     return *this;
   }
 
+  /// How many workers start at the same time; the others wait. 0, as at first: no limit.
+  cluster_options& max_starting(unsigned count) {
+    max_starting_ = count;
+    return *this;
+  }
+
+  /// How long the loop of a worker may not turn before the worker counts as hung: it gets SIGABRT, 5 s later SIGKILL, and
+  /// is replaced. Counted in pings of the primary's own running time, so that a machine that was suspended, or a primary
+  /// that was stopped, blames nobody. 30 s at first; 0 asks no worker anything.
+  cluster_options& hang_timeout(std::chrono::milliseconds limit) {
+    hang_timeout_ = std::min(limit, detail::longest_time);
+    return *this;
+  }
+
+  /// How often workers are asked whether they still turn, and how they are. 1 s at first, or a quarter of the hang
+  /// timeout if that is less.
+  cluster_options& ping_interval(std::chrono::milliseconds interval) {
+    ping_interval_ = interval;
+    return *this;
+  }
+
+  /// When a worker is replaced by a fresh one, as a reload does it and one at a time. Never at first.
+  cluster_options& recycle(const recycle_limits& limits) {
+    recycle_ = limits;
+    return *this;
+  }
+
+  /// How a reload goes.
+  cluster_options& reload(const reload_options& how) {
+    reload_ = how;
+    return *this;
+  }
+
   /// The program that workers are, which must call run_worker(); at first the one that runs, with its own arguments.
   cluster_options& command(cohort::command program) {
     command_ = std::move(program);
+    return *this;
+  }
+
+  /// What serve() does on a signal; see cluster_action for what it does at first.
+  cluster_options& on_signal(int number, cluster_action action) {
+    signals_.insert_or_assign(number, action);
+    return *this;
+  }
+
+  /// What the primary does when it is told to open its log files again.
+  cluster_options& on_reopen(std::function<void()> callback) {
+    on_reopen_ = std::move(callback);
     return *this;
   }
 
@@ -109,7 +162,17 @@ class cluster_options {
   const worker_options& worker() const noexcept { return worker_; }
   const restart_policy& restart() const noexcept { return restart_; }
   std::chrono::milliseconds start_timeout() const noexcept { return start_timeout_; }
+  unsigned max_starting() const noexcept { return max_starting_; }
+  std::chrono::milliseconds hang_timeout() const noexcept { return hang_timeout_; }
+  std::chrono::milliseconds ping_interval() const noexcept {
+    return hang_timeout_.count() != 0 ? std::min(ping_interval_, std::max(hang_timeout_ / 4, detail::shortest_ping))
+                                      : ping_interval_;
+  }
+  const recycle_limits& recycle() const noexcept { return recycle_; }
+  const reload_options& reload() const noexcept { return reload_; }
   const std::optional<cohort::command>& command() const noexcept { return command_; }
+  const std::map<int, cluster_action>& signals() const noexcept { return signals_; }
+  const std::function<void()>& on_reopen() const noexcept { return on_reopen_; }
   const std::function<void(const cluster_event&)>& on_event() const noexcept { return on_event_; }
 
  private:
@@ -121,7 +184,18 @@ class cluster_options {
   worker_options worker_;
   restart_policy restart_;
   std::chrono::milliseconds start_timeout_{60'000};
+  unsigned max_starting_ = 0;
+  std::chrono::milliseconds hang_timeout_{30'000};
+  std::chrono::milliseconds ping_interval_{1'000};
+  recycle_limits recycle_;
+  reload_options reload_;
   std::optional<cohort::command> command_;
+  std::map<int, cluster_action> signals_ = {
+      {SIGINT, cluster_action::stop},      {SIGTERM, cluster_action::stop},      {SIGQUIT, cluster_action::kill},
+      {SIGHUP, cluster_action::reload},    {SIGTTIN, cluster_action::scale_up},  {SIGTTOU, cluster_action::scale_down},
+      {SIGUSR1, cluster_action::reopen},
+  };
+  std::function<void()> on_reopen_;
   std::function<void(const cluster_event&)> on_event_;
 };
 

@@ -3,7 +3,11 @@
 
 #include <cassert>
 #include <chrono>
+#include <cstdint>
 #include <memory>
+#include <random>
+#include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -20,10 +24,22 @@ enum class slot_state {
   waiting,   ///< its start is put off, there were too many
   starting,  ///< it runs, and has not said that it is ready
   ready,     ///< it serves
-  draining,  ///< by its own decision: it accepts no more and finishes; its replacement starts meanwhile
+  draining,  ///< it accepts no more and finishes; its replacement starts meanwhile, or serves already
   stopping,  ///< because the cluster stops: asked to drain
   dead,      ///< reaped, or never started
 };
+
+inline std::string_view to_string(slot_state state) noexcept {
+  switch (state) {
+    case slot_state::waiting: return "waiting";
+    case slot_state::starting: return "starting";
+    case slot_state::ready: return "ready";
+    case slot_state::draining: return "draining";
+    case slot_state::stopping: return "stopping";
+    case slot_state::dead: return "dead";
+  }
+  return "unknown";
+}
 
 /// Whether a worker may go from one state to the other. There is no way back: a replacement is another worker.
 constexpr bool may_follow(slot_state from, slot_state to) noexcept {
@@ -42,14 +58,16 @@ constexpr bool may_follow(slot_state from, slot_state to) noexcept {
 /// One worker process of a cluster in its slot, from before its start until it is reaped.
 ///
 /// Slots have the numbers 1 to N, and keep them: a replacement has the number of the one it replaces, and both are
-/// there while the old one drains.
+/// there while the old one drains, or while a reload waits for the new one to be ready.
 class slot_worker : public std::enable_shared_from_this<slot_worker> {
  public:
   using clock = std::chrono::steady_clock;
 
-  slot_worker(const asio::any_io_executor& executor, unsigned number) : deadline_(executor), number_(number) {}
+  slot_worker(const asio::any_io_executor& executor, unsigned number, unsigned generation)
+      : deadline_(executor), number_(number), generation_(generation) {}
 
   unsigned number() const noexcept { return number_; }
+  unsigned generation() const noexcept { return generation_; }
   slot_state state() const noexcept { return state_; }
   pid_t pid() const noexcept { return peer.pid(); }
   clock::time_point started() const noexcept { return started_; }
@@ -59,6 +77,18 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
     state_ = next;
     if (next == slot_state::starting) started_ = clock::now();
     deadline_.cancel();
+  }
+
+  bool is_serving() const noexcept { return state_ == slot_state::ready && !candidate; }
+
+  /// Sends it a message; one that is on its way out need not hear it.
+  template <class M>
+  void tell(const M& message) {
+    try {
+      if (peer.is_open()) peer.post(message);
+    } catch (const std::system_error&) {
+      // Its end is told by its exit status.
+    }
   }
 
   /// Kills the process if it is still in the present state after `limit`.
@@ -72,9 +102,11 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   }
 
   /// Ends the process at once, if there is one.
-  void kill() {
+  void kill() { signal(SIGKILL); }
+
+  void signal(int signal_number) {
     try {
-      if (peer.process()) peer.signal(SIGKILL);
+      if (peer.process()) peer.signal(signal_number);
     } catch (const std::system_error&) {
       // It has become another user's, and is beyond our reach.
     }
@@ -91,12 +123,32 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   cohort::peer<control::protocol> peer;
   bool was_ready = false;
   bool replaced = false;   // or decided that it will not be
+  bool candidate = false;  // of a reload that is not over: it must not serve yet
+  bool dismissed = false;  // not to be started after all
+  bool recycling = false;  // it has reached one of the limits
   bool timed_out = false;  // killed because of limit_state()
+  bool hung = false;       // killed because it did not answer
+
+  std::string trouble;     // what it said, or was found wrong with it, last
+  double fraction = std::uniform_real_distribution<double>(0, 1)(randomness());
+
+  // What it has said last about itself.
+  std::uint64_t ended = 0;  // connections
+  control::pong health;
+  std::uint64_t pinged = 0;
+  clock::time_point pinged_at{};
+  clock::duration lag{};  // from the last ping to its pong
 
  private:
+  static std::minstd_rand& randomness() {
+    static thread_local std::minstd_rand generator{std::random_device{}()};
+    return generator;
+  }
+
   asio::steady_timer deadline_;
   clock::time_point started_{};
   unsigned number_;
+  unsigned generation_;
   slot_state state_ = slot_state::waiting;
 };
 

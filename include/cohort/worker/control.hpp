@@ -6,7 +6,17 @@
 #include <string>
 #include <variant>
 
-namespace cohort::control {
+namespace cohort {
+
+/// With what status a worker exits. Decided once; of several reasons the one that stands first here wins.
+enum class worker_exit : int {
+  fatal = 1,            ///< an exception that is not a connection's own
+  do_not_restart = 78,  ///< worker::do_not_restart(): EX_CONFIG of sysexits.h
+  orphaned = 110,       ///< the parent is gone
+  asked = 0,            ///< the parent or SIGTERM asked for it
+};
+
+namespace control {
 
 /// With an acceptor: accept on it. `loan` is different each time that a listener is given to somebody.
 struct listen {
@@ -32,6 +42,17 @@ struct drain {
   bool empty_queues = false;
 };
 
+/// Answer with a pong: are you still there?
+struct ping {
+  std::uint64_t number = 0;
+};
+
+/// Open the log files again: they have been moved away.
+struct reopen {};
+
+/// Say from now on how many connections have ended, see `ended`.
+struct count_connections {};
+
 /// The worker is set up: it serves.
 struct ready {};
 
@@ -41,9 +62,23 @@ struct draining {
   std::string reason;
 };
 
-struct protocol {
-  using to_child = std::variant<listen, unlisten, serve, drain>;
-  using to_parent = std::variant<ready, draining>;
+/// The answer to a ping, and how the worker is.
+struct pong {
+  std::uint64_t number = 0;   ///< of the ping
+  std::uint64_t served = 0;   ///< connections that have ended
+  std::uint32_t open = 0;     ///< connections being served
+  std::uint64_t memory = 0;   ///< resident, in bytes
 };
 
-}  // namespace cohort::control
+/// How many connections have ended since the worker started. Said soon after each change, not for each connection.
+struct ended {
+  std::uint64_t connections = 0;
+};
+
+struct protocol {
+  using to_child = std::variant<listen, unlisten, serve, drain, ping, reopen, count_connections>;
+  using to_parent = std::variant<ready, draining, pong, ended>;
+};
+
+}  // namespace control
+}  // namespace cohort

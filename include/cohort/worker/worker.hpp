@@ -5,9 +5,9 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,7 +18,7 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
+#include <unistd.h>
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
@@ -28,34 +28,9 @@
 #include "../ipc/peer.hpp"
 #include "control.hpp"
 #include "listener.hpp"
+#include "options.hpp"
 
 namespace cohort {
-
-/// With what status a worker exits. Decided once; of several reasons the one that stands first here wins.
-enum class worker_exit : int {
-  fatal = 1,            ///< an exception that is not a connection's own
-  do_not_restart = 78,  ///< worker::do_not_restart(): EX_CONFIG of sysexits.h
-  orphaned = 110,       ///< the parent is gone
-  asked = 0,            ///< the parent or SIGTERM asked for it
-};
-
-namespace detail {
-/// As good as for ever, and no overflow when a timer counts it in nanoseconds.
-inline constexpr std::chrono::milliseconds longest_time = std::chrono::hours(24 * 365);
-}  // namespace detail
-
-/// How a worker behaves.
-struct worker_options {
-  worker_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
-
-  /// How long a draining worker lets busy connections go on before it cancels them.
-  std::chrono::milliseconds drain_timeout{30'000};
-  /// How long, from the start of the drain, an idle connection may still bring a request before it is closed. A client
-  /// that sends the next request at once is answered (and told to close) and not reset.
-  std::chrono::milliseconds idle_grace{100};
-};
-
-class worker;
 
 /// Serves one connection: `asio::awaitable<void> handle(asio::ip::tcp::socket socket, cohort::worker& self)`.
 ///
@@ -82,11 +57,12 @@ class worker {
         connections_(executor),
         background_(executor),
         drain_(executor),
-        hurry_(executor) {
+        hurry_(executor),
+        room_(executor) {
     options_.drain_timeout = std::min(options_.drain_timeout, detail::longest_time);
     options_.idle_grace = std::min(options_.idle_grace, detail::longest_time);
-    const char* slot = std::getenv("COHORT_SLOT");
-    slot_ = slot != nullptr ? static_cast<unsigned>(std::strtoul(slot, nullptr, 10)) : 0;
+    slot_ = number_from("COHORT_SLOT");
+    generation_ = number_from("COHORT_GENERATION");
   }
 
   worker(const worker&) = delete;
@@ -97,11 +73,17 @@ class worker {
   /// The number of this worker's place in its cluster, from 1 on, which its replacement inherits. 0 without a cluster.
   unsigned slot() const noexcept { return slot_; }
 
+  /// How many times its cluster had been reloaded when this worker was started, from 1 on. 0 without a cluster.
+  unsigned generation() const noexcept { return generation_; }
+
   /// Whether the worker is on its way out: an answer should tell the client to close (`Connection: close`).
   bool draining() const noexcept { return drain_.is_set(); }
 
   /// Connections being served.
   std::size_t open_connections() const noexcept { return connections_.size(); }
+
+  /// Connections that have ended.
+  std::uint64_t served_connections() const noexcept { return served_; }
 
   /// Waits until a connection has something to read, the end of its stream included.
   ///
@@ -147,17 +129,21 @@ class worker {
   asio::awaitable<int> run() {
     start_background(heed_signals());
     start_background(keep_grace());
-    try {
-      channel_.post(control::ready());
-    } catch (const std::system_error& error) {
-      // A parent that is gone already is an orphaning like any other, of which take_orders() tells.
-      if (error.code() != errc::peer_closed) fail(error.what());
-    }
     start_background(take_orders());
-    start_background(take_handles());
+    if (options_.set_up) co_await judged(options_.set_up(*this));
+    if (!draining()) {
+      try {
+        channel_.post(control::ready());
+      } catch (const std::system_error& error) {
+        // A parent that is gone already is an orphaning like any other, of which take_orders() tells.
+        if (error.code() != errc::peer_closed) fail(error.what());
+      }
+      start_background(take_handles());
+    }
 
     co_await drain_.wait();
     co_await finish_connections();
+    if (options_.tear_down) co_await judged(with_timeout(options_.tear_down(*this), options_.drain_timeout));
 
     try {
       co_await with_timeout(channel_.disconnect(), std::chrono::seconds(1));
@@ -191,6 +177,22 @@ class worker {
 
   using listener_key = std::pair<std::uint32_t, std::uint32_t>;
 
+  static unsigned number_from(const char* variable) {
+    const char* const text = std::getenv(variable);
+    return text != nullptr ? static_cast<unsigned>(std::strtoul(text, nullptr, 10)) : 0;
+  }
+
+  /// Runs a part of the worker's own life, in which every exception is fatal.
+  asio::awaitable<void> judged(asio::awaitable<void> work) {
+    try {
+      co_await std::move(work);
+    } catch (const std::exception& error) {
+      fail(error.what());
+    } catch (...) {
+      fail("an exception that is no std::exception");
+    }
+  }
+
   /// Runs a coroutine of the worker itself, in which every exception but its cancellation is fatal.
   void start_background(asio::awaitable<void> work) {
     background_.start(std::move(work), [this](std::exception_ptr failure) {
@@ -205,12 +207,60 @@ class worker {
           close_listener({gone->listener, gone->loan});
         } else if (const auto* drain = std::get_if<control::drain>(&*message)) {
           begin_drain(worker_exit::asked, "asked by the parent", drain->empty_queues);
+        } else if (const auto* question = std::get_if<control::ping>(&*message)) {
+          answer(*question);
+        } else if (std::holds_alternative<control::reopen>(*message)) {
+          if (options_.on_reopen) options_.on_reopen();
+        } else if (std::holds_alternative<control::count_connections>(*message)) {
+          counts_connections_ = true;
         }
       }
     } catch (const std::system_error& error) {
       if (error.code() != errc::peer_closed && error.code() != asio::error::operation_aborted) throw;
     }
     begin_drain(worker_exit::orphaned, "the parent is gone", true);
+  }
+
+  void answer(const control::ping& question) {
+    control::pong how;
+    how.number = question.number;
+    how.served = served_;
+    how.open = static_cast<std::uint32_t>(connections_.size());
+    how.memory = resident_memory();
+    channel_.post(how);
+  }
+
+  static std::uint64_t resident_memory() {
+    std::uint64_t total = 0, resident = 0;
+    std::ifstream("/proc/self/statm") >> total >> resident;
+    return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  }
+
+  void on_connection_ended(const std::exception_ptr& failure) {
+    ++served_;
+    room_.notify();
+    if (counts_connections_ && !std::exchange(tells_, true)) start_background(tell_ended());
+    if (failure) judge(failure);
+    if (draining() && connections_.size() == 0) hurry_.set();
+  }
+
+  /// Tells the parent how many connections have ended, once for all that end within a millisecond.
+  asio::awaitable<void> tell_ended() {
+    asio::steady_timer pause(get_executor(), std::chrono::milliseconds(1));
+    co_await pause.async_wait(asio::use_awaitable);
+    tells_ = false;
+    control::ended word;
+    word.connections = served_;
+    if (!channel_.is_open()) co_return;
+    try {
+      channel_.post(word);
+    } catch (const std::system_error&) {
+      // No parent, nobody to tell.
+    }
+  }
+
+  bool has_room() const {
+    return options_.max_connections == 0 || connections_.size() < options_.max_connections;
   }
 
   asio::awaitable<void> take_handles() {
@@ -241,8 +291,9 @@ class worker {
     while (on->is_open()) {
       bool shortage = false;
       try {
-        co_await on->wait();
-        for (int i = 0; i < at_a_time && on->is_open(); ++i) {
+        while (!has_room() && on->is_open()) co_await room_.wait();
+        if (on->is_open()) co_await on->wait();
+        for (int i = 0; i < at_a_time && on->is_open() && has_room(); ++i) {
           descriptor accepted = on->try_accept();
           if (!accepted) break;
           start(std::move(accepted));
@@ -262,10 +313,8 @@ class worker {
 
   void start(asio::ip::tcp::socket socket) {
     try {
-      connections_.start(handler_(std::move(socket), *this), [this](std::exception_ptr failure) {
-        if (failure) judge(failure);
-        if (draining() && connections_.size() == 0) hurry_.set();
-      });
+      connections_.start(handler_(std::move(socket), *this),
+                         [this](std::exception_ptr failure) { on_connection_ended(failure); });
     } catch (...) {
       // A handler that is no coroutine throws here. It must not end the accepting with its own connection.
       judge(std::current_exception());
@@ -395,11 +444,13 @@ class worker {
     if (at == listeners_.end()) return;
     at->second->close();
     listeners_.erase(at);
+    room_.notify();
   }
 
   void close_listeners() {
     for (const auto& each : listeners_) each.second->close();
     listeners_.clear();
+    room_.notify();
   }
 
   worker_options options_;
@@ -410,62 +461,15 @@ class worker {
   std::map<listener_key, std::shared_ptr<listener>> listeners_;
   event drain_;
   event hurry_;  // a second SIGTERM came, or nothing is left to wait for
+  event room_;   // a connection has ended, or none will be accepted any more
   idle_wait* idle_ = nullptr;
   worker_exit exit_ = worker_exit::asked;
+  std::uint64_t served_ = 0;
   unsigned slot_ = 0;
+  unsigned generation_ = 0;
   bool grace_over_ = false;
+  bool counts_connections_ = false;
+  bool tells_ = false;
 };
-
-namespace detail {
-
-/// Lets go of the coroutines that have not ended before the worker goes that they use.
-class worker_loop : public asio::io_context {
- public:
-  worker_loop() : asio::io_context(1) {}
-
-  struct ending {
-    worker_loop& loop;
-    ~ending() { loop.shutdown(); }
-  };
-};
-
-}  // namespace detail
-
-/// The whole of a worker process: call it from main and return what it returns.
-///
-/// Serves the parent that started this process with a channel (a cluster's primary, or any program that speaks
-/// control::protocol) until it drains: see `worker`. Prints what keeps it from starting to stderr and returns 1.
-inline int run_worker(connection_handler handler, const worker_options& options = {}) {
-  try {
-    // A worker ends by draining when its parent dies, which its channel tells; being killed for it would lose requests.
-    ::prctl(PR_SET_PDEATHSIG, 0);
-    ::signal(SIGINT, SIG_IGN);
-    ::signal(SIGPIPE, SIG_IGN);
-    detail::worker_loop context;
-    worker self(context.get_executor(), parent<control::protocol>(context.get_executor()), std::move(handler), options);
-    const detail::worker_loop::ending before_worker{context};
-    int status = static_cast<int>(worker_exit::fatal);
-    std::exception_ptr failure;
-    asio::co_spawn(context, self.run(), [&](std::exception_ptr escaped, int returned) {
-      failure = escaped;
-      if (!escaped) status = returned;
-      context.stop();
-    });
-    while (!context.stopped()) {
-      try {
-        context.run();
-      } catch (const std::exception& error) {
-        self.fail(error.what());
-      } catch (...) {
-        self.fail("an exception that is no std::exception");
-      }
-    }
-    if (failure) std::rethrow_exception(failure);
-    return status;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "worker: %s\n", error.what());
-    return static_cast<int>(worker_exit::fatal);
-  }
-}
 
 }  // namespace cohort

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "../core/asio.hpp"
+#include "../core/descriptor.hpp"
+#include "../core/error.hpp"
+#include "../core/event.hpp"
+#include "../core/task_group.hpp"
+#include "../worker/control.hpp"
+#include "../worker/listener.hpp"
+#include "distribution.hpp"
+#include "slot.hpp"
+
+namespace cohort {
+
+/// distribution::round_robin. The queue of accepted sockets belongs to the listener, not to a worker: one that dies or
+/// refuses leaves what it has not taken to the others.
+class round_robin_distributor final : public distributor {
+ public:
+  /// `failed(std::exception_ptr)` is called when the listener breaks, for good.
+  template <class Failed>
+  round_robin_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, Failed failed)
+      : tasks_(executor), changed_(executor), listener_(executor, std::move(socket)), number_(number) {
+    tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
+      if (failure && !stopping_) failed(failure);
+    });
+  }
+
+  void join(const worker_ptr& who) override {
+    places_.push_back(std::make_shared<place>(who));
+    changed_.notify();
+  }
+
+  void leave(const worker_ptr& who) override {
+    // Those that wait for an answer from it keep the place alive until they have one.
+    const auto at = std::find_if(places_.begin(), places_.end(), [&](const auto& each) { return each->who == who; });
+    if (at == places_.end()) return;
+    if (next_ > static_cast<std::size_t>(at - places_.begin())) --next_;
+    places_.erase(at);
+    changed_.notify();
+  }
+
+  asio::awaitable<void> stop() override {
+    if (!std::exchange(stopping_, true)) {
+      changed_.notify();
+      tasks_.start(empty_queue(), [this](std::exception_ptr) { listener_.close(); });
+    }
+    co_await tasks_.wait_empty();
+  }
+
+  void cancel() override {
+    if (!std::exchange(stopping_, true)) listener_.close();
+    tasks_.cancel();
+  }
+
+  bool workers_accept() const noexcept override { return false; }
+
+ private:
+  // Leases that a worker has not answered. More would only wait in its channel instead of in the kernel's queue.
+  static constexpr std::size_t max_in_flight = 32;
+
+  struct place {
+    explicit place(worker_ptr w) : who(std::move(w)) {}
+    worker_ptr who;
+    std::size_t in_flight = 0;
+  };
+
+  // One of a worker's leases, from the choice of the worker to its answer.
+  class claim {
+   public:
+    claim() = default;
+    claim(round_robin_distributor& owner, std::shared_ptr<place> at) : owner_(&owner), at_(std::move(at)) {
+      ++at_->in_flight;
+    }
+    claim(claim&& other) noexcept = default;
+    claim& operator=(claim&& other) noexcept {
+      release();
+      owner_ = other.owner_;
+      at_ = std::move(other.at_);
+      return *this;
+    }
+    ~claim() { release(); }
+
+    explicit operator bool() const noexcept { return at_ != nullptr; }
+    slot_worker& who() const noexcept { return *at_->who; }
+
+    void release() {
+      if (at_ && at_->in_flight-- == max_in_flight) owner_->changed_.notify();
+      at_ = nullptr;
+    }
+
+   private:
+    round_robin_distributor* owner_ = nullptr;
+    std::shared_ptr<place> at_;
+  };
+
+  // A socket without a worker to go to. While there is one nothing more is accepted, so that it comes first.
+  struct homeless {
+    explicit homeless(round_robin_distributor& o) : owner(o) { ++owner.homeless_; }
+    homeless(const homeless&) = delete;
+    ~homeless() {
+      if (--owner.homeless_ == 0) owner.changed_.notify();
+    }
+    round_robin_distributor& owner;
+  };
+
+  /// Whether there is a worker for one more from the kernel's queue.
+  bool has_room() const {
+    return homeless_ == 0 && std::any_of(places_.begin(), places_.end(),
+                                         [](const auto& each) { return each->in_flight < max_in_flight; });
+  }
+
+  /// The next worker in turn that has room; none if all are full or there is none.
+  claim pick() {
+    for (std::size_t tried = 0; tried < places_.size(); ++tried) {
+      if (next_ >= places_.size()) next_ = 0;
+      const auto& chosen = places_[next_++];
+      if (chosen->in_flight < max_in_flight) return claim(*this, chosen);
+    }
+    return claim();
+  }
+
+  asio::awaitable<void> accept() {
+    constexpr int at_a_time = 64;
+    while (!stopping_) {
+      // Nobody takes more: it stays in the kernel's queue, where it costs nothing and is not lost with anybody.
+      while (!has_room() && !stopping_) co_await changed_.wait();
+      bool shortage = false;
+      try {
+        if (!stopping_) co_await listener_.wait();
+        for (int i = 0; i < at_a_time && has_room() && !stopping_; ++i) {
+          descriptor accepted = listener_.try_accept();
+          if (!accepted) break;
+          deliver_soon(std::move(accepted));
+        }
+      } catch (const std::system_error& error) {
+        if (stopping_) co_return;
+        if (!listener::is_shortage(error.code())) throw;
+        shortage = true;
+      }
+      if (shortage) co_await listener_.pause();
+    }
+  }
+
+  /// Takes what waits in the kernel's queue, as room comes for it, and closes the listener then: what has got through
+  /// the handshake expects an answer.
+  asio::awaitable<void> empty_queue() {
+    stop_handshakes(listener_.native_handle());
+    co_await last_call();
+    for (;;) {
+      while (!has_room()) co_await changed_.wait();
+      bool shortage = false;
+      try {
+        descriptor accepted = listener_.try_accept();
+        if (!accepted) break;
+        deliver_soon(std::move(accepted));
+      } catch (const std::system_error& error) {
+        if (!listener::is_shortage(error.code())) throw;
+        shortage = true;
+      }
+      if (shortage) co_await listener_.pause();
+    }
+    listener_.close();
+  }
+
+  void deliver_soon(descriptor accepted) {
+    any_handle socket(handle_kind::tcp_socket, std::move(accepted));
+    tasks_.start(deliver(std::move(socket), pick()), [](std::exception_ptr) {});
+  }
+
+  /// Takes the socket to a worker, and to another one if that does not take it.
+  asio::awaitable<void> deliver(any_handle socket, claim to) {
+    control::serve message;
+    message.listener = number_;
+    for (;;) {
+      if (!to) to = pick();
+      if (!to) {
+        const homeless waits(*this);
+        while (!to) {
+          co_await changed_.wait();
+          to = pick();
+        }
+      }
+      bool lost = false;
+      try {
+        co_await to.who().peer.send_handle(message, std::move(socket));
+        co_return;
+      } catch (const std::system_error& error) {
+        if (error.code() == asio::error::operation_aborted) throw;
+        lost = error.code() == errc::handle_lost;
+      }
+      to.release();
+      // Its descriptor table is full, or it drains and the word of that is still on its way: not again at once.
+      asio::steady_timer pause(tasks_.get_executor(), std::chrono::milliseconds(lost ? 50 : 1));
+      co_await pause.async_wait(asio::use_awaitable);
+    }
+  }
+
+  task_group tasks_;
+  event changed_;  // a worker came or went, or has room again
+  listener listener_;
+  std::vector<std::shared_ptr<place>> places_;
+  std::size_t next_ = 0;
+  std::size_t homeless_ = 0;
+  std::uint32_t number_;
+  bool stopping_ = false;
+};
+
+}  // namespace cohort

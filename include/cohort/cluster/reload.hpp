@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSL-1.0
+/// Replacing workers while the cluster serves.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace cohort {
+
+/// What a worker may reach before it is replaced by a fresh one. 0: no limit.
+struct recycle_limits {
+  recycle_limits() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
+
+  std::uint64_t max_connections = 0;
+  std::chrono::milliseconds max_age{0};
+  std::uint64_t max_memory = 0;  ///< resident, in bytes
+  /// Up to this part is taken off each limit at random, so that not all workers reach it together. 0 to 1.
+  double jitter = 0.1;
+};
+
+/// How workers are replaced while the cluster serves.
+struct reload_options {
+  reload_options() {}
+
+  /// New workers that start together, before the old ones of their slots are asked to drain. 0: all of them, and then
+  /// one that does not get ready leaves the whole old generation serving. With fewer, the slots that are done stay done.
+  unsigned max_surge = 0;
+};
+
+/// What came of a reload.
+struct reload_result {
+  unsigned generation = 0;  ///< that the new workers belong to
+  unsigned replaced = 0;    ///< slots that have a new worker
+  unsigned aborted_at = 0;  ///< the slot whose new worker did not get ready; 0 if none, or if the cluster stopped
+  std::string reason;       ///< why it was aborted; empty if it was not
+
+  bool success() const noexcept { return reason.empty(); }
+};
+
+}  // namespace cohort

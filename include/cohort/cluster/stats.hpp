@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <sys/types.h>
+
+#include "../process/exit_status.hpp"
+#include "slot.hpp"
+
+namespace cohort {
+
+/// A worker as the primary sees it.
+struct worker_stats {
+  unsigned slot = 0;
+  unsigned generation = 0;
+  pid_t pid = 0;  ///< 0 while it waits for its start
+  slot_state state = slot_state::waiting;
+  std::chrono::milliseconds uptime{0};
+
+  // as of its last answer to a ping
+  std::uint32_t open = 0;     ///< connections being served
+  std::uint64_t served = 0;   ///< connections that have ended
+  std::uint64_t memory = 0;   ///< resident, in bytes
+  std::chrono::microseconds lag{0};  ///< from the ping to its answer: how late its loop is
+};
+
+/// A slot's past.
+struct slot_stats {
+  unsigned slot = 0;
+  std::uint64_t restarts = 0;              ///< workers that took the place of one that had ended by itself
+  std::optional<exit_status> last_exit;    ///< of the worker that ended last
+  std::string last_reason;                 ///< what that one said, or was found wrong with it
+};
+
+/// A cluster at one moment.
+struct cluster_stats {
+  unsigned generation = 0;  ///< 1, and one more for each reload
+  unsigned wanted = 0;      ///< workers that there should be
+  unsigned ready = 0;       ///< workers that serve
+  std::uint64_t restarts = 0;
+  std::uint64_t reloads = 0;
+  std::chrono::milliseconds uptime{0};
+  bool stopping = false;
+  std::vector<std::string> addresses;
+  std::vector<worker_stats> workers;
+  std::vector<slot_stats> slots;
+};
+
+}  // namespace cohort

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+
+#include "../core/asio.hpp"
+
+namespace cohort {
+
+class worker;
+
+namespace detail {
+/// As good as for ever, and no overflow when a timer counts it in nanoseconds.
+inline constexpr std::chrono::milliseconds longest_time = std::chrono::hours(24 * 365);
+}  // namespace detail
+
+/// How a worker behaves.
+struct worker_options {
+  worker_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
+
+  /// How long a draining worker lets busy connections go on before it cancels them.
+  std::chrono::milliseconds drain_timeout{30'000};
+  /// How long, from the start of the drain, an idle connection may still bring a request before it is closed. A client
+  /// that sends the next request at once is answered (and told to close) and not reset.
+  std::chrono::milliseconds idle_grace{100};
+  /// Connections served at the same time at most, of those that the worker accepts itself; more wait in the kernel's
+  /// queue, for this worker or another one. 0: no limit.
+  std::size_t max_connections = 0;
+  /// Runs before the worker says that it is ready: opens the database, warms the cache. What it throws is fatal, and
+  /// counts as a failed boot.
+  std::function<asio::awaitable<void>(worker&)> set_up;
+  /// Runs when the cluster is told to open its log files again (SIGUSR1).
+  std::function<void()> on_reopen;
+  /// Runs after the last connection has ended, within the drain timeout. What it throws is fatal.
+  std::function<asio::awaitable<void>(worker&)> tear_down;
+};
+
+}  // namespace cohort
