@@ -2,6 +2,7 @@
 // Workers for tests of the worker folder, and for primaries that are in the test itself.
 #include <chrono>
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
 
 #include <signal.h>
@@ -9,23 +10,37 @@
 #include <unistd.h>
 
 #include "../../include/cohort/ipc/peer.hpp"
-#include "../../include/cohort/worker/worker.hpp"
+#include "../../include/cohort/worker/run_worker.hpp"
 #include "line_server.hpp"
 #include "verb.hpp"
 
 namespace cohort::test {
 namespace {
 
-// `drain=MS`, `grace=MS`, `descriptors=N`
+asio::awaitable<void> fail_with(std::string why) {
+  co_await wait_for(std::chrono::milliseconds(1));
+  throw std::runtime_error(why);
+}
+
+// `drain=MS`, `grace=MS`, `descriptors=N`, `connections=N`, `set-up=MS`, `set-up-fails=1`, `tear-down-fails=1`,
+// `broken-by=PATH` (ends with 9 if there is such a file)
 worker_options options_from(const verb::arguments& arguments) {
   worker_options options;
   options.idle_grace = std::chrono::milliseconds(20);
   for (const auto& each : arguments) {
     const auto equals = each.find('=');
     const std::string key = each.substr(0, equals);
+    if (key == "broken-by") {
+      if (::access(each.c_str() + equals + 1, F_OK) == 0) std::_Exit(9);
+      continue;
+    }
     const long value = std::stol(each.substr(equals + 1));
     if (key == "drain") options.drain_timeout = std::chrono::milliseconds(value);
     if (key == "grace") options.idle_grace = std::chrono::milliseconds(value);
+    if (key == "connections") options.max_connections = static_cast<std::size_t>(value);
+    if (key == "set-up") options.set_up = [value](worker&) { return wait_for(std::chrono::milliseconds(value)); };
+    if (key == "set-up-fails") options.set_up = [](worker&) { return fail_with("no database"); };
+    if (key == "tear-down-fails") options.tear_down = [](worker&) { return fail_with("not torn down"); };
     if (key == "descriptors") {
       const rlimit limit{static_cast<rlim_t>(value), static_cast<rlim_t>(value)};
       ::setrlimit(RLIMIT_NOFILE, &limit);

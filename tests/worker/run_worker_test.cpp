@@ -10,7 +10,7 @@
 
 #include "../../include/cohort/cluster/address.hpp"
 #include "../../include/cohort/ipc/peer.hpp"
-#include "../../include/cohort/worker/worker.hpp"
+#include "../../include/cohort/worker/run_worker.hpp"
 #include "../process/children.hpp"
 #include "client.hpp"
 

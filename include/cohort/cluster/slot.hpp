@@ -63,7 +63,7 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
  public:
   using clock = std::chrono::steady_clock;
 
-  slot_worker(const asio::any_io_executor& executor, unsigned number, unsigned generation)
+  slot_worker(const asio::any_io_executor& executor, unsigned number, unsigned generation = 1)
       : deadline_(executor), number_(number), generation_(generation) {}
 
   unsigned number() const noexcept { return number_; }

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: BSL-1.0
+// What the primary knows of its workers' health, and what it does about it.
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include <signal.h>
+
+#include "running.hpp"
+
+namespace cohort::test {
+
+ASYNC_TEST("a worker whose loop does not turn is ended and replaced, and its neighbour goes on") {
+  auto options = options_for(distribution::round_robin, 2);
+  options.hang_timeout(sanitized ? 800ms : 300ms);
+  auto c = co_await running::ready(options);
+  auto first = co_await client::connect(c->at());
+  const auto who = co_await first.ask("pid");
+  const auto hanging = static_cast<pid_t>(std::stol(who));
+  first.say("busy 60000");
+  co_await c->until(event_kind::exited, 1);
+  const auto& exited = c->last(event_kind::exited);
+  CHECK(exited.pid == hanging);
+  CHECK(exited.status.signal() == SIGABRT);
+  CHECK(c->last(event_kind::failed).text.find("hung") != std::string::npos);
+  co_await c->until(event_kind::ready, 3);
+  CHECK(c->count(event_kind::exited) == 1);
+  const auto stats = c->primary.stats();
+  CHECK(stats.restarts == 1);
+  CHECK(stats.slots.at(0).last_reason.find("hung") != std::string::npos);
+  const auto answer = co_await ask_once(c->at(), "echo x");
+  CHECK(answer == "x");
+  co_await c->stop();
+}
+
+ASYNC_TEST("a stopped worker is ended by SIGKILL, which it cannot ignore") {
+  auto options = options_for(distribution::shared, 1);
+  options.hang_timeout(sanitized ? 800ms : 300ms);
+  auto c = co_await running::ready(options);
+  ::kill(c->pid(1), SIGSTOP);
+  co_await c->until(event_kind::exited, 1);
+  CHECK(c->last(event_kind::exited).status == exit_status::killed(SIGKILL));
+  co_await c->until(event_kind::ready, 2);
+  co_await c->stop();
+}
+
+ASYNC_TEST("a worker that is busy, but answers in between, is not taken for hung") {
+  auto options = options_for(distribution::round_robin, 1);
+  options.hang_timeout(sanitized ? 2000ms : 600ms);
+  auto c = co_await running::ready(options);
+  for (int i = 0; i < 10; ++i) {
+    const auto done = co_await ask_once(c->at(), sanitized ? "busy 200" : "busy 100");
+    CHECK(done == "busy done");
+  }
+  CHECK(c->count(event_kind::exited) == 0);
+  co_await c->stop();
+}
+
+ASYNC_TEST("nobody is asked when there is no limit") {
+  auto options = options_for(distribution::round_robin, 1);
+  options.hang_timeout(0ms).ping_interval(1ms);
+  auto c = co_await running::ready(options);
+  const auto done = co_await ask_once(c->at(), "busy 100");
+  CHECK(done == "busy done");
+  CHECK(c->primary.stats().workers.at(0).memory == 0);
+  co_await c->stop();
+}
+
+ASYNC_TEST("the figures say how many connections there are and were, and where each worker stands") {
+  auto options = options_for(distribution::round_robin, 2);
+  options.ping_interval(5ms);
+  auto c = co_await running::ready(options);
+  for (int i = 0; i < 6; ++i) co_await ask_once(c->at(), "echo x");
+  auto open = co_await client::connect(c->at());
+  const auto hello = co_await open.ask("echo hello");
+  CHECK(hello == "hello");
+  const bool counted = co_await eventually([&] {
+    const auto stats = c->primary.stats();
+    return stats.workers.at(0).served + stats.workers.at(1).served == 6 &&
+           stats.workers.at(0).open + stats.workers.at(1).open == 1;
+  });
+  CHECK(counted);
+  const auto stats = c->primary.stats();
+  CHECK(stats.wanted == 2);
+  CHECK(stats.ready == 2);
+  CHECK(stats.generation == 1);
+  CHECK_FALSE(stats.stopping);
+  CHECK(stats.addresses == std::vector<std::string>{to_string(c->at())});
+  for (unsigned slot = 1; slot <= 2; ++slot) {
+    const auto& one = stats.workers.at(slot - 1);
+    CHECK(one.slot == slot);
+    CHECK(one.generation == 1);
+    CHECK(one.pid == c->pid(slot));
+    CHECK(one.state == slot_state::ready);
+    CHECK(one.memory > 100'000);
+  }
+  ::kill(c->pid(2), SIGKILL);
+  co_await c->until(event_kind::ready, 3);
+  const auto later = c->primary.stats();
+  CHECK(later.restarts == 1);
+  REQUIRE(later.slots.size() == 1);
+  CHECK(later.slots.at(0).slot == 2);
+  CHECK(later.slots.at(0).restarts == 1);
+  CHECK(later.slots.at(0).last_exit == exit_status::killed(SIGKILL));
+  co_await c->stop();
+}
+
+ASYNC_TEST("no more workers start at a time than the options allow") {
+  auto options = options_for(distribution::shared, 5);
+  options.max_starting(1);
+  auto c = co_await running::ready(options);
+  std::vector<event_kind> order;
+  for (const auto& each : c->events) {
+    if (each.what == event_kind::started || each.what == event_kind::ready) order.push_back(each.what);
+  }
+  REQUIRE(order.size() == 10);
+  for (std::size_t i = 0; i < 10; ++i) CHECK(order[i] == (i % 2 == 0 ? event_kind::started : event_kind::ready));
+  co_await c->stop();
+}
+
+ASYNC_TEST("a worker is ready when its set-up is done, and a set-up that throws is a failed boot") {
+  auto options = options_for(distribution::shared, 1);
+  options.command(helper("worker", "set-up=100"));
+  auto c = co_await running::ready(options);
+  CHECK(c->last(event_kind::ready).after >= 100ms);
+  co_await c->stop();
+
+  auto failing = options_for(distribution::shared, 1);
+  failing.command(helper("worker", "set-up-fails=1"));
+  restart_policy policy;
+  policy.max_failed_boots = 2;
+  failing.restart(policy);
+  auto d = running::start(co_await asio::this_coro::executor, failing);
+  const int status = co_await d->ended();
+  CHECK(status == 1);
+  CHECK(d->count(event_kind::ready) == 0);
+  CHECK(d->last(event_kind::draining).text == "no database");
+  CHECK(d->last(event_kind::exited).status == exit_status::exited(1));
+}
+
+ASYNC_TEST("the tear-down runs after the last connection, and decides about the exit status") {
+  auto options = options_for(distribution::shared, 1);
+  options.command(helper("worker", "tear-down-fails=1"));
+  auto c = co_await running::ready(options);
+  auto slow = co_await client::connect(c->at());
+  slow.say("slow 100");
+  co_await sleep(20ms);
+  c->primary.stop("the test ends");
+  const auto answer = co_await slow.line();
+  CHECK(answer == "slow done");
+  co_await c->ended();
+  CHECK(c->last(event_kind::exited).status == exit_status::exited(1));
+}
+
+ASYNC_TEST("a worker accepts no more connections than its limit, and those that wait are served in turn") {
+  for (const auto how : {distribution::shared, distribution::reuse_port}) {
+    auto options = options_for(how, 1);
+    options.command(helper("worker", "connections=2"));
+    auto c = co_await running::ready(options);
+    std::vector<client> all;
+    for (int i = 0; i < 5; ++i) {
+      all.push_back(co_await client::connect(c->at()));
+      all.back().say("slow 50");
+    }
+    const bool full = co_await eventually([&] { return c->primary.stats().workers.at(0).open <= 2; });
+    CHECK(full);
+    for (auto& each : all) {
+      const auto answer = co_await each.line();
+      CHECK(answer == "slow done");
+      each.socket().close();
+    }
+    co_await c->stop();
+  }
+}
+
+}  // namespace cohort::test
