@@ -123,6 +123,9 @@ class daemon {
       self.set_up(options);
     } catch (const std::exception& error) {
       self.failed(error.what());
+      // or the terminal would have it twice, when the caller says what this throws
+      const descriptor nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+      for (const int output : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(nowhere.get(), output);
       throw;
     }
     return self;
@@ -136,11 +139,15 @@ class daemon {
     }
     ::unsetenv(variable);
     ::fcntl(number, F_SETFD, FD_CLOEXEC);
+    // Started with closed outputs, the pid file would be opened under their numbers, and lost when they are connected.
+    for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+      if (::fcntl(standard, F_GETFD) == -1) (void)!::open("/dev/null", O_RDWR);
+    }
     return descriptor(number);
   }
 
-  // The pid file comes before everything that a daemon which runs already would notice. Error output goes to the
-  // terminal until there is nothing left that can fail.
+  // The pid file comes before everything that a daemon which runs already would notice. Outputs come last: what the
+  // runtime has to say before (a sanitizer, the C++ library) is seen in the foreground.
   void set_up(const daemon_options& options) {
     if (::setsid() == -1) throw_error("daemonize: setsid", errno);
     if (options.umask_) ::umask(*options.umask_);
@@ -217,7 +224,7 @@ class daemon {
       const auto size = co_await news.read_some(asio::buffer(piece));
       if (size == 0) {
         const auto status = co_await started.wait();
-        co_return fmt::format("daemonize: the daemon {} before it was ready", status);
+        co_return fmt::format("daemonize: the daemon ended before it was ready: {}", status);
       }
       said.append(piece, size);
       end = said.find('\0');
@@ -258,8 +265,9 @@ class daemon {
 ///
 /// In the daemon it returns, in a process with standard input from /dev/null, outputs to the log files, every other
 /// descriptor closed, and each signal at its default action. It throws what cannot be served, `daemonize: pid file
-/// "/run/x.pid", pid 4711: already running`; the foreground process has been told then. To call it a second time throws
-/// errc::already_running. The daemon leads its session: a terminal that it opens without O_NOCTTY would become its own.
+/// "/run/x.pid", pid 4711: already running`; the foreground process has been told then, and outputs go to /dev/null. To
+/// call it a second time throws errc::already_running. The daemon leads its session: a terminal that it opens without
+/// O_NOCTTY would become its own.
 [[nodiscard]] inline daemon daemonize(const daemon_options& options = {}) {
   if (daemon::running_) throw_error("daemonize: this daemon", errc::already_running);
   if (std::getenv(daemon::variable) != nullptr) {
