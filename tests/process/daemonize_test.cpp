@@ -229,8 +229,10 @@ ASYNC_TEST("what a daemon fails with is said in the foreground") {
   const directory here;
   auto result = co_await start(daemon(here, "failed").arg("listen 127.0.0.1:80: Permission denied"));
   check_failed(here, result, "listen 127.0.0.1:80: Permission denied");
-  result = co_await start(daemon(here, "failed").arg(""));
-  check_failed(here, result, "daemonize: failed");
+  for (const char* nothing : {"", "NUL"}) {
+    result = co_await start(daemon(here, "failed").arg(nothing));
+    check_failed(here, result, "daemonize: failed");
+  }
   result = co_await start(daemon(here, "failed").arg(std::string(10'000, 'x')));
   check_failed(here, result, std::string(4095, 'x'));
 }
@@ -251,8 +253,11 @@ ASYNC_TEST("a daemon that does not get ready in time is stopped") {
   const subreaper here_to;
   const directory here;
   for (const char* end : {"late", "lose"}) {
-    const auto result = co_await start(daemon(here, end).arg("within=300"));
-    check_failed(here, result, "daemonize: the daemon was not ready within 300 ms");
+    const auto result = co_await start(daemon(here, end).arg("within=1000"));
+    CHECK(result.status == exit_status::exited(1));
+    CHECK(result.err == "daemonize: the daemon was not ready within 1000 ms\n");
+    CHECK_FALSE(pid_file::owner(here / "x.pid"));
+    CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
   }
 }
 

@@ -121,7 +121,7 @@ int run_daemon(const std::string& end, const std::string& detail, std::map<std::
   if (end == "when") {
     while (!fs::exists(detail)) std::this_thread::sleep_for(1ms);
   } else if (end == "failed") {
-    self.failed(detail);
+    self.failed(detail == "NUL" ? std::string_view("\0x", 2) : std::string_view(detail));
     return 1;
   } else if (end == "exit") {
     return std::stoi(detail);

@@ -108,7 +108,10 @@ class daemon {
 
   /// Has the process in the foreground print `text`, 4095 bytes at most, and exit with 1; it waits until this process
   /// has ended, for 10 s at most. Otherwise as ready(). The caller ends this process.
-  void failed(std::string_view text) noexcept { tell(text.empty() ? "daemonize: failed" : text); }
+  void failed(std::string_view text) noexcept {
+    text = text.substr(0, text.find('\0'));
+    tell(text.empty() ? "daemonize: failed" : text);
+  }
 
  private:
   friend daemon daemonize(const daemon_options& options);
@@ -172,11 +175,11 @@ class daemon {
     if (system::retry(system::call.dup2, file.get(), target) == -1) throw_error("daemonize: dup2", errno);
   }
 
-  // Up to a NUL: nothing for ready, or what has failed. In one piece, because it is no more than PIPE_BUF.
+  // Nothing for ready, or what has failed, and a NUL. In one piece, because it is no more than PIPE_BUF.
   void tell(std::string_view text) noexcept {
     if (!starter_) return;
     char message[PIPE_BUF];
-    const auto size = text.substr(0, text.find('\0')).copy(message, sizeof message - 1);
+    const auto size = text.copy(message, sizeof message - 1);
     message[size] = '\0';
     detail::write_quietly(starter_.get(), asio::buffer(message, size + 1));
     starter_.reset();
