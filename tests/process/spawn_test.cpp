@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -205,7 +206,7 @@ ASYNC_TEST("a child starts with no signal blocked and none ignored") {
   const signal_action pipe(SIGPIPE, SIG_IGN), hangup(SIGHUP, SIG_IGN), last(SIGRTMAX, SIG_IGN);
   const signal_action caught(SIGUSR1, [](int) {});
   const auto before = current_mask();
-  const auto masks = co_await output_of(helper("signals"));
+  const auto masks = co_await output_of(helper("status", "SigBlk", "SigIgn"));
   CHECK(masks == "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
 
   const auto after = current_mask();
@@ -253,10 +254,10 @@ ASYNC_TEST("a failing step says its value, and there is no child") {
 
 ASYNC_TEST("a clone that fails leaves nothing behind") {
   const auto what = helper("cat").in(stdio::pipe).out(stdio::pipe).err(stdio::null);
-  {
-    const fault<&system::calls::clone> none(EAGAIN);
+  for (const int error : {EAGAIN, ENOMEM, EMFILE}) {
+    const fault<&system::calls::clone> none(error);
     const auto text = co_await text_of(spawn(what));
-    CHECK(text == "spawn: clone: Resource temporarily unavailable");
+    CHECK(text == "spawn: clone: " + std::system_category().message(error));
   }
   auto started = co_await spawn(what);
   started.in().close();
@@ -275,6 +276,58 @@ ASYNC_TEST("a pipe or a file that cannot be opened leaves nothing behind") {
   const fault<&system::calls::open> full(EMFILE);
   const auto text = co_await text_of(spawn(helper("cat").out(stdio::pipe).err(stdio::null)));
   CHECK(text == "spawn: open \"/dev/null\": Too many open files");
+}
+
+// Limits the numbers that this process can give to descriptors, for as long as the object lives.
+class descriptor_limit {
+ public:
+  explicit descriptor_limit(rlim_t numbers) {
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
+    const rlimit limited{numbers, before_.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &limited) == 0);
+  }
+  descriptor_limit(const descriptor_limit&) = delete;
+  ~descriptor_limit() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_;
+};
+
+ASYNC_TEST("with too few descriptors left, however many, a start says so and leaves nothing behind") {
+  if (sanitized) {
+    MESSAGE("the sanitizer needs descriptors of its own");
+    co_return;
+  }
+  const asio::posix::stream_descriptor loop(co_await asio::this_coro::executor);  // which has its descriptors now
+  rlimit usual;
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &usual) == 0);
+  auto what = helper("cat").in(stdio::pipe).out(stdio::pipe).err(stdio::null).user(::geteuid()).groups(::getegid());
+  if (::geteuid() != 0) what = helper("cat").in(stdio::pipe).out(stdio::pipe).err(stdio::null);
+  what.limit(RLIMIT_NOFILE, usual.rlim_cur, usual.rlim_max);
+  int failed = 0;
+  for (rlim_t numbers = 0;; ++numbers) {
+    child started;
+    std::string text;
+    {
+      const descriptor_limit few(numbers);
+      try {
+        started = co_await spawn(what);
+      } catch (const std::system_error& error) {
+        text = error.what();
+      }
+    }
+    if (started) {
+      started.in().close();
+      const auto status = co_await started.wait();
+      CHECK(status.success());
+      break;
+    }
+    ++failed;
+    CAPTURE(text);
+    CHECK(text.starts_with("spawn: "));
+    CHECK(text.ends_with(": Too many open files"));
+  }
+  CHECK(failed >= 6);
 }
 
 ASYNC_TEST("each step of the child can fail, is said by name, and leaves neither child nor descriptor") {
