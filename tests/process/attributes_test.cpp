@@ -68,6 +68,11 @@ ASYNC_TEST("a child can join the process group of another") {
   const auto late = co_await output_of(helper("group").process_group(first.pid()));
   CHECK(late == fmt::format("{}\n", first.pid()));
   co_await first.wait();
+}
+
+ASYNC_TEST("a process group that is gone cannot be joined" * not_under_valgrind()) {
+  auto first = co_await spawn(helper("exit-code", "0"));
+  co_await first.wait();
   const auto gone = co_await text_of(spawn(helper("group").process_group(first.pid())));
   CHECK(gone == fmt::format("spawn: process group {}: Operation not permitted", first.pid()));
 }
@@ -116,7 +121,7 @@ ASYNC_TEST("umask is the child's alone") {
   CHECK(sticky == "spawn: umask 1777: invalid option");
 }
 
-ASYNC_TEST("limits are the child's alone, and what is not set is the parent's") {
+ASYNC_TEST("limits are the child's alone, and what is not set is the parent's" * not_under_valgrind()) {
   const auto files = own_limit(RLIMIT_NOFILE), core = own_limit(RLIMIT_CORE), stack = own_limit(RLIMIT_STACK);
   auto what =
       helper("limits", std::to_string(RLIMIT_NOFILE), std::to_string(RLIMIT_CORE), std::to_string(RLIMIT_STACK));
@@ -127,13 +132,13 @@ ASYNC_TEST("limits are the child's alone, and what is not set is the parent's") 
   CHECK(own_limit(RLIMIT_CORE).rlim_cur == core.rlim_cur);
 }
 
-ASYNC_TEST("a limit on descriptors does not reach those that the command passes") {
+ASYNC_TEST("a limit on descriptors does not reach those that the command passes" * not_under_valgrind()) {
   const auto text = co_await output_of(
       helper("write-fd", "1", "a", "300", "b").fd(300, stdio::same_as(1)).limit(RLIMIT_NOFILE, 100, 100));
   CHECK(text == "ab");
 }
 
-ASYNC_TEST("a limit that is refused is said with its value") {
+ASYNC_TEST("a limit that is refused is said with its value" * not_under_valgrind()) {
   const auto what = helper("exit-code", "0").limit(RLIMIT_CORE, 0, own_limit(RLIMIT_CORE).rlim_max);
   const auto crossed = co_await text_of(spawn(command(what).limit(RLIMIT_NOFILE, 10, 5)));
   CHECK(crossed == "spawn: limit RLIMIT_NOFILE 10:5: Invalid argument");
@@ -175,7 +180,7 @@ ASYNC_TEST("nice and the priority at disks are the child's alone") {
   }
 }
 
-ASYNC_TEST("a priority that is refused is said with its value") {
+ASYNC_TEST("a priority that is refused is said with its value" * not_under_valgrind()) {
   const auto what = helper("exit-code", "0");
   const auto too_high = co_await text_of(spawn(command(what).nice(20)));
   CHECK(too_high == "spawn: nice 20: invalid option");
@@ -218,7 +223,7 @@ ASYNC_TEST("a child runs on the processors that it is given") {
   CHECK(own_processors() == processors);
 }
 
-ASYNC_TEST("a processor that there is not is said, also beside one that there is") {
+ASYNC_TEST("a processor that there is not is said, also beside one that there is" * not_under_valgrind()) {
   const auto what = helper("exit-code", "0");
   const auto missing = co_await text_of(spawn(command(what).cpu_affinity(8'190, 8'191)));
   CHECK(missing == "spawn: cpu affinity 8190, 8191: Invalid argument");
@@ -248,7 +253,8 @@ ASYNC_TEST("a child without new privileges is marked so") {
   CHECK(parents == "NoNewPrivs:\t0\n");
 }
 
-ASYNC_TEST("each of these steps can fail, is said by name, and leaves neither child nor descriptor") {
+ASYNC_TEST("each of these steps can fail, is said by name, and leaves neither child nor descriptor" *
+           not_under_valgrind()) {
   const auto what = helper("exit-code", "0").in(stdio::pipe).out(stdio::pipe).err(stdio::null);
   {
     const fault<&system::calls::ignore_signal> failing(EINVAL, 2);

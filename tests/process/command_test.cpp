@@ -124,7 +124,7 @@ ASYNC_TEST("a program without a slash is searched in the PATH of the child") {
 
 ASYNC_TEST("a program that is not found, or not executable, is said with its name") {
   const directory place;
-  const auto missing = co_await text_of(spawn(command("nope-nope")));
+  const auto missing = co_await text_of(spawn(command("nope-nope").env("PATH", "/bin:/usr/bin")));
   CHECK(missing == "spawn: find \"nope-nope\": No such file or directory");
   const auto elsewhere = co_await text_of(spawn(command("true").env("PATH", place.path())));
   CHECK(elsewhere == "spawn: find \"true\": No such file or directory");
@@ -132,8 +132,6 @@ ASYNC_TEST("a program that is not found, or not executable, is said with its nam
   std::filesystem::create_directory(place / "folder");
   const auto folder = co_await text_of(spawn(command("folder").env("PATH", place.path())));
   CHECK(folder == "spawn: find \"folder\": Permission denied");
-  const auto absolute = co_await text_of(spawn(command(place / "nope")));
-  CHECK(absolute == "spawn: exec \"" + (place / "nope") + "\": No such file or directory");
 }
 
 ASYNC_TEST("the same command can be started again and again, and its copies too") {

@@ -42,9 +42,9 @@ std::string text_of(uid_t user, gid_t group, std::vector<gid_t> groups) {
   return same_four_times("Uid", user) + same_four_times("Gid", group) + "Groups:\t" + list + '\n';
 }
 
-bool is_root(const char* otherwise = "needs root to change the user of a child") {
+bool is_root() {
   if (::geteuid() == 0) return true;
-  MESSAGE(otherwise);
+  MESSAGE("needs root to change the user of a child");
   return false;
 }
 
@@ -84,7 +84,7 @@ class recorder {
   }};
 };
 
-ASYNC_TEST("groups change before the group, and the group before the user") {
+ASYNC_TEST("groups change before the group, and the group before the user" * not_under_valgrind()) {
   const recorder record;
   co_await output_of(helper("exit-code", "0").user(12).group(34).groups(56, 78));
   CHECK(record.seen().steps == "groups group user ");
@@ -94,7 +94,7 @@ ASYNC_TEST("groups change before the group, and the group before the user") {
   CHECK(record.seen().groups == expected);
 }
 
-ASYNC_TEST("a user comes with its groups, by name and by number, and explicit ones come first") {
+ASYNC_TEST("a user comes with its groups, by name and by number, and explicit ones come first" * not_under_valgrind()) {
   const passwd* const entry = ::getpwnam("nobody");
   REQUIRE(entry != nullptr);
   const auto user = entry->pw_uid;
@@ -127,7 +127,8 @@ ASYNC_TEST("a user comes with its groups, by name and by number, and explicit on
   }
 }
 
-ASYNC_TEST("a number that the user database does not know has no groups but the one that is given") {
+ASYNC_TEST("a number that the user database does not know has no groups but the one that is given" *
+           not_under_valgrind()) {
   {
     const recorder record;
     co_await output_of(helper("exit-code", "0").user(2'999'999'999u).group(7));
@@ -140,7 +141,7 @@ ASYNC_TEST("a number that the user database does not know has no groups but the 
   CHECK(text == "spawn: no group for unknown user 2999999999: invalid option");
 }
 
-ASYNC_TEST("a group alone leaves user and supplementary groups as they are") {
+ASYNC_TEST("a group alone leaves user and supplementary groups as they are" * not_under_valgrind()) {
   {
     const recorder record;
     co_await output_of(helper("exit-code", "0").group("daemon"));
@@ -172,7 +173,8 @@ ASYNC_TEST("a user or a group that there is not is said by name") {
   CHECK(code == errc::invalid_option);
 }
 
-ASYNC_TEST("a change that is not permitted is said with what was asked for, and leaves nothing behind") {
+ASYNC_TEST("a change that is not permitted is said with what was asked for, and leaves nothing behind" *
+           not_under_valgrind()) {
   const auto what = helper("exit-code", "0").in(stdio::pipe).out(stdio::pipe);
   const auto whole = command(what).user("nobody");
   const auto parts = command(what).user(12).group("daemon").groups("daemon", 56);
@@ -199,7 +201,7 @@ ASYNC_TEST("a change that is not permitted is said with what was asked for, and 
   CHECK(by_number == "spawn: user 12: Resource temporarily unavailable");
 }
 
-ASYNC_TEST("as an ordinary user a change is refused") {
+ASYNC_TEST("as an ordinary user a change is refused" * not_under_valgrind()) {
   if (::geteuid() == 0) {
     MESSAGE("as root there is no refusal to see");
     co_return;
@@ -253,7 +255,7 @@ ASYNC_TEST("the other threads of the parent keep their user") {
   CHECK(::syscall(SYS_geteuid) == 0);
 }
 
-ASYNC_TEST("a parent whose child changes its user can still be traced and write a core") {
+ASYNC_TEST("a parent whose child changes its user can still be traced and write a core" * not_under_valgrind()) {
   if (!is_root()) co_return;
   const auto before = ::prctl(PR_GET_DUMPABLE);
   if (before != 1) MESSAGE("this process is not dumpable to begin with");
@@ -277,7 +279,7 @@ ASYNC_TEST("a child that changes its user still dies with its parent") {
   CHECK(signal == fmt::format("{}\n", SIGKILL));
 }
 
-ASYNC_TEST("the directory is entered with the rights of the child's user") {
+ASYNC_TEST("the directory is entered with the rights of the child's user" * not_under_valgrind()) {
   if (!is_root()) co_return;
   const directory place;  // which is for its owner alone
   const auto text = co_await test::text_of(spawn(identity().user("nobody").cwd(place.path())));
