@@ -11,12 +11,14 @@
 #include "core/error.hpp"
 #include "core/event.hpp"
 #include "core/queue.hpp"
+#include "core/run_sync.hpp"
 #include "core/task_group.hpp"
 #include "core/timeout.hpp"
 
 // one child process: start it, talk over its standard streams, wait, stop
 #include "process/child.hpp"
 #include "process/command.hpp"
+#include "process/exec.hpp"
 #include "process/exit_status.hpp"
 #include "process/spawn.hpp"
 
