@@ -81,15 +81,6 @@ pid_t pid_of(int pidfd) {
   return 0;
 }
 
-// Those that are in a group, whoever their parents are.
-std::set<pid_t> members_of(pid_t group) {
-  std::set<pid_t> found;
-  for (const auto& each : detail::read_processes("/proc")) {
-    if (each.group == group && each.state != 'Z' && each.state != 'X') found.insert(each.pid);
-  }
-  return found;
-}
-
 std::error_code thrown_by(auto&& function) {
   try {
     function();

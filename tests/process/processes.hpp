@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <fstream>
+#include <set>
 #include <string>
 
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 
 #include "../../include/cohort/core/descriptor.hpp"
 #include "../../include/cohort/core/system.hpp"
+#include "../../include/cohort/process/detail/process_tree.hpp"
 #include "../support/harness.hpp"
 
 namespace cohort::test {
@@ -49,5 +51,14 @@ class process {
   pid_t pid_;
   descriptor pidfd_;
 };
+
+/// Those that live in a process group, whoever their parents are.
+inline std::set<pid_t> members_of(pid_t group) {
+  std::set<pid_t> found;
+  for (const auto& each : detail::read_processes("/proc")) {
+    if (each.group == group && each.state != 'Z' && each.state != 'X') found.insert(each.pid);
+  }
+  return found;
+}
 
 }  // namespace cohort::test
