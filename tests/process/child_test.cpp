@@ -511,6 +511,7 @@ ASYNC_TEST("a pipe that is closed or released here does not keep a child from be
 ASYNC_TEST("who holds the pipes of an ended child can be killed") {
   auto started = co_await spawn(helper("leave", "group", "600000").out(stdio::pipe));
   const process left(co_await left_by(started));
+  co_await until_dead(started);
   const auto code = co_await error_of(with_timeout(started.closed(), 20ms));
   CHECK(code == errc::timed_out);
   CHECK(started.kill_tree());

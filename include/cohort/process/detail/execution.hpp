@@ -185,7 +185,8 @@ class execution {
   }
 
   static clock::time_point after(clock::time_point start, std::chrono::milliseconds time) {
-    return time < clock::time_point::max() - start ? start + time : clock::time_point::max();
+    const auto longest = std::chrono::duration_cast<std::chrono::milliseconds>(clock::time_point::max() - start);
+    return time < longest ? start + time : clock::time_point::max();
   }
 
   void time_is_over() {

@@ -122,27 +122,31 @@ class process_tree {
     // A /proc of another PID namespace means other processes by the same numbers.
     if (!root || root->parent != ::getpid() || !owns_number())
       throw_error(fmt::format("child: kill_tree: read \"{}/stat\"", directory(root_)), ESRCH);
+    // The kernel stops a group at once, with what its members are forking, where a look at /proc comes too late for
+    // processes that live shorter than it takes.
+    leads_group_ = root->group == root_ && ::getpgrp() != root_;
+    if (leads_group_) ::kill(-root_, SIGSTOP);
     add(*root);
     // A stop takes effect when the process leaves the kernel, and one that forks may leave it late. What takes longer
-    // than this hangs there.
-    const auto end = clock::now() + std::chrono::milliseconds(100);
-    for (;;) {
-      const auto all = read_processes("/proc");
-      const bool still = at_rest(all);  // who is added by this look has only just been stopped
-      if (grow(all)) continue;
-      if (still || clock::now() >= end) return;
-      constexpr timespec moment{0, 200'000};
-      ::nanosleep(&moment, nullptr);
-    }
+    // than this hangs there, or runs away by ending as soon as it has forked.
+    const auto end = clock::now() + std::chrono::seconds(1);
+    do {
+      const bool still = at_rest();  // before the look: nobody can have started a process since
+      const bool grown = grow(read_processes("/proc"));
+      if (still && !grown) return;
+      constexpr timespec moment{0, 100'000};
+      if (!grown) ::nanosleep(&moment, nullptr);
+    } while (clock::now() < end);
   }
 
-  bool at_rest(const std::vector<process_record>& all) const {
-    for (const auto& process : all) {
-      const auto* known = find(process);
-      if (known == nullptr || !known->stopped) continue;
-      if (!process.at_rest()) return false;
-      if (process.threads == 1) continue;
-      for (const auto& thread : read_processes(directory(process.pid) + "/task")) {
+  bool at_rest() const {
+    for (const auto& each : members_) {
+      if (!each.stopped) continue;
+      const auto now = read_process(directory(each.pid));
+      if (!now || now->start != each.start) continue;
+      if (!now->at_rest()) return false;
+      if (now->threads == 1) continue;
+      for (const auto& thread : read_processes(directory(each.pid) + "/task")) {
         if (!thread.at_rest()) return false;
       }
     }
@@ -194,6 +198,7 @@ class process_tree {
   }
 
   void resume() noexcept {
+    if (leads_group_) ::kill(-root_, SIGCONT);
     for (auto each = members_.rbegin(); each != members_.rend(); ++each) {
       if (!each->stopped) continue;
       try {
@@ -221,6 +226,7 @@ class process_tree {
 
   pid_t root_;
   int pidfd_;
+  bool leads_group_ = false;
   std::vector<member> members_;
   std::unordered_map<pid_t, std::size_t> index_;
 };
