@@ -11,6 +11,7 @@
 #include "core/error.hpp"
 #include "core/event.hpp"
 #include "core/queue.hpp"
+#include "core/run_sync.hpp"
 #include "core/task_group.hpp"
 #include "core/timeout.hpp"
 
@@ -18,6 +19,7 @@
 #include "process/child.hpp"
 #include "process/command.hpp"
 #include "process/daemonize.hpp"
+#include "process/exec.hpp"
 #include "process/exit_status.hpp"
 #include "process/pid_file.hpp"
 #include "process/spawn.hpp"

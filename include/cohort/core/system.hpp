@@ -58,6 +58,7 @@ struct calls {
         constexpr int p_pidfd = 3;
         return static_cast<int>(::syscall(SYS_waitid, p_pidfd, pidfd, info, options, usage));
       };
+  int (*pidfd_open)(pid_t pid) = [](pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); };
   int (*pidfd_send_signal)(int pidfd, int signal) = [](int pidfd, int signal) {
     return static_cast<int>(::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
   };
