@@ -65,8 +65,7 @@ inline asio::awaitable<output> exec_file(command what, exec_options options = {}
 ///
 /// The status is the shell's: 127 when it finds no such program, 128 and the number of the signal that has killed one.
 inline asio::awaitable<output> exec(std::string script, exec_options options = {}) {
-  command shell("/bin/sh", "-c", "--", script);
-  return exec_file(std::move(shell), std::move(options));
+  return exec_file(command::shell(script), std::move(options));
 }
 
 }  // namespace cohort
