@@ -122,8 +122,8 @@ class child {
   /// Not found: a descendant that has left the child's group and session and whose parent has ended, as daemons do.
   /// Left as it is: one that this process may not signal (set-user-ID programs).
   ///
-  /// Reads all of /proc at least twice and holds the thread for that time, about 10 µs for each process of the machine,
-  /// and for 1 s at most if new processes keep appearing.
+  /// Holds the thread while it reads all of /proc, at least twice, each time some 10 µs for each process of the machine;
+  /// 1 s at most, if new processes keep appearing.
   /// Throws EINVAL for a number that is no signal, ESRCH if the child's record in /proc cannot be read, EMFILE with
   /// fewer than 2 free descriptors; nobody stays stopped then.
   bool kill_tree(int number = SIGKILL) {

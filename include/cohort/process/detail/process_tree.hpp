@@ -102,7 +102,8 @@ class process_tree {
       resume();
       throw;
     }
-    if (number != SIGKILL) resume();
+    if (number != SIGKILL) return resume();
+    if (leads_group_) ::kill(-root_, SIGKILL);  // whoever was forked too late to be found, and stands still
   }
 
  private:
@@ -198,7 +199,6 @@ class process_tree {
   }
 
   void resume() noexcept {
-    if (leads_group_) ::kill(-root_, SIGCONT);
     for (auto each = members_.rbegin(); each != members_.rend(); ++each) {
       if (!each->stopped) continue;
       try {
@@ -207,6 +207,7 @@ class process_tree {
         ::kill(each->pid, SIGCONT);  // unproven, and harmless: better than a process that stands still for ever
       }
     }
+    if (leads_group_) ::kill(-root_, SIGCONT);  // whoever was stopped and not found
   }
 
   static answer send(const member& process, int number) {
