@@ -14,6 +14,8 @@
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
 #include "byte_buffer.hpp"
+#include "channel_options.hpp"
+#include "channel_pair.hpp"
 #include "codec.hpp"
 #include "handle.hpp"
 #include "link.hpp"
@@ -67,7 +69,8 @@ class channel {
   /// Takes the connected AF_UNIX stream socket that the peer's channel has the other end of, and sends the hello, for
   /// which nobody waits.
   channel(asio::any_io_executor executor, descriptor socket, const channel_options& options = {})
-      : link_(std::make_shared<link>(std::move(executor), std::move(socket), options, &negotiate<Out, In>)) {
+      : link_(std::make_shared<link>(std::move(executor), std::move(socket), options, &negotiate<Out, In>,
+                                   outgoing::names)) {
     link_->greet(make_hello<Out, In>(options.max_message));
   }
 
@@ -290,8 +293,7 @@ class channel {
       self->check_end("receive_handle");
       co_return result;
     }
-    detail::arrived_lease lease = std::move(leases.front());
-    leases.pop_front();
+    detail::arrived_lease lease = self->pop_lease();
     std::optional<In> message;
     try {
       take(*self, lease.message.data(), lease.message.size(), message, [] {});
