@@ -90,9 +90,14 @@ class link : public std::enable_shared_from_this<link> {
     }
   }
 
-  /// Largest encoding that both sides take.
-  std::uint32_t max_message() const noexcept {
-    return peer_hello_ ? std::min(options_.max_message, peer_hello_->max_message) : options_.max_message;
+  /// Throws errc::message_too_large unless both sides take a message of `size` bytes, and it is not above `most`.
+  void check_size(const char* step, std::size_t type, std::size_t size, std::size_t most = ~std::size_t{0}) const {
+    most = std::min<std::size_t>(most, options_.max_message);
+    if (peer_hello_) most = std::min<std::size_t>(most, peer_hello_->max_message);
+    if (size <= most) return;
+    throw_error(std::string(step).append(": ").append(names_[type]) + " of " + std::to_string(size) +
+                    " bytes, at most " + std::to_string(most),
+                errc::message_too_large);
   }
 
   /// Writes what is queued as far as the socket takes it; the rest follows by itself.
@@ -170,7 +175,7 @@ class link : public std::enable_shared_from_this<link> {
     const auto check = [&] { self->check_sendable("send_handle", type); };
     if (!self->given_.has_room()) co_await self->given_.wait_room(self->get_executor(), check);
     check();
-    self->check_lease_size(message.size());
+    self->check_size("send_handle", type, message.size(), wire::max_frame - lease_head);
 
     detail::lease_window::lease mine(self->given_, self->get_executor());
     byte_buffer payload;
@@ -364,13 +369,6 @@ class link : public std::enable_shared_from_this<link> {
   bool input_ended() const noexcept { return ended_ || closed_ || broken_; }
   bool is_full() const noexcept {
     return inbox_.stored_bytes() >= inbox_limit || inbox_.leases.size() > options_.max_leases;
-  }
-
-  void check_lease_size(std::size_t size) const {
-    const std::size_t most = std::min<std::size_t>(max_message(), wire::max_frame - lease_head);
-    if (size <= most) return;
-    throw_error("send_handle: message of " + std::to_string(size) + " bytes, at most " + std::to_string(most),
-                errc::message_too_large);
   }
 
   /// Waits until `ready()`, reading as long as nobody else does.
