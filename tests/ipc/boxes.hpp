@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -23,6 +24,7 @@ using detail::outbox;
 struct heard {
   std::vector<std::string> words;
   std::vector<detail::arrived_lease> leases;
+  std::function<void(const detail::arrived_lease&)> instead;  // of keeping it
 
   void on_hello(const char* data, std::size_t size) { words.push_back("hello " + std::string(data, size)); }
   void on_adopted(std::uint64_t id) { words.push_back("adopted " + std::to_string(id)); }
@@ -31,6 +33,7 @@ struct heard {
   void on_goodbye() { words.push_back("goodbye"); }
   void on_lease(detail::arrived_lease lease) {
     words.push_back("lease " + std::to_string(lease.id) + (lease.fd ? "" : " lost"));
+    if (instead) return instead(lease);
     leases.push_back(std::move(lease));
   }
 };

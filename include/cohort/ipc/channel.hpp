@@ -329,7 +329,7 @@ class channel {
     }
     if (types[number] < 0) {
       done();
-      throw_error("receive: message " + self.peer_hello()->sends[number].name, errc::unknown_message);
+      throw_error("receive: " + self.peer_hello()->sends[number].name, errc::unknown_message);
     }
     try {
       incoming::decode(static_cast<std::size_t>(types[number]), data + 2, size - 2, result);
