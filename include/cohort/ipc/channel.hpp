@@ -153,8 +153,9 @@ class channel {
   /// An rvalue is given away: it is closed here then, and not before. An lvalue is shared. If this throws, `object` is
   /// still the caller's, open as it was: errc::peer_closed (the peer died or closed before it took it), handle_refused,
   /// handle_lost (its descriptor table is full), wrong_handle_kind, unknown_message, message_too_large.
-  /// Cancelling throws operation_aborted; a peer that has not taken the handle yet is told to drop it. The object must
-  /// outlive the operation and not be closed meanwhile; many may be under way at once (`max_leases`).
+  /// Cancelling throws operation_aborted and tells the peer to drop the handle; a peer that takes it before it hears of
+  /// that has it too, as if it had been shared. The object must outlive the operation and not be closed meanwhile; many
+  /// may be under way at once (`max_leases`).
   template <class M, class Handle>
     requires(outgoing::template contains<std::remove_cvref_t<M>>)
   [[nodiscard]] asio::awaitable<void> send_handle(M&& message, Handle&& object) {
