@@ -15,7 +15,7 @@ enum class errc {
   closed,             ///< this side has closed or disconnected the object
   malformed,          ///< bytes that no correct peer sends; the channel is closed
   message_too_large,  ///< a message over max_message, in either direction
-  unknown_message,    ///< the other side does not know this type of message
+  unknown_message,    ///< one side does not know this type of message
   schema_mismatch,    ///< both sides have one type of message, and it is not the same
   wrong_handle_kind,  ///< a descriptor is not what it was said to be
   handle_lost,        ///< the receiver had no room for a descriptor (its table is full)
@@ -43,7 +43,7 @@ class category final : public std::error_category {
       case errc::closed: return "already closed on this side";
       case errc::malformed: return "malformed data from the peer";
       case errc::message_too_large: return "message too large";
-      case errc::unknown_message: return "the peer does not know this message";
+      case errc::unknown_message: return "the message is not known to both sides";
       case errc::schema_mismatch: return "the two sides define the message differently";
       case errc::wrong_handle_kind: return "the handle is of another kind";
       case errc::handle_lost: return "no free descriptor to receive the handle";

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +14,8 @@
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
 #include "byte_buffer.hpp"
+#include "channel_options.hpp"
+#include "channel_pair.hpp"
 #include "codec.hpp"
 #include "handle.hpp"
 #include "link.hpp"
@@ -67,7 +69,8 @@ class channel {
   /// Takes the connected AF_UNIX stream socket that the peer's channel has the other end of, and sends the hello, for
   /// which nobody waits.
   channel(asio::any_io_executor executor, descriptor socket, const channel_options& options = {})
-      : link_(std::make_shared<link>(std::move(executor), std::move(socket), options, &negotiate<Out, In>)) {
+      : link_(std::make_shared<link>(std::move(executor), std::move(socket), options, &negotiate<Out, In>,
+                                   outgoing::names)) {
     link_->greet(make_hello<Out, In>(options.max_message));
   }
 
@@ -116,10 +119,9 @@ class channel {
     requires(outgoing::template contains<M>)
   bool post(const M& message) {
     link& self = open("post");
-    constexpr std::size_t type = outgoing::template index_of<M>;
-    self.check_sendable("post", type);
+    self.check_sendable("post", number_of<M>);
     if (self.out().waiting_bytes() >= self.options().high_water) return false;
-    self.out().append(wire::kind::message, [&](byte_buffer& to) { put(self.max_message(), to, type, message); });
+    append(self, "post", message);
     if (self.out().waiting_bytes() >= flush_at) {
       self.flush_now();
     } else {
@@ -136,14 +138,14 @@ class channel {
   }
 
   /// Waits until the kernel has everything that was queued before. Throws as send() does; cancelling takes nothing back.
-  [[nodiscard]] asio::awaitable<void> flush() { return flush_link(shared("flush")); }
+  [[nodiscard]] asio::awaitable<void> flush() { return flush_link(link_); }
 
   /// Takes the next message; empty when the peer has disconnected or is gone, and everything it had sent has been taken.
   ///
   /// Does not suspend while messages that have been read are left. Throws errc::peer_closed when the peer died in the
   /// middle of a message, errc::unknown_message for one that this program does not know (the next can be received).
   /// Cancelling throws operation_aborted and leaves the message for the next call.
-  [[nodiscard]] asio::awaitable<std::optional<In>> receive() { return receive_message(shared("receive")); }
+  [[nodiscard]] asio::awaitable<std::optional<In>> receive() { return receive_message(link_); }
 
   /// Hands `object` (a socket, an acceptor, a descriptor: see handle_traits) to the peer with a message, and completes when
   /// the peer's receive_handle() has returned it.
@@ -151,19 +153,16 @@ class channel {
   /// An rvalue is given away: it is closed here then, and not before. An lvalue is shared. If this throws, `object` is
   /// still the caller's, open as it was: errc::peer_closed (the peer died or closed before it took it), handle_refused,
   /// handle_lost (its descriptor table is full), wrong_handle_kind, unknown_message, message_too_large.
-  /// Cancelling throws operation_aborted; a peer that has not taken the handle yet is told to drop it. The object must
-  /// outlive the operation and not be closed meanwhile; many may be under way at once (`max_leases`).
+  /// Cancelling throws operation_aborted and tells the peer to drop the handle; a peer that takes it before it hears of
+  /// that has it too, as if it had been shared. The object must outlive the operation and not be closed meanwhile; many
+  /// may be under way at once (`max_leases`).
   template <class M, class Handle>
     requires(outgoing::template contains<std::remove_cvref_t<M>>)
   [[nodiscard]] asio::awaitable<void> send_handle(M&& message, Handle&& object) {
     static_assert(detail::safe_in_await<M&&>,
                   "GCC before 13 would destroy this message twice inside co_await: name it first");
     constexpr bool give = !std::is_lvalue_reference_v<Handle>;
-    constexpr std::size_t type = outgoing::template index_of<std::remove_cvref_t<M>>;
-    byte_buffer encoded;
-    std::shared_ptr<link> self = shared("send_handle");
-    put(self->options().max_message, encoded, type, message);
-    return lease<give>(std::move(self), type, std::move(encoded), object);
+    return lease<give>(link_, number_of<std::remove_cvref_t<M>>, encode_now(message), object);
   }
 
   /// Takes the next message that came with a handle; empty when none will come. This is what tells the sender that the
@@ -171,7 +170,7 @@ class channel {
   ///
   /// Otherwise as receive(). Cancelling leaves the handle for the next call.
   [[nodiscard]] asio::awaitable<std::optional<received<In>>> receive_handle() {
-    return receive_lease(shared("receive_handle"));
+    return receive_lease(link_);
   }
 
   /// Gives back the handles that have arrived and not been taken, and those that still come: their senders get
@@ -181,7 +180,7 @@ class channel {
   /// Ends this side's messages: everything queued goes out, and then the peer's receive() is empty. Receiving goes on.
   ///
   /// Completes when the kernel has it all, also when the peer is gone. Cancelling leaves it to go out by itself.
-  [[nodiscard]] asio::awaitable<void> disconnect() { return link::disconnect(shared("disconnect")); }
+  [[nodiscard]] asio::awaitable<void> disconnect() { return disconnect_link(link_); }
 
   /// Closes at once; see the destructor. Handles that arrived and were not taken go back to the peer.
   void close() noexcept {
@@ -191,38 +190,53 @@ class channel {
  private:
   static constexpr std::size_t flush_at = 64 * 1024;
 
-  link& open(const char* step) {
-    if (!link_) throw_error(step, errc::closed);
-    return *link_;
-  }
+  template <class M>
+  static constexpr std::size_t number_of = outgoing::template index_of<M>;
 
-  std::shared_ptr<link> shared(const char* step) {
-    if (!link_) throw_error(step, errc::closed);
-    return link_;
+  // What has been encoded before the operation starts, or why that has failed, which the operation throws.
+  struct encoded {
+    byte_buffer bytes;
+    std::exception_ptr failure;
+  };
+
+  static link& open(const std::shared_ptr<link>& self, const char* step) {
+    if (!self) throw_error(step, errc::closed);
+    return *self;
+  }
+  link& open(const char* step) { return open(link_, step); }
+
+  template <class M>
+  static void put(byte_buffer& to, const M& message) {
+    wire::store(to.grow(2), number_of<M>, 2);
+    encode(to, message);
   }
 
   template <class M>
-  static void put(std::uint32_t max_message, byte_buffer& to, std::size_t type, const M& message) {
-    const std::size_t start = to.size();
-    wire::store(to.grow(2), type, 2);
-    encode(to, message);
-    if (to.size() - start > max_message) {
-      throw_error("send: " + std::string(outgoing::names[type]) + " of " + std::to_string(to.size() - start) +
-                      " bytes, at most " + std::to_string(max_message),
-                  errc::message_too_large);
+  static encoded encode_now(const M& message) noexcept {
+    encoded result;
+    try {
+      put(result.bytes, message);
+    } catch (...) {
+      result.failure = std::current_exception();
     }
+    return result;
+  }
+
+  template <class M>
+  static link::ticket append(link& self, const char* step, const M& message) {
+    return self.out().append(wire::kind::message, [&](byte_buffer& to) {
+      const std::size_t start = to.size();
+      put(to, message);
+      self.check_size(step, number_of<M>, to.size() - start);
+    });
   }
 
   template <class M>
   asio::awaitable<void> send_any(const M& message) {
-    constexpr std::size_t type = outgoing::template index_of<M>;
     if constexpr (std::is_trivially_copyable_v<M> && sizeof(M) <= 256) {
-      return send_small<M>(shared("send"), message);
+      return send_small<M>(link_, message);
     } else {
-      std::shared_ptr<link> self = shared("send");
-      byte_buffer encoded;
-      put(self->options().max_message, encoded, type, message);
-      return send_encoded(std::move(self), type, std::move(encoded));
+      return send_encoded(link_, number_of<M>, encode_now(message));
     }
   }
 
@@ -230,34 +244,36 @@ class channel {
 
   template <class M>
   static asio::awaitable<void> send_small(std::shared_ptr<link> self, M message) {
-    constexpr std::size_t type = outgoing::template index_of<M>;
-    self->check_sendable("send", type);
-    const auto ticket = self->out().append(
-        wire::kind::message, [&](byte_buffer& to) { put(self->max_message(), to, type, message); });
+    open(self, "send").check_sendable("send", number_of<M>);
+    const auto ticket = append(*self, "send", message);
     self->flush_now();
     if (self->out().completed() < ticket) co_await link::written(self, "send", ticket, true);
   }
 
-  static asio::awaitable<void> send_encoded(std::shared_ptr<link> self, std::size_t type, byte_buffer encoded) {
-    self->check_sendable("send", type);
-    if (encoded.size() > self->max_message()) {
-      throw_error("send: " + std::to_string(encoded.size()) + " bytes, the peer takes " +
-                      std::to_string(self->max_message()),
-                  errc::message_too_large);
-    }
-    const auto ticket = self->out().append(wire::kind::message, std::move(encoded));
+  static asio::awaitable<void> send_encoded(std::shared_ptr<link> self, std::size_t type, encoded message) {
+    open(self, "send").check_sendable("send", type);
+    if (message.failure) std::rethrow_exception(message.failure);
+    self->check_size("send", type, message.bytes.size());
+    const auto ticket = self->out().append(wire::kind::message, std::move(message.bytes));
     self->flush_now();
     if (self->out().completed() < ticket) co_await link::written(self, "send", ticket, true);
   }
 
   static asio::awaitable<void> flush_link(std::shared_ptr<link> self) {
-    self->flush_now();
+    open(self, "flush").flush_now();
     const auto last = self->out().appended();
     if (self->out().completed() < last) co_await link::written(self, "flush", last, false);
   }
 
+  static asio::awaitable<void> disconnect_link(std::shared_ptr<link> self) {
+    open(self, "disconnect");
+    co_await link::disconnect(self);
+  }
+
   template <bool Give, class Handle>
-  static asio::awaitable<void> lease(std::shared_ptr<link> self, std::size_t type, byte_buffer encoded, Handle& object) {
+  static asio::awaitable<void> lease(std::shared_ptr<link> self, std::size_t type, encoded message, Handle& object) {
+    open(self, "send_handle");
+    if (message.failure) std::rethrow_exception(message.failure);
     using traits = handle_traits<std::remove_cv_t<Handle>>;
     const int fd = traits::get(object);
     if (fd < 0) throw_error("send_handle: the handle is not open", EBADF);
@@ -267,12 +283,12 @@ class channel {
     } else if (kind == handle_kind::descriptor) {
       kind = kind_of(fd);
     }
-    co_await link::lease(std::move(self), type, kind, fd, std::move(encoded));
+    co_await link::lease(std::move(self), type, kind, fd, std::move(message.bytes));
     if constexpr (Give) const descriptor closing = traits::release(object);
   }
 
   static asio::awaitable<std::optional<In>> receive_message(std::shared_ptr<link> self) {
-    if (!self->in().has_message()) co_await link::wait_message(self);
+    if (!open(self, "receive").in().has_message()) co_await link::wait_message(self);
     std::optional<In> result;
     if (!self->in().has_message()) {
       self->check_end("receive");
@@ -283,15 +299,14 @@ class channel {
   }
 
   static asio::awaitable<std::optional<received<In>>> receive_lease(std::shared_ptr<link> self) {
-    auto& leases = self->in().leases;
+    auto& leases = open(self, "receive_handle").in().leases;
     if (leases.empty()) co_await link::wait_lease(self);
     std::optional<received<In>> result;
     if (leases.empty()) {
       self->check_end("receive_handle");
       co_return result;
     }
-    detail::arrived_lease lease = std::move(leases.front());
-    leases.pop_front();
+    detail::arrived_lease lease = self->pop_lease();
     std::optional<In> message;
     try {
       take(*self, lease.message.data(), lease.message.size(), message, [] {});
@@ -315,7 +330,7 @@ class channel {
     }
     if (types[number] < 0) {
       done();
-      throw_error("receive: message " + self.peer_hello()->sends[number].name, errc::unknown_message);
+      throw_error("receive: " + self.peer_hello()->sends[number].name, errc::unknown_message);
     }
     try {
       incoming::decode(static_cast<std::size_t>(types[number]), data + 2, size - 2, result);

@@ -14,8 +14,6 @@
 
 namespace cohort::wire {
 
-inline constexpr std::uint16_t version = 1;
-
 inline constexpr std::size_t header_size = 8;
 
 /// The largest payload of one frame, in bytes.

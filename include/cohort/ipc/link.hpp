@@ -8,9 +8,10 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -18,39 +19,15 @@
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
 #include "../core/event.hpp"
-#include "../core/system.hpp"
 #include "byte_buffer.hpp"
+#include "channel_options.hpp"
 #include "detail/inbox.hpp"
+#include "detail/lease_window.hpp"
 #include "detail/outbox.hpp"
 #include "frame.hpp"
 #include "schema.hpp"
 
 namespace cohort {
-
-/// What a channel allows itself and its peer.
-struct channel_options {
-  channel_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
-
-  /// The largest message, in bytes of its encoding, in either direction.
-  std::uint32_t max_message = 64 * 1024 * 1024;
-  /// post() answers false while this many bytes wait to be written.
-  std::size_t high_water = 1024 * 1024;
-  /// Handles given and not yet adopted; further ones wait.
-  std::size_t max_leases = 64;
-};
-
-/// The two connected ends of a channel, close-on-exec. Throws what socketpair(2) says.
-inline std::pair<descriptor, descriptor> make_channel_pair() {
-  int ends[2];
-  if (system::call.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
-    throw_error("channel: socketpair", errno);
-  }
-  std::pair<descriptor, descriptor> result{descriptor(ends[0]), descriptor(ends[1])};
-  // The default size, said aloud: a set buffer counts double (socket(7)), and a stream across cores is 1.9 times as fast.
-  const int size = 212992;
-  for (const int end : ends) ::setsockopt(end, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-  return result;
-}
 
 /// Frames and descriptors between two processes, on a loop: what `channel` gives types to.
 ///
@@ -61,16 +38,19 @@ class link : public std::enable_shared_from_this<link> {
   using ticket = detail::outbox::ticket;
   using negotiator = negotiation (*)(const hello&);
 
-  link(asio::any_io_executor executor, descriptor socket, const channel_options& options, negotiator negotiate)
+  /// `names` are those of the types that this side sends, by number.
+  link(asio::any_io_executor executor, descriptor socket, const channel_options& options, negotiator negotiate,
+       std::span<const std::string_view> names)
       : options_(options),
         negotiate_(negotiate),
+        names_(names),
         stream_(executor),
         retry_(executor),
         progress_(executor),
-        vacancy_(executor),
         messages_changed_(executor),
         leases_changed_(executor),
-        inbox_(options.max_message) {
+        inbox_(options.max_message),
+        given_(options.max_leases) {
     stream_.assign(socket.get());
     (void)socket.release();
   }
@@ -81,7 +61,7 @@ class link : public std::enable_shared_from_this<link> {
   asio::any_io_executor get_executor() { return stream_.get_executor(); }
   const channel_options& options() const noexcept { return options_; }
   int native_handle() { return stream_.native_handle(); }
-  bool is_open() const noexcept { return !closed_; }
+  bool is_open() const noexcept { return !closed_ && !broken_; }
 
   /// Queues this side's hello, which must be the first frame, and lets it go out.
   void greet(const hello& mine) {
@@ -105,12 +85,19 @@ class link : public std::enable_shared_from_this<link> {
     if (closed_ || disconnected_) throw_error(step, errc::closed);
     if (broken_) std::rethrow_exception(broken_);
     if (write_error_) throw_error(step, write_error_);
-    if (peer_hello_ && !agreed_.outgoing[type]) throw_error(step, errc::unknown_message);
+    if (peer_hello_ && !agreed_.outgoing[type]) {
+      throw_error(std::string(step).append(": ").append(names_[type]), errc::unknown_message);
+    }
   }
 
-  /// Largest encoding that both sides take.
-  std::uint32_t max_message() const noexcept {
-    return peer_hello_ ? std::min(options_.max_message, peer_hello_->max_message) : options_.max_message;
+  /// Throws errc::message_too_large unless both sides take a message of `size` bytes, and it is not above `most`.
+  void check_size(const char* step, std::size_t type, std::size_t size, std::size_t most = ~std::size_t{0}) const {
+    most = std::min<std::size_t>(most, options_.max_message);
+    if (peer_hello_) most = std::min<std::size_t>(most, peer_hello_->max_message);
+    if (size <= most) return;
+    throw_error(std::string(step).append(": ").append(names_[type]) + " of " + std::to_string(size) +
+                    " bytes, at most " + std::to_string(most),
+                errc::message_too_large);
   }
 
   /// Writes what is queued as far as the socket takes it; the rest follows by itself.
@@ -125,7 +112,8 @@ class link : public std::enable_shared_from_this<link> {
       case detail::outbox::outcome::failed:
         write_error_ = errno == EPIPE || errno == ECONNRESET ? make_error_code(errc::peer_closed)
                                                              : std::error_code(errno, std::system_category());
-        wake_leases();
+        ::shutdown(stream_.native_handle(), SHUT_WR);  // the peer is not to wait for the rest
+        given_.wake_all();
         progress_.notify();
         return;
     }
@@ -149,8 +137,9 @@ class link : public std::enable_shared_from_this<link> {
   /// that the message is sent, the rest of it by itself, and this returns. Without, cancelling ends the waiting alone.
   static asio::awaitable<void> written(std::shared_ptr<link> self, const char* step, ticket which, bool take_back) {
     while (self->outbox_.completed() < which) {
-      if (self->write_error_) throw_error(step, self->write_error_);
       if (self->closed_) throw_error(step, errc::closed);
+      if (self->broken_) std::rethrow_exception(self->broken_);
+      if (self->write_error_) throw_error(step, self->write_error_);
       try {
         co_await self->progress_.wait();
       } catch (const std::system_error&) {
@@ -183,55 +172,44 @@ class link : public std::enable_shared_from_this<link> {
   /// it, which it does unless the application has it already.
   static asio::awaitable<void> lease(std::shared_ptr<link> self, std::size_t type, handle_kind kind, int fd,
                                      byte_buffer message) {
-    while (self->leases_.size() >= self->options_.max_leases) {
-      self->check_sendable("send_handle", type);
-      co_await self->vacancy_.wait();
-    }
-    self->check_sendable("send_handle", type);
+    const auto check = [&] { self->check_sendable("send_handle", type); };
+    if (!self->given_.has_room()) co_await self->given_.wait_room(self->get_executor(), check);
+    check();
+    self->check_size("send_handle", type, message.size(), wire::max_frame - lease_head);
 
-    outgoing_lease mine(self->get_executor());
-    const std::uint64_t id = ++self->last_lease_;
+    detail::lease_window::lease mine(self->given_, self->get_executor());
     byte_buffer payload;
-    char* head = payload.grow(9 + message.size());
-    wire::store(head, id, 8);
+    char* head = payload.grow(lease_head + message.size());
+    wire::store(head, mine.id, 8);
     head[8] = static_cast<char>(kind);
-    std::memcpy(head + 9, message.data(), message.size());
-    if (payload.size() > wire::max_frame) {
-      throw_error("send_handle: message of " + std::to_string(message.size()) + " bytes", errc::message_too_large);
-    }
-    self->leases_.emplace(id, &mine);
-    const lease_guard guard{*self, id};
-    const ticket sent = self->outbox_.append_lease(payload, fd);
+    std::memcpy(head + lease_head, message.data(), message.size());
+    mine.sent = self->outbox_.append_lease(payload, fd);
     self->flush_soon();
 
+    // What the peer may have got before writing failed, it may also have adopted: its last words are still to be read.
     const auto settled = [&] {
-      return mine.state != outgoing_lease::pending || self->input_ended() ||
-             (self->write_error_ && self->outbox_.completed() < sent);
+      return mine.state != lease_state::pending || self->input_ended() ||
+             (self->write_error_ && self->outbox_.begun() < mine.sent);
     };
     try {
       co_await wait_input(self, mine.changed, settled);
     } catch (const std::system_error&) {
-      if (mine.state == outgoing_lease::adopted) co_return;
-      if (!self->closed_ && !self->outbox_.withdraw(sent)) {
+      if (mine.state == lease_state::adopted) co_return;
+      if (!self->closed_ && !self->outbox_.withdraw(mine.sent)) {
         byte_buffer revoked;
-        wire::store(revoked.grow(8), id, 8);
+        wire::store(revoked.grow(8), mine.id, 8);
         self->outbox_.append(wire::kind::revoked, std::move(revoked));
         self->flush_soon();
       }
       throw;
     }
-    if (mine.state == outgoing_lease::adopted) co_return;
-    if (mine.state == outgoing_lease::pending) {
-      if (!self->closed_) self->outbox_.withdraw(sent);
+    if (mine.state == lease_state::adopted) co_return;
+    if (mine.state == lease_state::pending) {
+      if (!self->closed_) self->outbox_.withdraw(mine.sent);
       if (self->broken_) std::rethrow_exception(self->broken_);
       throw_error("send_handle", self->closed_ ? errc::closed : errc::peer_closed);
     }
-    switch (mine.reason) {
-      case wire::refusal::lost: throw_error("send_handle", errc::handle_lost);
-      case wire::refusal::wrong_kind: throw_error("send_handle", errc::wrong_handle_kind);
-      case wire::refusal::unknown: throw_error("send_handle", errc::unknown_message);
-      default: throw_error("send_handle", errc::handle_refused);
-    }
+    throw_error("send_handle", error_of(mine.reason));
   }
 
   // -- receiving ----------------------------------------------------------------------------------------------------
@@ -267,6 +245,15 @@ class link : public std::enable_shared_from_this<link> {
     if (was_full && !is_full()) pass_on_reading();
   }
 
+  /// Takes the first handle; as pop_message().
+  detail::arrived_lease pop_lease() {
+    const bool was_full = is_full();
+    detail::arrived_lease first = std::move(inbox_.leases.front());
+    inbox_.leases.pop_front();
+    if (was_full && !is_full()) pass_on_reading();
+    return first;
+  }
+
   void adopt(std::uint64_t id) {
     char payload[8];
     wire::store(payload, id, 8);
@@ -287,6 +274,7 @@ class link : public std::enable_shared_from_this<link> {
     declining_ = true;
     for (const auto& each : inbox_.leases) refuse(each.id, wire::refusal::declined);
     inbox_.leases.clear();
+    if (!reading_) pass_on_reading();
   }
 
   // -- the end -------------------------------------------------------------------------------------------------------
@@ -298,12 +286,14 @@ class link : public std::enable_shared_from_this<link> {
     closed_ = true;
     retry_.cancel();
     descriptor closing(stream_.release());
+    inbox_.drop_messages();
     inbox_.leases.clear();
     wake_all();
   }
 
-  /// Breaks the link because of what the peer has sent, and throws it.
+  /// Breaks the link because of a message that the peer has sent, drops what came after it, and throws `why`.
   [[noreturn]] void reject(std::exception_ptr why) {
+    inbox_.drop_messages();
     break_off(why);
     std::rethrow_exception(why);
   }
@@ -316,9 +306,9 @@ class link : public std::enable_shared_from_this<link> {
     peer_hello_ = std::move(theirs);
   }
 
-  void on_adopted(std::uint64_t id) { settle(id, outgoing_lease::adopted, wire::refusal::declined); }
+  void on_adopted(std::uint64_t id) { settle(id, lease_state::adopted, wire::refusal::declined); }
 
-  void on_refused(std::uint64_t id, wire::refusal reason) { settle(id, outgoing_lease::refused, reason); }
+  void on_refused(std::uint64_t id, wire::refusal reason) { settle(id, lease_state::refused, reason); }
 
   void on_revoked(std::uint64_t id) {
     std::erase_if(inbox_.leases, [id](const detail::arrived_lease& each) { return each.id == id; });
@@ -340,25 +330,12 @@ class link : public std::enable_shared_from_this<link> {
   }
 
  private:
+  using lease_state = detail::lease_window::state;
+
   // Messages read ahead on behalf of somebody who waits for something else: no more than this, in bytes.
   static constexpr std::size_t inbox_limit = 4 * 1024 * 1024;
 
-  struct outgoing_lease {
-    explicit outgoing_lease(const asio::any_io_executor& executor) : changed(executor) {}
-
-    event changed;
-    enum { pending, adopted, refused } state = pending;
-    wire::refusal reason = wire::refusal::declined;
-  };
-
-  struct lease_guard {
-    link& owner;
-    std::uint64_t id;
-    ~lease_guard() {
-      owner.leases_.erase(id);
-      owner.vacancy_.notify();
-    }
-  };
+  static constexpr std::size_t lease_head = 9;  // in front of a lease's message: its id and the kind of the handle
 
   struct reading_guard {
     link& owner;
@@ -380,8 +357,19 @@ class link : public std::enable_shared_from_this<link> {
     ~waiting_guard() { owner.waiting_.erase(std::find(owner.waiting_.begin(), owner.waiting_.end(), mine)); }
   };
 
+  static errc error_of(wire::refusal reason) noexcept {
+    switch (reason) {
+      case wire::refusal::lost: return errc::handle_lost;
+      case wire::refusal::wrong_kind: return errc::wrong_handle_kind;
+      case wire::refusal::unknown: return errc::unknown_message;
+      default: return errc::handle_refused;
+    }
+  }
+
   bool input_ended() const noexcept { return ended_ || closed_ || broken_; }
-  bool is_full() const noexcept { return inbox_.stored_bytes() >= inbox_limit; }
+  bool is_full() const noexcept {
+    return inbox_.stored_bytes() >= inbox_limit || inbox_.leases.size() > options_.max_leases;
+  }
 
   /// Waits until `ready()`, reading as long as nobody else does.
   template <class Ready>
@@ -429,9 +417,11 @@ class link : public std::enable_shared_from_this<link> {
     return true;
   }
 
-  /// The peer is not to be believed any more. Everything that it sent is dropped, and it sees the end of the stream.
+  /// The peer is not to be believed any more, and sees the end of the stream. Messages that came before can be taken.
   void break_off(std::exception_ptr why) {
+    if (closed_ || broken_) return;
     broken_ = std::move(why);
+    flush_now();  // the last words are which handles have been taken over
     write_error_ = make_error_code(errc::malformed);
     retry_.cancel();
     descriptor closing(stream_.release());
@@ -439,32 +429,19 @@ class link : public std::enable_shared_from_this<link> {
     wake_all();
   }
 
-  void settle(std::uint64_t id, decltype(outgoing_lease::state) state, wire::refusal reason) {
-    const auto at = leases_.find(id);
-    if (at == leases_.end()) {
-      // A lease that was cancelled here may still be answered; one that never was cannot.
-      if (id == 0 || id > last_lease_) throw_error("receive: answer to a handle that was not sent", errc::malformed);
-      return;
-    }
-    at->second->state = state;
-    at->second->reason = reason;
-    at->second->changed.notify();
+  void settle(std::uint64_t id, lease_state answer, wire::refusal reason) {
+    given_.settle(id, answer, reason, outbox_.begun());
   }
 
   void pass_on_reading() {
     if (!waiting_.empty()) waiting_.front()->notify();
   }
 
-  void wake_leases() {
-    for (const auto& each : leases_) each.second->changed.notify();
-  }
-
   void wake_all() {
-    wake_leases();
+    given_.wake_all();
     messages_changed_.notify();
     leases_changed_.notify();
     progress_.notify();
-    vacancy_.notify();
   }
 
   void resume_when_writable() {
@@ -486,17 +463,16 @@ class link : public std::enable_shared_from_this<link> {
 
   channel_options options_;
   negotiator negotiate_;
+  std::span<const std::string_view> names_;
   asio::posix::stream_descriptor stream_;
   asio::steady_timer retry_;
   event progress_;          // something was written, or nothing will be
-  event vacancy_;           // a lease has ended
   event messages_changed_;
   event leases_changed_;
   detail::outbox outbox_;
   detail::inbox inbox_;
   std::vector<event*> waiting_;  // of those who wait while somebody else reads
-  std::unordered_map<std::uint64_t, outgoing_lease*> leases_;
-  std::uint64_t last_lease_ = 0;
+  detail::lease_window given_;
   ticket goodbye_ = 0;
   std::optional<hello> peer_hello_;
   negotiation agreed_;

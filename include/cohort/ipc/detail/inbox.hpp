@@ -59,7 +59,8 @@ class inbox {
     message.msg_controllen = sizeof ancillary;
     const ssize_t got = system::retry(system::call.recvmsg, fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0) {
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return outcome::empty;
+      // Short of memory, there is nothing to read for now: the socket stays readable, and is asked again.
+      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM) return outcome::empty;
       // A peer that dies with unread bytes of ours resets the pair; all that it had sent has been read by then.
       if (errno == ECONNRESET) return outcome::end;
       throw_error("receive: recvmsg", errno);
@@ -87,6 +88,10 @@ class inbox {
       messages_.erase(messages_.begin(), messages_.begin() + static_cast<std::ptrdiff_t>(first_));
       first_ = 0;
     }
+  }
+
+  void drop_messages() {
+    while (has_message()) pop_message();
   }
 
   /// Bytes of messages that wait to be taken.
@@ -123,6 +128,10 @@ class inbox {
   };
 
   [[noreturn]] static void malformed(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
+
+  [[noreturn]] void too_large() const {
+    throw_error("receive: message of more than " + std::to_string(max_message_) + " bytes", errc::message_too_large);
+  }
 
   chunk& writable_chunk() {
     if (!chunks_.empty()) {
@@ -225,9 +234,7 @@ class inbox {
   }
 
   void take_message(chunk& from, const wire::header& header, const char* payload) {
-    if (assembly_.size() + header.size > max_message_) {
-      throw_error("receive: message of more than " + std::to_string(max_message_) + " bytes", errc::message_too_large);
-    }
+    if (assembly_.size() + header.size > max_message_) too_large();
     if (header.kind == wire::kind::message && assembly_.size() == 0) {
       if (header.size < 2) malformed("message without a type");
       messages_.push_back(stored{payload, header.size, &from, {}});
@@ -258,6 +265,7 @@ class inbox {
 
   template <class Sink>
   void take_lease(const wire::header& header, const char* payload, Sink& sink) {
+    if (header.size - 9 > max_message_) too_large();
     if (announced_.empty()) malformed("lease without a descriptor");
     arrived_lease lease;
     lease.fd = std::move(announced_.front());

@@ -28,6 +28,7 @@ namespace cohort::detail {
 class outbox {
  public:
   using ticket = std::uint64_t;
+  static constexpr ticket never = ~ticket{0};
 
   enum class outcome {
     done,     ///< nothing is left
@@ -120,6 +121,9 @@ class outbox {
 
   /// The last message that was queued.
   ticket appended() const noexcept { return appended_; }
+
+  /// The last message of which the kernel may have a part.
+  ticket begun() const noexcept { return begun_; }
 
   /// The last message that the kernel has whole.
   ticket completed() const noexcept { return completed_; }
@@ -308,7 +312,7 @@ class outbox {
   byte_buffer spare_;  // the storage of the last run, for the next one
   std::size_t waiting_bytes_ = 0;
   ticket appended_ = 0;
-  ticket begun_ = 0;         // the last message that is with the kernel in part or in whole
+  ticket begun_ = 0;
   ticket begun_before_ = 0;
   ticket completed_ = 0;
 
