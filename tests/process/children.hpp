@@ -12,6 +12,7 @@
 
 #include "../../include/cohort/process/spawn.hpp"
 #include "../support/harness.hpp"
+#include "directory.hpp"
 
 namespace cohort::test {
 
@@ -44,23 +45,5 @@ inline std::vector<std::string> lines_of(const std::string& text) {
   for (std::string line; std::getline(stream, line);) lines.push_back(line);
   return lines;
 }
-
-/// A directory for one test. Removed at the end, with what is in it.
-class directory {
- public:
-  directory() {
-    std::string name = (std::filesystem::temp_directory_path() / "cohort-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::system_error(errno, std::system_category(), name);
-    path_ = name;
-  }
-  directory(const directory&) = delete;
-  ~directory() { std::filesystem::remove_all(path_); }
-
-  std::string operator/(std::string_view name) const { return path_ + '/' + std::string(name); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 }  // namespace cohort::test
