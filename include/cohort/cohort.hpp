@@ -26,11 +26,13 @@
 #include "process/this_process.hpp"
 
 // one channel: typed messages and handles between two processes
+#include "ipc/call.hpp"
 #include "ipc/channel.hpp"
 #include "ipc/codec.hpp"
 #include "ipc/handle.hpp"
 #include "ipc/peer.hpp"
 #include "ipc/schema.hpp"
+#include "ipc/shared_buffer.hpp"
 
 // inside a worker: accept, serve, drain, exit
 #include "worker/listener.hpp"

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,6 +37,14 @@ struct heard {
     if (instead) return instead(lease);
     leases.push_back(std::move(lease));
   }
+  bool on_parcel(const detail::arrived_parcel& parcel) {
+    words.push_back("parcel " + std::to_string(parcel.id));
+    return true;
+  }
+  void on_answer(wire::envelope, std::uint64_t id, const inbox::stored&) {
+    words.push_back("answer " + std::to_string(id));
+  }
+  void on_cancel(std::uint64_t id) { words.push_back("cancel " + std::to_string(id)); }
 };
 
 struct boxes {
@@ -63,7 +72,7 @@ struct boxes {
     std::memset(head, 'x', 11 + size);
     wire::store(head, id, 8);
     head[8] = static_cast<char>(handle_kind::descriptor);
-    return out.append_lease(payload, fd);
+    return out.append_handles(wire::kind::lease, payload, std::span<const int>(&fd, 1));
   }
 
   void revoke(std::uint64_t id) {
@@ -99,7 +108,8 @@ struct boxes {
   /// The next message; none if there is none.
   std::optional<std::string> take() {
     if (!in.has_message()) return std::nullopt;
-    std::string result(in.message_data() + 2, in.message_size() - 2);
+    const auto& first = in.first_message();
+    std::string result(first.data + 2, first.size - 2);
     in.pop_message();
     return result;
   }

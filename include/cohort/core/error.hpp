@@ -21,6 +21,7 @@ enum class errc {
   handle_lost,        ///< the receiver had no room for a descriptor (its table is full)
   handle_refused,     ///< the peer gave a handle back without having used it
   too_many_handles,   ///< more descriptors than one message can carry
+  call_failed,        ///< the other side could not answer a call; the text is its own
   output_too_large,   ///< a program wrote more than the caller wants to hold
   timed_out,          ///< the time given to with_timeout has passed
   status_taken,       ///< a child's exit status was collected by somebody else in this process
@@ -49,6 +50,7 @@ class category final : public std::error_category {
       case errc::handle_lost: return "no free descriptor to receive the handle";
       case errc::handle_refused: return "the peer gave the handle back";
       case errc::too_many_handles: return "too many handles in one message";
+      case errc::call_failed: return "the call failed on the other side";
       case errc::output_too_large: return "output too large";
       case errc::timed_out: return "timed out";
       case errc::status_taken: return "the exit status was collected by somebody else";

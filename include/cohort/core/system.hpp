@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -46,6 +47,7 @@ struct calls {
   /// fcntl(F_DUPFD_CLOEXEC): the lowest free number from `from` on.
   int (*duplicate)(int fd, int from) = [](int fd, int from) { return ::fcntl(fd, F_DUPFD_CLOEXEC, from); };
   ssize_t (*write)(int fd, const void* data, size_t size) = ::write;
+  int (*memfd_create)(const char* name, unsigned flags) = ::memfd_create;
 
   // processes
   int (*clone)(int (*entry)(void*), void* stack_top, int flags, void* argument, int* pidfd) =

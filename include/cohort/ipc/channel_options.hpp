@@ -17,6 +17,8 @@ struct channel_options {
   /// Handles given and not yet adopted; further ones wait, in order. At least 1. When the peer has given more than
   /// this, nothing further is read until the application has taken some of them.
   std::size_t max_leases = 64;
+  /// Calls of the peer that are answered at the same time; further ones wait.
+  std::size_t max_calls = 1024;
 };
 
 }  // namespace cohort

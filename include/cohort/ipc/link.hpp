@@ -21,6 +21,8 @@
 #include "../core/event.hpp"
 #include "byte_buffer.hpp"
 #include "channel_options.hpp"
+#include "detail/call_book.hpp"
+#include "detail/encoded_message.hpp"
 #include "detail/inbox.hpp"
 #include "detail/lease_window.hpp"
 #include "detail/outbox.hpp"
@@ -48,6 +50,7 @@ class link : public std::enable_shared_from_this<link> {
         retry_(executor),
         progress_(executor),
         messages_changed_(executor),
+        requests_changed_(executor),
         leases_changed_(executor),
         inbox_(options.max_message),
         given_(options.max_leases) {
@@ -100,6 +103,9 @@ class link : public std::enable_shared_from_this<link> {
                 errc::message_too_large);
   }
 
+  /// See channel::poll_for().
+  void poll_for(std::chrono::nanoseconds time) noexcept { poll_time_ = time; }
+
   /// Writes what is queued as far as the socket takes it; the rest follows by itself.
   void flush_now() {
     if (closed_ || writing_ || write_error_) return;
@@ -150,6 +156,26 @@ class link : public std::enable_shared_from_this<link> {
     }
   }
 
+  /// Queues a message of type number `type` (u16 type, or an envelope, and encoding) and waits until the kernel has the
+  /// whole of it. Cancelling takes it back, see written().
+  static asio::awaitable<void> send(std::shared_ptr<link> self, const char* step, std::size_t type,
+                                    detail::encoded_message message) {
+    check_open(self, step);
+    self->check_sendable(step, type);
+    if (message.failure) std::rethrow_exception(message.failure);
+    self->check_size(step, type, message.bytes.size());
+    const auto sent = self->outbox_.append(wire::kind::message, std::move(message.bytes));
+    self->flush_now();
+    if (self->outbox_.completed() < sent) co_await written(self, step, sent, true);
+  }
+
+  /// Whether anything can still be sent.
+  bool is_writable() const noexcept { return !closed_ && !disconnected_ && !broken_ && !write_error_; }
+
+  static void check_open(const std::shared_ptr<link>& self, const char* step) {
+    if (!self) throw_error(step, errc::closed);
+  }
+
   /// Ends this side's messages: nothing more can be sent; what is queued goes out, then a goodbye.
   static asio::awaitable<void> disconnect(std::shared_ptr<link> self) {
     if (self->closed_ || self->write_error_) co_return;
@@ -165,25 +191,22 @@ class link : public std::enable_shared_from_this<link> {
 
   // -- leases: handles on their way out ------------------------------------------------------------------------------
 
-  /// Gives `fd` to the peer with a message, and waits until the application there has taken it.
+  /// Gives descriptors to the peer with a message, and waits until the application there has taken them.
   ///
-  /// Throws errc::peer_closed, handle_refused, handle_lost, wrong_handle_kind, unknown_message; in each of these cases the
-  /// peer does not have it. Cancelling throws operation_aborted; when the lease was on its way the peer is told to drop
-  /// it, which it does unless the application has it already.
-  static asio::awaitable<void> lease(std::shared_ptr<link> self, std::size_t type, handle_kind kind, int fd,
-                                     byte_buffer message) {
-    const auto check = [&] { self->check_sendable("send_handle", type); };
+  /// The message begins behind `head` bytes, of which the first 8 are for the number of the lease. Throws
+  /// errc::peer_closed, handle_refused, handle_lost, wrong_handle_kind, unknown_message; in each of these cases the peer
+  /// does not have them. Cancelling throws operation_aborted; when the lease was on its way the peer is told to drop it,
+  /// which it does unless the application has it already.
+  static asio::awaitable<void> lease(std::shared_ptr<link> self, const char* step, std::size_t type, wire::kind kind,
+                                     byte_buffer payload, std::size_t head, std::span<const int> fds) {
+    const auto check = [&] { self->check_sendable(step, type); };
     if (!self->given_.has_room()) co_await self->given_.wait_room(self->get_executor(), check);
     check();
-    self->check_size("send_handle", type, message.size(), wire::max_frame - lease_head);
+    self->check_size(step, type, payload.size() - head, wire::max_frame - head);
 
     detail::lease_window::lease mine(self->given_, self->get_executor());
-    byte_buffer payload;
-    char* head = payload.grow(lease_head + message.size());
-    wire::store(head, mine.id, 8);
-    head[8] = static_cast<char>(kind);
-    std::memcpy(head + lease_head, message.data(), message.size());
-    mine.sent = self->outbox_.append_lease(payload, fd);
+    wire::store(payload.data(), mine.id, 8);
+    mine.sent = self->outbox_.append_handles(kind, payload, fds);
     self->flush_soon();
 
     // What the peer may have got before writing failed, it may also have adopted: its last words are still to be read.
@@ -207,9 +230,25 @@ class link : public std::enable_shared_from_this<link> {
     if (mine.state == lease_state::pending) {
       if (!self->closed_) self->outbox_.withdraw(mine.sent);
       if (self->broken_) std::rethrow_exception(self->broken_);
-      throw_error("send_handle", self->closed_ ? errc::closed : errc::peer_closed);
+      throw_error(step, self->closed_ ? errc::closed : errc::peer_closed);
     }
-    throw_error("send_handle", error_of(mine.reason));
+    throw_error(step, error_of(mine.reason));
+  }
+
+  // -- calls ----------------------------------------------------------------------------------------------------------
+
+  detail::call_book& calls() noexcept { return calls_; }
+
+  /// Waits until there is an answer to a call, or none will come.
+  static asio::awaitable<void> wait_answer(std::shared_ptr<link> self, detail::call_book::waiting& call) {
+    return wait_input(self, call.changed,
+                      [&call, link = self.get()] { return !call.answers.empty() || link->messages_ended(); });
+  }
+
+  /// Waits until a request has been read or none will come.
+  static asio::awaitable<void> wait_request(std::shared_ptr<link> self) {
+    return wait_input(self, self->requests_changed_,
+                      [link = self.get()] { return !link->inbox_.requests.empty() || link->messages_ended(); });
   }
 
   // -- receiving ----------------------------------------------------------------------------------------------------
@@ -242,6 +281,13 @@ class link : public std::enable_shared_from_this<link> {
   void pop_message() {
     const bool was_full = is_full();
     inbox_.pop_message();
+    if (was_full && !is_full()) pass_on_reading();
+  }
+
+  /// Drops a message that has been taken out of the inbox, a request or an answer; as pop_message().
+  void drop(detail::inbox::stored& message) {
+    const bool was_full = is_full();
+    inbox_.drop(message);
     if (was_full && !is_full()) pass_on_reading();
   }
 
@@ -312,9 +358,42 @@ class link : public std::enable_shared_from_this<link> {
 
   void on_revoked(std::uint64_t id) {
     std::erase_if(inbox_.leases, [id](const detail::arrived_lease& each) { return each.id == id; });
+    inbox_.drop_parcel(id);
   }
 
-  void on_goodbye() { said_goodbye_ = true; }
+  bool on_parcel(const detail::arrived_parcel& parcel) {
+    const bool whole = std::all_of(parcel.handles.begin(), parcel.handles.end(),
+                                   [](const descriptor& each) { return static_cast<bool>(each); });
+    if (!whole) refuse(parcel.id, wire::refusal::lost);
+    return whole;
+  }
+
+  void on_answer(wire::envelope what, std::uint64_t id, detail::inbox::stored content) {
+    bool was_made = false;
+    auto* const call = calls_.find(id, was_made);
+    if (call != nullptr) {
+      call->answers.push_back({what, std::move(content)});
+      call->changed.notify();
+    } else {
+      inbox_.drop(content);
+      if (!was_made) throw_error("receive: answer to a call that was not made", errc::malformed);
+    }
+  }
+
+  void on_cancel(std::uint64_t id) {
+    if (inbox_.drop_request(id)) return;
+    // In a turn of its own: the handler may end in the cancellation, and this is the middle of a read.
+    if (auto signal = calls_.answering(id)) {
+      asio::post(stream_.get_executor(), [signal] { signal->emit(asio::cancellation_type::terminal); });
+    }
+  }
+
+  void on_goodbye() {
+    said_goodbye_ = true;
+    calls_.wake();
+    requests_changed_.notify();
+    leases_changed_.notify();
+  }
 
   void on_lease(detail::arrived_lease lease) {
     if (!lease.fd) {
@@ -334,8 +413,6 @@ class link : public std::enable_shared_from_this<link> {
 
   // Messages read ahead on behalf of somebody who waits for something else: no more than this, in bytes.
   static constexpr std::size_t inbox_limit = 4 * 1024 * 1024;
-
-  static constexpr std::size_t lease_head = 9;  // in front of a lease's message: its id and the kind of the handle
 
   struct reading_guard {
     link& owner;
@@ -381,7 +458,7 @@ class link : public std::enable_shared_from_this<link> {
         co_await changed.wait();
         continue;
       }
-      if (self->read_once()) continue;
+      if (self->read_once() || self->poll()) continue;
       self->reading_ = true;
       std::error_code error;
       {
@@ -393,6 +470,16 @@ class link : public std::enable_shared_from_this<link> {
       if (!error || ready()) continue;
       throw_error("receive", error);
     }
+  }
+
+  /// Looks again and again for as long as poll_for() says; false when nothing has come.
+  bool poll() {
+    if (poll_time_.count() == 0) return false;
+    const auto end = std::chrono::steady_clock::now() + poll_time_;
+    do {
+      if (read_once()) return true;
+    } while (std::chrono::steady_clock::now() < end);
+    return false;
   }
 
   /// Reads what is there; false when nothing is. Failures break the link and count as news.
@@ -410,7 +497,10 @@ class link : public std::enable_shared_from_this<link> {
           wake_all();
           return true;
       }
-      if (!waiting_.empty()) messages_changed_.notify();
+      if (!waiting_.empty()) {
+        messages_changed_.notify();
+        if (!inbox_.requests.empty()) requests_changed_.notify();
+      }
     } catch (...) {
       break_off(std::current_exception());
     }
@@ -439,7 +529,9 @@ class link : public std::enable_shared_from_this<link> {
 
   void wake_all() {
     given_.wake_all();
+    calls_.wake();
     messages_changed_.notify();
+    requests_changed_.notify();
     leases_changed_.notify();
     progress_.notify();
   }
@@ -462,17 +554,20 @@ class link : public std::enable_shared_from_this<link> {
   }
 
   channel_options options_;
+  std::chrono::nanoseconds poll_time_{0};
   negotiator negotiate_;
   std::span<const std::string_view> names_;
   asio::posix::stream_descriptor stream_;
   asio::steady_timer retry_;
   event progress_;          // something was written, or nothing will be
   event messages_changed_;
+  event requests_changed_;
   event leases_changed_;
   detail::outbox outbox_;
   detail::inbox inbox_;
   std::vector<event*> waiting_;  // of those who wait while somebody else reads
   detail::lease_window given_;
+  detail::call_book calls_;
   ticket goodbye_ = 0;
   std::optional<hello> peer_hello_;
   negotiation agreed_;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -67,17 +68,18 @@ struct message_list {
                 "cohort: two alternatives of a message are the same type, or look the same to the peer: make each a "
                 "struct of its own");
 
-  static void decode(std::size_t index, const char* data, std::size_t bytes, std::optional<M>& result) {
-    static_cast<void>(((index == index_of<T> ? (decode_as<T>(data, bytes, result), true) : false) || ...));
+  static void decode(std::size_t index, const char* data, std::size_t bytes, std::optional<M>& result,
+                     std::span<descriptor> handles = {}) {
+    static_cast<void>(((index == index_of<T> ? (decode_as<T>(data, bytes, result, handles), true) : false) || ...));
   }
 
  private:
   template <class U>
-  static void decode_as(const char* data, std::size_t bytes, std::optional<M>& result) {
+  static void decode_as(const char* data, std::size_t bytes, std::optional<M>& result, std::span<descriptor> handles) {
     if constexpr (std::is_same_v<M, U>) {
-      decode_into(data, bytes, result.emplace());
+      decode_into(data, bytes, result.emplace(), handles);
     } else {
-      decode_into(data, bytes, std::get<U>(result.emplace(std::in_place_type<U>)));
+      decode_into(data, bytes, std::get<U>(result.emplace(std::in_place_type<U>)), handles);
     }
   }
 };
@@ -90,8 +92,9 @@ struct message_list {
 ///   - `contains<T>`: whether T is one, `index_of<T>`: its place, from 0;
 ///   - `fingerprints`, `names`: of each, in this order;
 ///   - `is_single`: M is no variant;
-///   - `decode(index, data, bytes, std::optional<M>& result)`: makes `result` the message of the type at `index` (below
-///     size) that these bytes are. Throws errc::malformed; `result` has any value then.
+///   - `decode(index, data, bytes, std::optional<M>& result, handles)`: makes `result` the message of the type at `index`
+///     (below size) that these bytes, and the descriptors that came along, are. Throws errc::malformed; `result` has any
+///     value then.
 ///
 /// It is a compile error when a type stands twice.
 template <class M>

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -85,16 +86,19 @@ class outbox {
     return own.first = own.last = ++appended_;
   }
 
-  /// Queues a lease frame with the descriptor that rides with it. `fd` stays the caller's, open until it is written.
-  ticket append_lease(const byte_buffer& payload, int fd) {
-    if (!segments_.empty() && segments_.back().handles.size() == wire::max_handles) segments_.back().sealed = true;
-    const ticket result = append(wire::kind::lease, [&](byte_buffer& run) {
+  /// Queues a lease or a parcel with the descriptors that ride with it, 253 at most. They stay the caller's, open until
+  /// they are written or withdrawn.
+  ticket append_handles(wire::kind kind, const byte_buffer& payload, std::span<const int> fds) {
+    if (!segments_.empty() && segments_.back().handles.size() + fds.size() > wire::max_handles) {
+      segments_.back().sealed = true;
+    }
+    const ticket result = append(kind, [&](byte_buffer& run) {
       std::memcpy(run.grow(payload.size()), payload.data(), payload.size());
     });
     segment& run = segments_.back();
     const std::size_t start = run.bytes.size() - payload.size() - wire::header_size;
-    run.bytes.data()[start + 6] = 1;
-    run.handles.emplace_back(start, fd);
+    run.bytes.data()[start + 6] = static_cast<char>(fds.size());
+    for (const int fd : fds) run.handles.emplace_back(start, fd);
     return result;
   }
 
