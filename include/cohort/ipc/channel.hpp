@@ -166,7 +166,8 @@ class channel {
   }
 
   /// Takes the next message that came with a handle; empty when none will come. This is what tells the sender that the
-  /// handle has been taken over (the word leaves with this turn of the loop).
+  /// handle has been taken over: the word leaves with this turn of the loop, or as soon as the sender reads again. A
+  /// channel that is closed before takes it along, and the sender keeps the handle too; flush() waits for it.
   ///
   /// Otherwise as receive(). Cancelling leaves the handle for the next call.
   [[nodiscard]] asio::awaitable<std::optional<received<In>>> receive_handle() {
@@ -261,7 +262,7 @@ class channel {
 
   static asio::awaitable<void> flush_link(std::shared_ptr<link> self) {
     open(self, "flush").flush_now();
-    const auto last = self->out().appended();
+    const auto last = self->out().mark();
     if (self->out().completed() < last) co_await link::written(self, "flush", last, false);
   }
 

@@ -119,8 +119,11 @@ class outbox {
     return true;
   }
 
-  /// The last message that was queued.
-  ticket appended() const noexcept { return appended_; }
+  /// A ticket that is completed when everything that is queued now has been written, the control lane included.
+  ticket mark() {
+    if (control_.size() == 0 && control_writing_.size() == 0) return appended_;
+    return append(wire::kind::withdrawn, byte_buffer());  // which goes behind the control lane, as all messages do
+  }
 
   /// The last message of which the kernel may have a part.
   ticket begun() const noexcept { return begun_; }
@@ -305,6 +308,7 @@ class outbox {
     }
     iov_.clear();
     next_ = 0;
+    control_writing_.clear();
   }
 
   byte_buffer control_;
