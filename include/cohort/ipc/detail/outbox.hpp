@@ -114,7 +114,8 @@ class outbox {
     for (ticket each = at->first; each < which; ++each) {
       offset += wire::header_size + wire::get_header(at->bytes.data() + offset).size;
     }
-    wire::put_header(at->bytes.data() + offset, wire::kind::withdrawn, wire::get_header(at->bytes.data() + offset).size);
+    wire::put_header(at->bytes.data() + offset, wire::kind::withdrawn,
+                     wire::get_header(at->bytes.data() + offset).size);
     std::erase_if(at->handles, [&](const auto& entry) { return entry.first == offset; });
     return true;
   }
@@ -165,14 +166,14 @@ class outbox {
   static constexpr std::size_t batch_vectors = 32;
 
   struct segment {
-    byte_buffer bytes;                                  // a run's frames, or the payload of one large message
-    std::vector<std::pair<std::size_t, int>> handles;   // of a run: where the frame starts, and its descriptor
-    ticket first = 0;                                   // the messages in it
+    byte_buffer bytes;                                 // a run's frames, or the payload of one large message
+    std::vector<std::pair<std::size_t, int>> handles;  // of a run: where the frame starts, and its descriptor
+    ticket first = 0;                                  // the messages in it
     ticket last = 0;
-    std::size_t sent = 0;                               // of a large one: bytes in batches so far,
-    std::size_t sent_before = 0;                        // and without the one under way
+    std::size_t sent = 0;         // of a large one: bytes in batches so far,
+    std::size_t sent_before = 0;  // and without the one under way
     bool large = false;
-    bool sealed = false;                                // part of a batch: nothing may be appended
+    bool sealed = false;  // part of a batch: nothing may be appended
     bool dropped = false;
   };
 
