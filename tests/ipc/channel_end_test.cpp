@@ -312,5 +312,40 @@ ASYNC_TEST("a peer that ends before its hello is an end") {
   CHECK(heard == "(end)");
 }
 
+/// All that operations need, kept alive by those that are under way.
+struct busy_scene {
+  busy_scene(const asio::any_io_executor& executor, const channel_options& options) : both(executor, options) {}
+
+  talking both;
+  descriptor object{::eventfd(0, EFD_CLOEXEC)};
+  number with{1};
+  text large = text_of_size(1024 * 1024);
+};
+
+template <class T>
+asio::awaitable<void> keeping(std::shared_ptr<busy_scene> alive, asio::awaitable<T> work) {
+  co_await std::move(work);
+  alive.reset();
+}
+
+ASYNC_TEST("operations that are under way when the loop ends are destroyed with it") {
+  const auto executor = co_await asio::this_coro::executor;
+  channel_options one_lease;
+  one_lease.max_leases = 1;
+  auto scene = std::make_shared<busy_scene>(executor, one_lease);
+  auto& here = scene->both.here;
+  for (int i = 0; i < 2; ++i) {
+    beside(executor, keeping(scene, here.send_handle(scene->with, scene->object)));
+    beside(executor, keeping(scene, here.receive()));
+    beside(executor, keeping(scene, here.receive_handle()));
+  }
+  co_await yield(2);
+  for (int i = 0; i < 2; ++i) beside(executor, keeping(scene, here.send(scene->large)));
+  beside(executor, keeping(scene, here.flush()));
+  beside(executor, keeping(scene, here.disconnect()));
+  co_await yield(5);
+  CHECK(scene.use_count() == 11);  // the test's own, and that of each operation
+}
+
 }  // namespace
 }  // namespace cohort::test

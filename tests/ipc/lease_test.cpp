@@ -304,6 +304,27 @@ ASYNC_TEST("a receiver without room loses handles, their senders keep them, and 
   for (unsigned i = 4; i < 6; ++i) co_await giving[i]->get();
 }
 
+ASYNC_TEST("flush waits for the word that a handle has been taken") {
+  const auto executor = co_await asio::this_coro::executor;
+  talking both(executor);
+  descriptor object = counter(1);
+  const number with{1};
+  outcome_of<void> giving(executor, both.here.send_handle(with, std::move(object)));
+  {
+    const fault<&system::calls::sendmsg> full(ENOBUFS, 2, every_time);  // the first one brings the handle
+    const auto taken = co_await take(both.there);
+    CHECK(taken == "1");
+    outcome_of<void> flushing(executor, both.there.flush());
+    co_await yield(5);
+    CHECK_FALSE(flushing.is_there());
+    CHECK(full.failed() > 0);
+  }
+  co_await both.there.flush();
+  both.there.close();
+  co_await giving.get();
+  CHECK_FALSE(object);
+}
+
 ASYNC_TEST("an error that ends the channel leaves every handle that is under way with its sender") {
   const auto executor = co_await asio::this_coro::executor;
   channel_options two;

@@ -157,6 +157,30 @@ PLAIN_TEST("a large control frame backlog goes out before the messages") {
   CHECK(both.take() == "message");
 }
 
+PLAIN_TEST("a mark completes with everything that was queued before it, in either lane") {
+  boxes both;
+  CHECK(both.out.mark() == both.out.completed());
+  const auto message = both.say("message");
+  CHECK(both.out.mark() == message);
+  both.pass();
+  CHECK(both.out.mark() == both.out.completed());
+
+  both.adopt(1);
+  const auto mark = both.out.mark();
+  CHECK(mark > message);
+  {
+    const fault<&system::calls::sendmsg> full(EAGAIN);
+    CHECK(both.write() == outbox::outcome::blocked);
+  }
+  CHECK(both.out.completed() == message);
+  CHECK(both.out.mark() > message);
+  both.pass();
+  CHECK(both.out.completed() > mark);
+  CHECK(both.out.mark() == both.out.completed());
+  CHECK(both.sink.words == strings{"hello ", "adopted 1"});
+  CHECK(both.take_all() == strings{"message"});
+}
+
 PLAIN_TEST("messages stay where they are until they are taken") {
   boxes both;
   for (int round = 0; round < 200; ++round) {

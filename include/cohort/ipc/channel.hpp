@@ -46,9 +46,8 @@ namespace detail {
 // GCC before 13 destroys an aggregate that is made inside an await expression twice (PR101976, PR99576).
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 template <class M>
-inline constexpr bool safe_in_await =
-    std::is_lvalue_reference_v<M> || !std::is_aggregate_v<std::remove_cvref_t<M>> ||
-    std::is_trivially_destructible_v<std::remove_cvref_t<M>>;
+inline constexpr bool safe_in_await = std::is_lvalue_reference_v<M> || !std::is_aggregate_v<std::remove_cvref_t<M>> ||
+                                      std::is_trivially_destructible_v<std::remove_cvref_t<M>>;
 #else
 template <class M>
 inline constexpr bool safe_in_await = true;
@@ -58,11 +57,11 @@ inline constexpr bool safe_in_await = true;
 
 /// Typed messages and handles between two processes.
 ///
-/// `Out` is what this side sends and `In` what it receives: one type, or a std::variant of several. Messages arrive whole,
-/// in order and once; handles among themselves likewise. Any number of coroutines may use one channel on one strand. An
-/// operation that waits holds what it needs: the channel may be moved meanwhile, or destroyed, which ends it with
-/// operation_aborted or errc::closed. Everything that this side has queued goes out only if it calls disconnect() or
-/// flush() before it destroys the channel.
+/// `Out` is what this side sends and `In` what it receives: one type, or a std::variant of several. Messages arrive
+/// whole, in order and once; handles among themselves likewise. Any number of coroutines may use one channel on one
+/// strand. An operation that waits holds what it needs: the channel may be moved meanwhile, or destroyed, which ends it
+/// with operation_aborted or errc::closed. Everything that this side has queued goes out only if it calls disconnect()
+/// or flush() before it destroys the channel.
 ///
 /// Every operation throws what breaks the channel: errc::malformed, message_too_large (the peer sends what it may not;
 /// the channel is closed), schema_mismatch (both sides have a single type, and not the same).
@@ -81,7 +80,7 @@ class channel {
   /// which nobody waits.
   channel(asio::any_io_executor executor, descriptor socket, const channel_options& options = {})
       : link_(std::make_shared<link>(std::move(executor), std::move(socket), options, &negotiate<Out, In>,
-                                   outgoing::names)) {
+                                     outgoing::names)) {
     link_->greet(make_hello<Out, In>(options.max_message));
   }
 
@@ -95,6 +94,7 @@ class channel {
   }
   ~channel() { close(); }
 
+  /// Whether the channel is neither closed here nor broken. The peer may be gone.
   bool is_open() const noexcept { return link_ && link_->is_open(); }
   asio::any_io_executor get_executor() { return open("get_executor").get_executor(); }
 
@@ -116,7 +116,8 @@ class channel {
   [[nodiscard]] asio::awaitable<void> send(M&& message) {
     static_assert(detail::safe_in_await<M&&>,
                   "GCC before 13 would destroy this message twice inside co_await: "
-                  "name it first (job j{1, \"x\"}; co_await ch.send(j);) or let it be made inside (co_await ch.send<job>(1, \"x\");)");
+                  "name it first (job j{1, \"x\"}; co_await ch.send(j);) "
+                  "or let it be made inside (co_await ch.send<job>(1, \"x\");)");
     return send_any<!std::is_lvalue_reference_v<M>>(message);
   }
 
@@ -166,10 +167,10 @@ class channel {
     return post(message);
   }
 
-  /// Waits until the kernel has everything that was queued before. Throws as send() does; cancelling takes nothing back.
+  /// Waits until the kernel has everything that was queued before. Throws as send() does; cancelling changes nothing.
   [[nodiscard]] asio::awaitable<void> flush() { return flush_link(link_); }
 
-  /// Takes the next message; empty when the peer has disconnected or is gone, and everything it had sent has been taken.
+  /// Takes the next message; empty when the peer has disconnected or is gone and everything it had sent has been taken.
   ///
   /// Does not suspend while messages that have been read are left. Throws errc::peer_closed when the peer died in the
   /// middle of a message, errc::unknown_message for one that this program does not know (the next can be received).
@@ -245,12 +246,11 @@ class channel {
   }
 
   /// Takes the next message that came with a handle; empty when none will come. This is what tells the sender that the
-  /// handle has been taken over (the word leaves with this turn of the loop).
+  /// handle has been taken over: the word leaves with this turn of the loop, or as soon as the sender reads again. A
+  /// channel that is closed before takes it along, and the sender keeps the handle too; flush() waits for it.
   ///
   /// Otherwise as receive(). Cancelling leaves the handle for the next call.
-  [[nodiscard]] asio::awaitable<std::optional<received<In>>> receive_handle() {
-    return receive_lease(link_);
-  }
+  [[nodiscard]] asio::awaitable<std::optional<received<In>>> receive_handle() { return receive_lease(link_); }
 
   /// Gives back the handles that have arrived and not been taken, and those that still come: their senders get
   /// errc::handle_refused and keep them. They are read, and so given back, while somebody waits for input here.
@@ -261,7 +261,9 @@ class channel {
   /// Completes when the kernel has it all, also when the peer is gone. Cancelling leaves it to go out by itself.
   [[nodiscard]] asio::awaitable<void> disconnect() { return disconnect_link(link_); }
 
-  /// Closes at once; see the destructor. Handles that arrived and were not taken go back to the peer.
+  /// Closes at once, as the destructor does. What waits here ends with operation_aborted or errc::closed, what has not
+  /// been written is dropped, and handles that arrived and were not taken go back to the peer. A handle that is under
+  /// way is the caller's again; as after a cancellation, the peer may have it too.
   void close() noexcept {
     if (link_) link_->close();
   }
@@ -364,7 +366,7 @@ class channel {
   static asio::awaitable<void> flush_link(std::shared_ptr<link> self) {
     link::check_open(self, "flush");
     self->flush_now();
-    const auto last = self->out().appended();
+    const auto last = self->out().mark();
     if (self->out().completed() < last) co_await link::written(self, "flush", last, false);
   }
 

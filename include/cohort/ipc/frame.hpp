@@ -3,9 +3,9 @@
 ///
 ///     u32 payload size | u8 lane | u8 kind | u8 handle count | u8 zero
 ///
-/// A message larger than `max_frame` travels as pieces, so that frames of the control lane pass between them. Descriptors
-/// ride as SCM_RIGHTS on a sendmsg whose first frame is `handles`: it says how many there are, and the frames after it
-/// take them in order. Lost descriptors (MSG_CTRUNC) therefore never shift to another frame.
+/// A message larger than `max_frame` travels as pieces, so that frames of the control lane pass between them.
+/// Descriptors ride as SCM_RIGHTS on a sendmsg whose first frame is `handles`: it says how many there are, and the
+/// frames after it take them in order. Lost descriptors (MSG_CTRUNC) therefore never shift to another frame.
 #pragma once
 
 #include <cstddef>
@@ -28,15 +28,15 @@ enum class lane : std::uint8_t {
 };
 
 enum class kind : std::uint8_t {
-  hello = 1,     ///< control: the first frame of each side, once
-  message = 2,   ///< user: a message, or the last piece of one: u16 type, then its encoding
-  piece = 3,     ///< user: a piece of a message; more follows
-  handles = 4,   ///< user: no payload; announces the descriptors that came with its first byte
-  lease = 5,     ///< user: u64 id, u8 kind of the handle, u16 type, encoding; takes one descriptor
-  adopted = 6,   ///< control: u64 id of a lease that the application has taken over
-  refused = 7,   ///< control: u64 id, u8 reason
-  revoked = 8,   ///< user: u64 id of a lease whose sender no longer wants it served
-  goodbye = 9,   ///< user: no payload; nothing follows in the user lane
+  hello = 1,       ///< control: the first frame of each side, once
+  message = 2,     ///< user: a message, or the last piece of one: u16 type, then its encoding
+  piece = 3,       ///< user: a piece of a message; more follows
+  handles = 4,     ///< user: no payload; announces the descriptors that came with its first byte
+  lease = 5,       ///< user: u64 id, u8 kind of the handle, u16 type, encoding; takes one descriptor
+  adopted = 6,     ///< control: u64 id of a lease that the application has taken over
+  refused = 7,     ///< control: u64 id, u8 reason
+  revoked = 8,     ///< user: u64 id of a lease whose sender no longer wants it served
+  goodbye = 9,     ///< user: no payload; nothing follows in the user lane
   withdrawn = 10,  ///< user: a message that was cancelled before a byte of it was sent; to be skipped
   parcel = 11,     ///< user: u64 id, u16 type, encoding: a message with handles in it, a lease of them all
 };

@@ -33,8 +33,9 @@ namespace cohort {
 
 /// Frames and descriptors between two processes, on a loop: what `channel` gives types to.
 ///
-/// Nothing runs in the background but the writing of what has been queued. Whoever waits for input reads; one at a time,
-/// and hands over to the next when it leaves. Held by shared_ptr, so that an operation outlives the channel it came from.
+/// Nothing runs in the background but the writing of what has been queued. Whoever waits for input reads; one at a
+/// time, and hands over to the next when it leaves. Held by shared_ptr, so that an operation outlives the channel it
+/// came from.
 class link : public std::enable_shared_from_this<link> {
  public:
   using ticket = detail::outbox::ticket;
@@ -83,7 +84,7 @@ class link : public std::enable_shared_from_this<link> {
 
   detail::outbox& out() noexcept { return outbox_; }
 
-  /// Throws what stands in the way of sending message number `type`: this side closed, the peer gone or of another mind.
+  /// Throws what stands in the way of sending message number `type`.
   void check_sendable(const char* step, std::size_t type) {
     if (closed_ || disconnected_) throw_error(step, errc::closed);
     if (broken_) std::rethrow_exception(broken_);
@@ -139,8 +140,9 @@ class link : public std::enable_shared_from_this<link> {
 
   /// Waits until the kernel has message `which` whole.
   ///
-  /// With `take_back`, cancelling before a byte of it is with the kernel takes it back and throws operation_aborted; after
-  /// that the message is sent, the rest of it by itself, and this returns. Without, cancelling ends the waiting alone.
+  /// With `take_back`, cancelling before a byte of it is with the kernel takes it back and throws operation_aborted;
+  /// after that the message is sent, the rest of it by itself, and this returns. Without, cancelling ends the waiting
+  /// alone.
   static asio::awaitable<void> written(std::shared_ptr<link> self, const char* step, ticket which, bool take_back) {
     while (self->outbox_.completed() < which) {
       if (self->closed_) throw_error(step, errc::closed);
@@ -262,7 +264,9 @@ class link : public std::enable_shared_from_this<link> {
   void check_end(const char* step) const {
     if (broken_) std::rethrow_exception(broken_);
     if (closed_) throw_error(step, std::error_code(asio::error::operation_aborted));
-    if (!said_goodbye_ && inbox_.is_torn()) throw_error(std::string(step) + ": in the middle of a message", errc::peer_closed);
+    if (!said_goodbye_ && inbox_.is_torn()) {
+      throw_error(std::string(step) + ": in the middle of a message", errc::peer_closed);
+    }
   }
 
   /// Waits until a message has been read or none will come.
@@ -559,7 +563,7 @@ class link : public std::enable_shared_from_this<link> {
   std::span<const std::string_view> names_;
   asio::posix::stream_descriptor stream_;
   asio::steady_timer retry_;
-  event progress_;          // something was written, or nothing will be
+  event progress_;  // something was written, or nothing will be
   event messages_changed_;
   event requests_changed_;
   event leases_changed_;
@@ -574,8 +578,8 @@ class link : public std::enable_shared_from_this<link> {
   std::exception_ptr broken_;
   std::error_code write_error_;
   bool reading_ = false;
-  bool drained_ = false;       // the last read took all there was
-  bool writing_ = false;       // the rest goes out when the socket or the kernel has room
+  bool drained_ = false;  // the last read took all there was
+  bool writing_ = false;  // the rest goes out when the socket or the kernel has room
   bool flush_posted_ = false;
   bool disconnected_ = false;
   bool said_goodbye_ = false;

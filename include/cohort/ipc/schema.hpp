@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "codec.hpp"
 #include "detail/reflect.hpp"
 #include "detail/shape.hpp"
+#include "frame.hpp"
 
 namespace cohort {
 
@@ -129,21 +131,24 @@ struct hello {
 inline constexpr std::size_t max_announced = 1024;
 inline constexpr std::size_t max_announced_name = 256;
 
-/// The hello of the side that sends Out and receives In. A name longer than max_announced_name is cut: names serve
-/// error messages only.
+/// The hello of the side that sends Out and receives In. Names are cut at max_announced_name, or earlier where there
+/// are so many that the hello would not fit into one frame: they serve error messages only.
 template <class Out, class In>
 hello make_hello(std::uint32_t max_message) {
   static_assert(message_set<Out>::size <= max_announced && message_set<In>::size <= max_announced,
                 "cohort: more than 1024 message types in one direction");
+  // with each name go its length and the fingerprint, and in front of all the other members
+  constexpr std::size_t room = (wire::max_frame - 64) / (message_set<Out>::size + message_set<In>::size) - 12;
+  constexpr std::size_t longest = std::min(room, max_announced_name);
   hello mine;
   mine.max_message = max_message;
   for (std::size_t i = 0; i < message_set<Out>::size; ++i) {
     mine.sends.push_back(
-        {message_set<Out>::fingerprints[i], std::string(message_set<Out>::names[i].substr(0, max_announced_name))});
+        {message_set<Out>::fingerprints[i], std::string(message_set<Out>::names[i].substr(0, longest))});
   }
   for (std::size_t i = 0; i < message_set<In>::size; ++i) {
     mine.understands.push_back(
-        {message_set<In>::fingerprints[i], std::string(message_set<In>::names[i].substr(0, max_announced_name))});
+        {message_set<In>::fingerprints[i], std::string(message_set<In>::names[i].substr(0, longest))});
   }
   return mine;
 }

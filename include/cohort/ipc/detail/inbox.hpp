@@ -238,7 +238,7 @@ class inbox {
       from.parsed += wire::header_size + header.size;
       take(from, header, at + wire::header_size, sink);
     }
-    // Descriptors come with the first byte of the frame that announces them: more can only be waiting for the rest of it.
+    // Descriptors come with the first byte of the frame that announces them, the rest of which may still be to come.
     if (batches_.size() > (from.filled == from.parsed ? 0u : 1u)) malformed("descriptors that no frame announces");
   }
 
@@ -264,9 +264,7 @@ class inbox {
         take_lease(header, payload, sink);
         break;
       case wire::kind::adopted: sink.on_adopted(wire::load(payload, 8)); break;
-      case wire::kind::refused:
-        sink.on_refused(wire::load(payload, 8), static_cast<wire::refusal>(payload[8]));
-        break;
+      case wire::kind::refused: sink.on_refused(wire::load(payload, 8), static_cast<wire::refusal>(payload[8])); break;
       case wire::kind::revoked: sink.on_revoked(wire::load(payload, 8)); break;
       case wire::kind::goodbye:
         if (said_goodbye_ || assembly_.size() != 0) malformed("goodbye out of place");
@@ -371,8 +369,8 @@ class inbox {
   std::size_t first_ = 0;
   std::size_t stored_bytes_ = 0;
   byte_buffer assembly_;
-  std::deque<batch> batches_;          // read, not yet announced
-  std::deque<descriptor> announced_;   // announced, not yet taken by a frame
+  std::deque<batch> batches_;         // read, not yet announced
+  std::deque<descriptor> announced_;  // announced, not yet taken by a frame
   bool greeted_ = false;
   bool said_goodbye_ = false;
 };

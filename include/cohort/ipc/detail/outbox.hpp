@@ -118,13 +118,20 @@ class outbox {
     for (ticket each = at->first; each < which; ++each) {
       offset += wire::header_size + wire::get_header(at->bytes.data() + offset).size;
     }
-    wire::put_header(at->bytes.data() + offset, wire::kind::withdrawn, wire::get_header(at->bytes.data() + offset).size);
+    wire::put_header(at->bytes.data() + offset, wire::kind::withdrawn,
+                     wire::get_header(at->bytes.data() + offset).size);
     std::erase_if(at->handles, [&](const auto& entry) { return entry.first == offset; });
     return true;
   }
 
   /// The last message that was queued.
   ticket appended() const noexcept { return appended_; }
+
+  /// A ticket that is completed when everything that is queued now has been written, the control lane included.
+  ticket mark() {
+    if (control_.size() == 0 && control_writing_.size() == 0) return appended_;
+    return append(wire::kind::withdrawn, byte_buffer());  // which goes behind the control lane, as all messages do
+  }
 
   /// The last message of which the kernel may have a part.
   ticket begun() const noexcept { return begun_; }
@@ -166,14 +173,14 @@ class outbox {
   static constexpr std::size_t batch_vectors = 32;
 
   struct segment {
-    byte_buffer bytes;                                  // a run's frames, or the payload of one large message
-    std::vector<std::pair<std::size_t, int>> handles;   // of a run: where the frame starts, and its descriptor
-    ticket first = 0;                                   // the messages in it
+    byte_buffer bytes;                                 // a run's frames, or the payload of one large message
+    std::vector<std::pair<std::size_t, int>> handles;  // of a run: where the frame starts, and its descriptor
+    ticket first = 0;                                  // the messages in it
     ticket last = 0;
-    std::size_t sent = 0;                               // of a large one: bytes in batches so far,
-    std::size_t sent_before = 0;                        // and without the one under way
+    std::size_t sent = 0;         // of a large one: bytes in batches so far,
+    std::size_t sent_before = 0;  // and without the one under way
     bool large = false;
-    bool sealed = false;                                // part of a batch: nothing may be appended
+    bool sealed = false;  // part of a batch: nothing may be appended
     bool dropped = false;
   };
 
@@ -309,6 +316,7 @@ class outbox {
     }
     iov_.clear();
     next_ = 0;
+    control_writing_.clear();
   }
 
   byte_buffer control_;
