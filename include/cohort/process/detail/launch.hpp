@@ -183,6 +183,7 @@ class launch {
     }
     return fmt::format("spawn: exec {}", in_quotes(path_));
   }
+
   static const command& checked(const command& given) {
     if (given.program_.empty()) refuse("program", in_quotes(given.program_));
     check_string("program", given.program_);
