@@ -10,6 +10,7 @@
 #include "../../include/cohort/ipc/channel.hpp"
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
+#include "channels.hpp"
 
 namespace cohort::test {
 namespace {
@@ -19,18 +20,10 @@ struct item {
   std::string text;
 };
 
+using both = connected<item, item>;
 using end = channel<item, item>;
 
 void ignore(std::exception_ptr) {}
-
-struct both {
-  explicit both(asio::any_io_executor executor, const channel_options& options = {}) {
-    auto ends = make_channel_pair();
-    left = end(executor, std::move(ends.first), options);
-    right = end(executor, std::move(ends.second), options);
-  }
-  end left, right;
-};
 
 std::vector<item> items(int count, std::size_t size) {
   std::vector<item> result;
@@ -54,14 +47,14 @@ ASYNC_TEST("many messages go out in few writes, and arrive in order") {
   both ends(executor);
   const auto messages = items(5000, 50);
   int received = 0;
-  const auto receive = [&]() -> asio::awaitable<void> { received = co_await count_in_order(ends.right); };
+  const auto receive = [&]() -> asio::awaitable<void> { received = co_await count_in_order(ends.there); };
   task_group tasks(executor);
   tasks.start(receive(), ignore);
-  const auto sent = co_await ends.left.send_many(messages);
+  const auto sent = co_await ends.here.send_many(messages);
   CHECK(sent == 5000);
-  const auto none = co_await ends.left.send_many(std::vector<item>());
+  const auto none = co_await ends.here.send_many(std::vector<item>());
   CHECK(none == 0);
-  co_await ends.left.disconnect();
+  co_await ends.here.disconnect();
   co_await tasks.wait_empty();
   CHECK(received == 5000);
 }
@@ -70,21 +63,21 @@ ASYNC_TEST("many messages wait for a peer that does not read, with no more than 
   const auto executor = co_await asio::this_coro::executor;
   channel_options options;
   options.high_water = 128 * 1024;
-  both ends(executor, options);
+  both ends(executor, options, options);
   const auto messages = items(200, 10'000);
   bool sent = false;
   task_group tasks(executor);
   const auto send = [&]() -> asio::awaitable<void> {
-    const auto count = co_await ends.left.send_many(messages);
+    const auto count = co_await ends.here.send_many(messages);
     sent = count == 200;
-    co_await ends.left.disconnect();
+    co_await ends.here.disconnect();
   };
   tasks.start(send(), ignore);
   co_await yield(50);
   CHECK_FALSE(sent);
   const item extra{0, ""};
-  CHECK_FALSE(ends.left.post(extra));
-  const int received = co_await count_in_order(ends.right);
+  CHECK_FALSE(ends.here.post(extra));
+  const int received = co_await count_in_order(ends.there);
   CHECK(received == 200);
   co_await tasks.wait_empty();
   CHECK(sent);
@@ -94,18 +87,18 @@ ASYNC_TEST("a message that is too large ends the batch, and those before it arri
   const auto executor = co_await asio::this_coro::executor;
   channel_options options;
   options.max_message = 1000;
-  both ends(executor, options);
+  both ends(executor, options, options);
   auto messages = items(10, 10);
   messages[6].text = std::string(2000, 'b');
   bool threw = false;
   try {
-    co_await ends.left.send_many(messages);
+    co_await ends.here.send_many(messages);
   } catch (const std::system_error& error) {
     threw = error.code() == errc::message_too_large;
   }
   CHECK(threw);
-  co_await ends.left.disconnect();
-  const int received = co_await count_in_order(ends.right);
+  co_await ends.here.disconnect();
+  const int received = co_await count_in_order(ends.there);
   CHECK(received == 6);
 }
 
@@ -114,18 +107,18 @@ PLAIN_TEST("a batch that is cancelled at any moment has sent the number of messa
     const auto executor = co_await asio::this_coro::executor;
     channel_options options;
     options.high_water = 64 * 1024;
-    both ends(executor, options);
+    both ends(executor, options, options);
     const auto messages = items(100, 10'000);
     task_group tasks(executor);
     int received = -1;
-    const auto receive = [&]() -> asio::awaitable<void> { received = co_await count_in_order(ends.right); };
+    const auto receive = [&]() -> asio::awaitable<void> { received = co_await count_in_order(ends.there); };
     const auto send = [&]() -> asio::awaitable<void> {
       co_await yield(4);
       co_await receive();
     };
     tasks.start(send(), ignore);
-    const auto sent = co_await cancelled(ends.left.send_many(messages));
-    co_await ends.left.disconnect();
+    const auto sent = co_await cancelled(ends.here.send_many(messages));
+    co_await ends.here.disconnect();
     co_await tasks.wait_empty();
     CHECK(received == static_cast<int>(sent.value_or(0)));
   });
@@ -136,13 +129,13 @@ ASYNC_TEST("many handles are given away at once") {
   const auto executor = co_await asio::this_coro::executor;
   channel_options options;
   options.max_leases = 16;
-  both ends(executor, options);
+  both ends(executor, options, options);
   std::vector<descriptor> given;
   for (int i = 0; i < 100; ++i) given.emplace_back(::dup(0));
   std::vector<descriptor> taken;
   const auto receive = [&]() -> asio::awaitable<void> {
     while (taken.size() < 100) {
-      auto got = co_await ends.right.receive_handle();
+      auto got = co_await ends.there.receive_handle();
       REQUIRE(got.has_value());
       CHECK(got->message.number == 5);
       taken.push_back(std::move(got->handle).as<descriptor>(executor));
@@ -151,7 +144,7 @@ ASYNC_TEST("many handles are given away at once") {
   task_group tasks(executor);
   tasks.start(receive(), ignore);
   const item message{5, "all"};
-  const auto results = co_await ends.left.send_handles(message, given);
+  const auto results = co_await ends.here.send_handles(message, given);
   co_await tasks.wait_empty();
   CHECK(results == std::vector<std::error_code>(100));
   for (const auto& each : given) CHECK_FALSE(static_cast<bool>(each));
@@ -164,15 +157,15 @@ ASYNC_TEST("of many handles those that the peer has not taken are still here") {
   for (int i = 0; i < 10; ++i) given.emplace_back(::dup(0));
   given[3].reset();
   const auto receive = [&]() -> asio::awaitable<void> {
-    for (int i = 0; i < 4; ++i) co_await ends.right.receive_handle();
-    co_await ends.right.flush();
+    for (int i = 0; i < 4; ++i) co_await ends.there.receive_handle();
+    co_await ends.there.flush();
     co_await yield(3);
-    ends.right.close();
+    ends.there.close();
   };
   task_group tasks(executor);
   tasks.start(receive(), ignore);
   const item message;
-  const auto results = co_await ends.left.send_handles(message, given);
+  const auto results = co_await ends.here.send_handles(message, given);
   co_await tasks.wait_empty();
   REQUIRE(results.size() == 10);
   CHECK(results[3] == std::error_code(EBADF, std::system_category()));
@@ -195,13 +188,13 @@ PLAIN_TEST("giving many handles that is cancelled at any moment says of each who
     for (int i = 0; i < 5; ++i) given.emplace_back(::dup(0));
     std::size_t taken = 0;
     const auto receive = [&]() -> asio::awaitable<void> {
-      while (auto got = co_await ends.right.receive_handle()) ++taken;
+      while (auto got = co_await ends.there.receive_handle()) ++taken;
     };
     task_group tasks(executor);
     tasks.start(receive(), ignore);
     const item message;
-    const auto results = co_await cancelled(ends.left.send_handles(message, given));
-    co_await ends.left.disconnect();
+    const auto results = co_await cancelled(ends.here.send_handles(message, given));
+    co_await ends.here.disconnect();
     co_await tasks.wait_empty();
     std::size_t gone = 0;
     for (const auto& each : given) gone += each ? 0 : 1;

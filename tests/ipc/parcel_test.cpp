@@ -15,6 +15,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/fault.hpp"
 #include "../support/harness.hpp"
+#include "channels.hpp"
 
 namespace cohort::test {
 namespace {
@@ -42,18 +43,9 @@ struct newer {
 };
 
 using messages = std::variant<route, bundle, plain, blob>;
-using end = channel<messages, messages>;
+using both = connected<messages, messages>;
 
 void ignore(std::exception_ptr) {}
-
-struct both {
-  explicit both(asio::any_io_executor executor, const channel_options& options = {}) {
-    auto ends = make_channel_pair();
-    left = end(executor, std::move(ends.first), options);
-    right = end(executor, std::move(ends.second), options);
-  }
-  end left, right;
-};
 
 struct pipe_ends {
   pipe_ends() {
@@ -97,10 +89,10 @@ ASYNC_TEST("a handle in a message arrives with it, as what it is") {
   route message{"example.org", std::move(accepted)};
   CHECK_FALSE(accepted.is_open());
   std::optional<messages> got;
-  const auto receive = [&]() -> asio::awaitable<void> { got = co_await ends.right.receive(); };
+  const auto receive = [&]() -> asio::awaitable<void> { got = co_await ends.there.receive(); };
   task_group tasks(executor);
   tasks.start(receive(), ignore);
-  co_await ends.left.send(message);
+  co_await ends.here.send(message);
   co_await tasks.wait_empty();
   REQUIRE(got.has_value());
   auto& arrived = std::get<route>(*got);
@@ -119,22 +111,22 @@ ASYNC_TEST("sending a message with handles completes when it has been received, 
   bool sent = false;
   const auto send = [&]() -> asio::awaitable<void> {
     const plain before{1}, after{2};
-    co_await ends.left.send(before);
+    co_await ends.here.send(before);
     task_group inner(executor);
-    inner.start(ends.left.send(message), [&](std::exception_ptr failure) { sent = failure == nullptr; });
+    inner.start(ends.here.send(message), [&](std::exception_ptr failure) { sent = failure == nullptr; });
     co_await yield();
-    co_await ends.left.send(after);
+    co_await ends.here.send(after);
     co_await inner.wait_empty();
   };
   task_group tasks(executor);
   tasks.start(send(), ignore);
   co_await yield(20);
   CHECK_FALSE(sent);
-  const auto first = co_await ends.right.receive();
+  const auto first = co_await ends.there.receive();
   CHECK(std::get<plain>(*first).number == 1);
-  const auto second = co_await ends.right.receive();
+  const auto second = co_await ends.there.receive();
   CHECK(std::get<bundle>(*second).parts.size() == 3);
-  const auto third = co_await ends.right.receive();
+  const auto third = co_await ends.there.receive();
   CHECK(std::get<plain>(*third).number == 2);
   const bool told = co_await eventually([&] { return sent; });
   CHECK(told);
@@ -147,10 +139,10 @@ ASYNC_TEST("a message carries no handle, one, or 253, and no more") {
   for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{252}, std::size_t{253}}) {
     bundle message = bundle_of(count);
     std::optional<messages> got;
-    const auto receive = [&]() -> asio::awaitable<void> { got = co_await ends.right.receive(); };
+    const auto receive = [&]() -> asio::awaitable<void> { got = co_await ends.there.receive(); };
     task_group tasks(executor);
     tasks.start(receive(), ignore);
-    co_await ends.left.send(message);
+    co_await ends.here.send(message);
     co_await tasks.wait_empty();
     REQUIRE(got.has_value());
     CHECK(std::get<bundle>(*got).parts.size() == count);
@@ -159,7 +151,7 @@ ASYNC_TEST("a message carries no handle, one, or 253, and no more") {
   too_many.one_more.emplace(descriptor(::dup(0)));
   bool threw = false;
   try {
-    co_await ends.left.send(too_many);
+    co_await ends.here.send(too_many);
   } catch (const std::system_error& error) {
     threw = error.code() == errc::too_many_handles;
   }
@@ -177,10 +169,10 @@ ASYNC_TEST("messages of 200 handles each follow one another and none is mixed up
     sent.push_back(std::make_unique<bundle>(bundle_of(199)));
     pipes.push_back(std::make_unique<pipe_ends>());
     sent.back()->parts.emplace_back(std::move(pipes.back()->writing));
-    tasks.start(ends.left.send(*sent.back()), ignore);
+    tasks.start(ends.here.send(*sent.back()), ignore);
   }
   for (int i = 0; i < 5; ++i) {
-    const auto got = co_await ends.right.receive();
+    const auto got = co_await ends.there.receive();
     const auto& last = std::get<bundle>(*got).parts.back();
     CHECK(through(last.native_handle(), pipes[static_cast<std::size_t>(i)]->reading.get()) == "through");
   }
@@ -194,11 +186,11 @@ ASYNC_TEST("a peer that goes without having received the message leaves it to th
   bundle message;
   message.parts.emplace_back(std::move(pipe.writing));
   std::error_code result;
-  const auto send = [&]() -> asio::awaitable<void> { result = co_await error_of(ends.left.send(message)); };
+  const auto send = [&]() -> asio::awaitable<void> { result = co_await error_of(ends.here.send(message)); };
   task_group tasks(executor);
   tasks.start(send(), ignore);
   co_await yield(10);
-  ends.right.close();
+  ends.there.close();
   co_await tasks.wait_empty();
   CHECK(result == errc::peer_closed);
   CHECK(through(message.parts.front().native_handle(), pipe.reading.get()) == "through");
@@ -225,19 +217,19 @@ ASYNC_TEST("a peer without room for the descriptors refuses the message, and the
     });
     const plain before{7};
     task_group tasks(executor);
-    const auto send = [&]() -> asio::awaitable<void> { result = co_await error_of(ends.left.send(message)); };
+    const auto send = [&]() -> asio::awaitable<void> { result = co_await error_of(ends.here.send(message)); };
     tasks.start(send(), ignore);
-    tasks.start(ends.left.send(before), ignore);
-    const auto got = co_await ends.right.receive();
+    tasks.start(ends.here.send(before), ignore);
+    const auto got = co_await ends.there.receive();
     CHECK(std::get<plain>(*got).number == 7);
     co_await tasks.wait_empty();
   }
   CHECK(result == errc::handle_lost);
   std::optional<messages> got;
-  const auto receive = [&]() -> asio::awaitable<void> { got = co_await ends.right.receive(); };
+  const auto receive = [&]() -> asio::awaitable<void> { got = co_await ends.there.receive(); };
   task_group tasks(executor);
   tasks.start(receive(), ignore);
-  co_await ends.left.send(message);
+  co_await ends.here.send(message);
   co_await tasks.wait_empty();
   CHECK(std::get<bundle>(*got).parts.size() == 4);
 }
@@ -267,18 +259,18 @@ ASYNC_TEST("a handle cannot go where it could not come back from") {
   const std::error_code invalid(EINVAL, std::system_category());
   std::error_code posted;
   try {
-    ends.left.post(message);
+    ends.here.post(message);
   } catch (const std::system_error& error) {
     posted = error.code();
   }
   CHECK(posted == invalid);
-  const auto called = co_await error_of(ends.left.call<plain>(message));
+  const auto called = co_await error_of(ends.here.call<plain>(message));
   CHECK(called == invalid);
-  const auto made = co_await error_of(ends.left.send<blob>(shared_buffer("x")));
+  const auto made = co_await error_of(ends.here.send<blob>(shared_buffer("x")));
   CHECK(made == invalid);
   const plain after{3};
-  co_await ends.left.send(after);
-  const auto got = co_await ends.right.receive();
+  co_await ends.here.send(after);
+  const auto got = co_await ends.there.receive();
   CHECK(std::get<plain>(*got).number == 3);
 }
 
@@ -288,7 +280,7 @@ ASYNC_TEST("a handle that is not open cannot be sent") {
   message.host = "nowhere";
   bool threw = false;
   try {
-    co_await ends.left.send(message);
+    co_await ends.here.send(message);
   } catch (const std::system_error& error) {
     threw = error.code() == std::error_code(EBADF, std::system_category());
   }
@@ -317,7 +309,7 @@ PLAIN_TEST("sending handles in a message that is cancelled at any moment gives a
     std::size_t arrived = 0;
     const auto receive = [&]() -> asio::awaitable<void> {
       for (;;) {
-        auto got = co_await ends.right.receive();
+        auto got = co_await ends.there.receive();
         REQUIRE(got.has_value());
         if (std::holds_alternative<plain>(*got)) break;
         arrived += std::get<bundle>(*got).parts.size();
@@ -325,8 +317,8 @@ PLAIN_TEST("sending handles in a message that is cancelled at any moment gives a
     };
     task_group tasks(executor);
     tasks.start(receive(), ignore);
-    const bool completed = co_await cancelled(ends.left.send(message));
-    co_await ends.left.send(last);
+    const bool completed = co_await cancelled(ends.here.send(message));
+    co_await ends.here.send(last);
     co_await tasks.wait_empty();
     // A message that the peer has taken in the moment of the cancellation may be on both sides; in parts, on none.
     CHECK((arrived == 5 || (arrived == 0 && !completed)));
@@ -340,10 +332,10 @@ ASYNC_TEST("a shared buffer is read from the same memory on the other side") {
   both ends(executor);
   blob message{shared_buffer(5'000'000, [](std::span<char> bytes) { std::fill(bytes.begin(), bytes.end(), 'y'); })};
   std::optional<messages> got;
-  const auto receive = [&]() -> asio::awaitable<void> { got = co_await ends.right.receive(); };
+  const auto receive = [&]() -> asio::awaitable<void> { got = co_await ends.there.receive(); };
   task_group tasks(executor);
   tasks.start(receive(), ignore);
-  co_await ends.left.send(message);
+  co_await ends.here.send(message);
   co_await tasks.wait_empty();
   const shared_buffer bytes = std::move(std::get<blob>(*got).bytes).make(executor);
   CHECK(bytes.size() == 5'000'000);
