@@ -11,21 +11,28 @@
 #include "core/error.hpp"
 #include "core/event.hpp"
 #include "core/queue.hpp"
+#include "core/run_sync.hpp"
 #include "core/task_group.hpp"
 #include "core/timeout.hpp"
 
 // one child process: start it, talk over its standard streams, wait, stop
 #include "process/child.hpp"
 #include "process/command.hpp"
+#include "process/daemonize.hpp"
+#include "process/exec.hpp"
 #include "process/exit_status.hpp"
+#include "process/pid_file.hpp"
 #include "process/spawn.hpp"
+#include "process/this_process.hpp"
 
 // one channel: typed messages and handles between two processes
+#include "ipc/call.hpp"
 #include "ipc/channel.hpp"
 #include "ipc/codec.hpp"
 #include "ipc/handle.hpp"
 #include "ipc/peer.hpp"
 #include "ipc/schema.hpp"
+#include "ipc/shared_buffer.hpp"
 
 // inside a worker: accept, serve, drain, exit
 #include "worker/listener.hpp"
