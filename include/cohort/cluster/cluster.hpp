@@ -32,7 +32,10 @@
 #include "address.hpp"
 #include "distribution.hpp"
 #include "events.hpp"
+#include "listening.hpp"
 #include "options.hpp"
+#include "reaper.hpp"
+#include "service_report.hpp"
 #include "slot.hpp"
 
 namespace cohort {
@@ -69,10 +72,11 @@ class cluster {
   /// Throws `listen 127.0.0.1:8000: Address already in use` and its like before any worker is started.
   asio::awaitable<int> run() {
     const finished_guard finished{*this};
-    open_listeners();
+    for (auto& each : listen_on_all(options_)) distribute(std::move(each));
     for (unsigned number = 1; number <= options_.worker_count(); ++number) start(number, std::chrono::milliseconds(0));
 
     co_await stop_.wait();
+    files_.clear();
     task_group closing(get_executor());
     for (const auto& each : distributors_) closing.start(each->stop(), [](std::exception_ptr) {});
     try {
@@ -125,51 +129,27 @@ class cluster {
     while (!events_.try_push(std::move(event)) && !events_.is_closed()) (void)events_.try_pop();
   }
 
-  struct opened {
-    asio::ip::tcp::endpoint endpoint;
-    std::vector<descriptor> sockets;
-  };
-
-  void open_listeners() {
-    if (options_.addresses().empty()) throw_error("cluster: no address to listen on", errc::invalid_option);
-    // All of them before anything runs that would have to be stopped again.
-    std::vector<opened> all;
-    for (const auto& text : options_.addresses()) all.push_back(open(text));
-    for (auto& each : all) distribute(std::move(each));
-  }
-
-  opened open(const std::string& text) const {
-    opened result;
-    result.endpoint = parse_endpoint(text);
-    listen_settings settings;
-    settings.backlog = options_.backlog();
-    settings.defer_accept = options_.defer_accept();
-    settings.reuse_port = options_.distribution() == distribution::reuse_port;
-    if (settings.reuse_port && result.endpoint.port() != 0) check_unused(result.endpoint);
-    do {
-      result.sockets.push_back(open_listener(result.endpoint, settings));
-    } while (settings.reuse_port && result.sockets.size() < options_.worker_count());
-    return result;
-  }
-
-  void distribute(opened listening) {
-    const std::string text = to_string(listening.endpoint);
+  void distribute(listening opened) {
+    const std::string text = opened.address;
     const auto number = static_cast<std::uint32_t>(distributors_.size());
-    auto& sockets = listening.sockets;
-    switch (options_.distribution()) {
+    const auto owner = opened.inherited ? queue_owner::others : queue_owner::cluster;
+    auto& sockets = opened.sockets;
+    switch (opened.distribution) {
       case distribution::round_robin:
         distributors_.push_back(std::make_unique<round_robin_distributor>(
             get_executor(), std::move(sockets.front()), number,
-            [this, text](std::exception_ptr failure) { give_up(text, failure); }));
+            [this, text](std::exception_ptr failure) { give_up(text, failure); }, owner));
         break;
       case distribution::shared:
         distributors_.push_back(
-            std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number));
+            std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number, owner));
         break;
       case distribution::reuse_port:
-        distributors_.push_back(std::make_unique<reuse_port_distributor>(get_executor(), std::move(sockets), number));
+        distributors_.push_back(
+            std::make_unique<reuse_port_distributor>(get_executor(), std::move(sockets), number, owner));
         break;
     }
+    if (!opened.file.path().empty()) files_.push_back(std::move(opened.file));
     emit(cluster_event(cluster_event::kind::listening, 0, 0, text));
   }
 
@@ -391,6 +371,7 @@ class cluster {
   queue<cluster_event> events_;
   std::vector<std::string> words_;
   std::vector<std::unique_ptr<distributor>> distributors_;
+  std::vector<socket_file> files_;  // of unix sockets, while it listens
   std::vector<worker_ptr> workers_;
   restart_policy::history history_;
   std::minstd_rand random_{std::random_device{}()};
@@ -427,16 +408,36 @@ inline asio::awaitable<void> report(cluster& primary, std::function<void(const c
   }
 }
 
+/// An address whose connections the handler does not take would make every worker fail.
+inline void check_handler(const cluster_options& options, const connection_handler& handler) {
+  for (const auto& text : options.addresses()) {
+    if (text.starts_with("fd:")) continue;
+    const auto kind = text.starts_with("unix:") ? handle_kind::local_socket : handle_kind::tcp_socket;
+    if (handler.takes(kind)) continue;
+    throw_error(fmt::format("listen {}: the handler takes no {}", text, cohort::to_string(kind)), errc::invalid_option);
+  }
+}
+
 inline int run_primary(cluster_options options) {
   auto to = options.on_event();
   if (!to) to = [](const cluster_event& event) { std::fprintf(stderr, "%s\n", to_string(event).c_str()); };
+  const bool reap = options.reap_strangers();
   asio::io_context context(1);
+  // Before any worker is started, who would else find the manager's socket in its environment.
+  service_report service(context.get_executor(), service_manager(), options.worker_count());
   cluster primary(context.get_executor(), std::move(options));
   task_group tasks(context.get_executor());
   tasks.start(heed_signals(primary), [](std::exception_ptr) {});
+  tasks.start(service.retry(), [](std::exception_ptr) {});
+  tasks.start(service.keep_alive(), [](std::exception_ptr) {});
+  if (reap) tasks.start(reap_strangers(), [](std::exception_ptr) {});
   int status = 1;
   std::exception_ptr failure;
-  asio::co_spawn(context, report(primary, std::move(to), failure), asio::detached);
+  const auto note = [&](const cluster_event& event) {
+    service.note(event);
+    to(event);
+  };
+  asio::co_spawn(context, report(primary, note, failure), asio::detached);
   asio::co_spawn(context, primary.run(), [&](std::exception_ptr escaped, int returned) {
     if (escaped) failure = escaped;
     status = returned;
@@ -456,6 +457,10 @@ inline int run_primary(cluster_options options) {
 /// by the primary it serves connections with `handler`, as run_worker does. Do what both need before the call.
 ///
 /// Returns the exit status: 0 after a stop that was asked for, 1 if it could not start (said on stderr) or gave up.
+///
+/// A service manager that has set NOTIFY_SOCKET, as systemd does for Type=notify, is told when all workers are ready,
+/// when the cluster stops, in one line how many serve, and within its WatchdogSec= that the primary is well: see
+/// service_manager.
 inline int serve(cluster_options options, connection_handler handler) {
   if (std::getenv(detail::slot_variable) != nullptr && has_parent()) {
     return run_worker(std::move(handler), options.worker());
@@ -463,6 +468,7 @@ inline int serve(cluster_options options, connection_handler handler) {
   try {
     ::signal(SIGPIPE, SIG_IGN);  // a log that nobody reads any more must not end the primary
     ::signal(SIGCHLD, SIG_DFL);  // who starts this may have it ignored, and exit statuses would be lost (wait(2))
+    detail::check_handler(options, handler);
     return detail::run_primary(std::move(options));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

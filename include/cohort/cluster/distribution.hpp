@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <map>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -59,14 +60,25 @@ class distributor {
   }
 };
 
+/// Whose the queue of a listener is when the cluster stops.
+enum class queue_owner {
+  cluster,  ///< nobody else's: no more connections begin, and those that wait are served
+  others,   ///< also somebody else's, who goes on listening: nothing is done to it, and those that wait are left there
+};
+
 /// distribution::round_robin. The queue of accepted sockets belongs to the listener, not to a worker: one that dies or
 /// refuses leaves what it has not taken to the others.
 class round_robin_distributor final : public distributor {
  public:
   /// `failed(std::exception_ptr)` is called when the listener breaks, for good.
   template <class Failed>
-  round_robin_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, Failed failed)
-      : tasks_(executor), changed_(executor), listener_(executor, std::move(socket)), number_(number) {
+  round_robin_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, Failed failed,
+                          queue_owner owner = queue_owner::cluster)
+      : tasks_(executor),
+        changed_(executor),
+        listener_(executor, std::move(socket)),
+        number_(number),
+        owner_(owner) {
     tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
       if (failure && !stopping_) failed(failure);
     });
@@ -89,7 +101,11 @@ class round_robin_distributor final : public distributor {
   asio::awaitable<void> stop() override {
     if (!std::exchange(stopping_, true)) {
       changed_.notify();
-      tasks_.start(empty_queue(), [this](std::exception_ptr) { listener_.close(); });
+      if (owner_ == queue_owner::others) {
+        listener_.close();
+      } else {
+        tasks_.start(empty_queue(), [this](std::exception_ptr) { listener_.close(); });
+      }
     }
     co_await tasks_.wait_empty();
   }
@@ -210,7 +226,7 @@ class round_robin_distributor final : public distributor {
   }
 
   void deliver_soon(descriptor accepted) {
-    any_handle socket(handle_kind::tcp_socket, std::move(accepted));
+    any_handle socket(listener_.accepts(), std::move(accepted));
     tasks_.start(deliver(std::move(socket), pick()), [](std::exception_ptr) {});
   }
 
@@ -249,6 +265,7 @@ class round_robin_distributor final : public distributor {
   std::size_t next_ = 0;
   std::size_t homeless_ = 0;
   std::uint32_t number_;
+  queue_owner owner_;
   bool stopping_ = false;
 };
 
@@ -256,12 +273,12 @@ class round_robin_distributor final : public distributor {
 /// common.
 class lending_distributor : public distributor {
  public:
-  lending_distributor(const asio::any_io_executor& executor, std::uint32_t number)
-      : tasks_(executor), number_(number) {}
+  lending_distributor(const asio::any_io_executor& executor, std::uint32_t number, queue_owner owner)
+      : tasks_(executor), owner_(owner), number_(number) {}
 
   void cancel() override { tasks_.cancel(); }
 
-  bool workers_accept() const noexcept override { return true; }
+  bool workers_accept() const noexcept override { return owner_ == queue_owner::cluster; }
 
  protected:
   /// Gives a worker a copy of a listener; `done(bool)` says whether it has it. Returns the number of the loan.
@@ -293,6 +310,7 @@ class lending_distributor : public distributor {
   }
 
   task_group tasks_;
+  queue_owner owner_;
 
  private:
   template <class Done>
@@ -324,34 +342,39 @@ class lending_distributor : public distributor {
 /// distribution::shared.
 class shared_distributor final : public lending_distributor {
  public:
-  shared_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number)
-      : lending_distributor(executor, number), socket_(std::move(socket)) {}
+  shared_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number,
+                     queue_owner owner = queue_owner::cluster)
+      : lending_distributor(executor, number, owner), socket_(std::move(socket)) {}
 
   void join(const worker_ptr& who) override { give(who); }
-  void leave(const worker_ptr& who) override { std::erase(joined_, who); }
+  void leave(const worker_ptr& who) override { joined_.erase(who); }
 
   asio::awaitable<void> stop() override {
     // Closed here first, so that the last worker that empties the queue closes the listener with it.
     stopping_ = true;
-    stop_handshakes(socket_.get());
-    tasks_.start(last_call(), [](std::exception_ptr) {});
+    if (owner_ == queue_owner::cluster) {
+      stop_handshakes(socket_.get());
+      tasks_.start(last_call(), [](std::exception_ptr) {});
+    }
     co_await finish_loans();
+    if (owner_ == queue_owner::others) {
+      for (const auto& [who, loan] : joined_) take_back(who, loan);
+    }
     socket_.reset();
   }
 
  private:
   void give(const worker_ptr& who) {
     if (stopping_) return;
-    joined_.push_back(who);
-    lend(who, socket_, std::chrono::hours(24), [this, who](bool lent) {
+    joined_[who] = lend(who, socket_, std::chrono::hours(24), [this, who](bool lent) {
       // Not for want of a descriptor alone should a worker stay idle.
-      if (lent || stopping_ || std::erase(joined_, who) == 0) return;
+      if (lent || stopping_ || joined_.erase(who) == 0) return;
       give(who);
     });
   }
 
   descriptor socket_;
-  std::vector<worker_ptr> joined_;
+  std::map<worker_ptr, std::uint32_t> joined_;  // and the loan that each has
   bool stopping_ = false;
 };
 
@@ -360,8 +383,9 @@ class shared_distributor final : public lending_distributor {
 class reuse_port_distributor final : public lending_distributor {
  public:
   /// `sockets`: one a slot, the first for slot 1.
-  reuse_port_distributor(const asio::any_io_executor& executor, std::vector<descriptor> sockets, std::uint32_t number)
-      : lending_distributor(executor, number) {
+  reuse_port_distributor(const asio::any_io_executor& executor, std::vector<descriptor> sockets, std::uint32_t number,
+                         queue_owner owner = queue_owner::cluster)
+      : lending_distributor(executor, number, owner) {
     std::uint32_t slot = 0;
     for (auto& socket : sockets) seats_.push_back(std::make_unique<seat>(std::move(socket), ++slot));
   }
@@ -381,9 +405,16 @@ class reuse_port_distributor final : public lending_distributor {
 
   asio::awaitable<void> stop() override {
     stopping_ = true;
-    for (const auto& each : seats_) stop_handshakes(each->socket.get());
-    tasks_.start(last_call(), [](std::exception_ptr) {});
+    if (owner_ == queue_owner::cluster) {
+      for (const auto& each : seats_) stop_handshakes(each->socket.get());
+      tasks_.start(last_call(), [](std::exception_ptr) {});
+    }
     co_await finish_loans();
+    if (owner_ == queue_owner::others) {
+      for (const auto& each : seats_) {
+        if (each->holder) take_back(each->holder, each->loan);
+      }
+    }
     seats_.clear();
   }
 

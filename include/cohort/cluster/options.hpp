@@ -10,6 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include "../process/command.hpp"
 #include "../worker/worker.hpp"
 #include "events.hpp"
@@ -26,7 +29,8 @@ enum class distribution {
   shared,
   /// A listener a slot (SO_REUSEPORT, socket(7)): the kernel spreads connections by their addresses. The primary makes
   /// and keeps them all, and lends that of a slot without a worker to another one. An address that somebody listens on
-  /// already is refused, even if the kernel would let this user share it.
+  /// already is refused, even if the kernel would let this user share it. Unix sockets, which have nothing like it, are
+  /// shared; of inherited sockets there must be one for each worker.
   reuse_port,
 };
 
@@ -39,6 +43,14 @@ class cluster_options {
 
   /// Adds an address to listen on: `127.0.0.1:8000`, `[::1]:8000`, `:8000` for all IPv4 addresses, `[::]:8000` for all
   /// of both kinds (unless net.ipv6.bindv6only is set, ipv6(7)); port 0 lets the kernel choose one.
+  ///
+  /// `unix:/run/app.sock`, and `unix:@name` for an abstract name, are for handlers that take a local or a generic
+  /// socket (see connection_handler). A file that nobody accepts at is replaced; the cluster removes its own when it
+  /// stops.
+  ///
+  /// `fd:http` is every inherited socket of that name (see inherited_sockets), `fd:3` the one with that number, even if
+  /// it came by other means; it is the cluster's from then on. It stays as it was made: backlog(), defer_accept() and
+  /// socket_mode() are not for it. What waits there when the cluster stops is left to who listens next.
   cluster_options& listen(std::string address) {
     addresses_.push_back(std::move(address));
     return *this;
@@ -65,6 +77,20 @@ class cluster_options {
   /// first. Those that have not spoken when the cluster stops are dropped. Off at first.
   cluster_options& defer_accept(bool on) {
     defer_accept_ = on;
+    return *this;
+  }
+
+  /// The permissions of the files of `unix:` addresses, 0660 for instance; those that the umask leaves, if not set.
+  cluster_options& socket_mode(mode_t mode) {
+    socket_mode_ = mode;
+    return *this;
+  }
+
+  /// Whether serve() reaps processes that it has not started and that have become children of its process, because
+  /// their parents have ended: see reap_strangers(). If not set, it does when its process is number 1, as in a container
+  /// without an init.
+  cluster_options& reap_strangers(bool on) {
+    reap_strangers_ = on;
     return *this;
   }
 
@@ -106,6 +132,8 @@ class cluster_options {
   cohort::distribution distribution() const noexcept { return distribution_; }
   int backlog() const noexcept { return backlog_; }
   bool defer_accept() const noexcept { return defer_accept_; }
+  std::optional<mode_t> socket_mode() const noexcept { return socket_mode_; }
+  bool reap_strangers() const noexcept { return reap_strangers_.value_or(::getpid() == 1); }
   const worker_options& worker() const noexcept { return worker_; }
   const restart_policy& restart() const noexcept { return restart_; }
   std::chrono::milliseconds start_timeout() const noexcept { return start_timeout_; }
@@ -118,6 +146,8 @@ class cluster_options {
   cohort::distribution distribution_ = cohort::distribution::round_robin;
   int backlog_ = 4096;
   bool defer_accept_ = false;
+  std::optional<mode_t> socket_mode_;
+  std::optional<bool> reap_strangers_;
   worker_options worker_;
   restart_policy restart_;
   std::chrono::milliseconds start_timeout_{60'000};

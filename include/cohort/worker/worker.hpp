@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -20,12 +19,15 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
+#include <fmt/format.h>
+
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
 #include "../core/event.hpp"
 #include "../core/task_group.hpp"
 #include "../core/timeout.hpp"
 #include "../ipc/peer.hpp"
+#include "connection_handler.hpp"
 #include "control.hpp"
 #include "listener.hpp"
 
@@ -54,13 +56,6 @@ struct worker_options {
   /// that sends the next request at once is answered (and told to close) and not reset.
   std::chrono::milliseconds idle_grace{100};
 };
-
-class worker;
-
-/// Serves one connection: `asio::awaitable<void> handle(asio::ip::tcp::socket socket, cohort::worker& self)`.
-///
-/// Runs in a coroutine of its own. It owns the socket; the connection has ended when it returns.
-using connection_handler = std::function<asio::awaitable<void>(asio::ip::tcp::socket, worker&)>;
 
 /// A process's accepting and serving, under a parent that says what to accept on and when to stop.
 ///
@@ -219,7 +214,7 @@ class worker {
         if (const auto* where = std::get_if<control::listen>(&given->message)) {
           listen({where->listener, where->loan}, std::move(given->handle));
         } else if (std::holds_alternative<control::serve>(given->message)) {
-          start(std::move(given->handle).as<asio::ip::tcp::socket>(get_executor()));
+          start(std::move(given->handle));
         }
       }
     } catch (const std::system_error& error) {
@@ -229,7 +224,11 @@ class worker {
 
   void listen(listener_key key, any_handle handle) {
     if (draining()) return;
+    const bool listens = handle.kind() == handle_kind::tcp_acceptor || handle.kind() == handle_kind::local_acceptor;
     auto on = std::make_shared<listener>(get_executor(), std::move(handle).as<descriptor>(get_executor()));
+    if (listens && !handler_.takes(on->accepts())) {
+      throw_error(fmt::format("worker: the handler takes no {}", to_string(on->accepts())), errc::wrong_handle_kind);
+    }
     close_listener(key);
     listeners_[key] = on;
     start_background(accept_on(on));
@@ -244,8 +243,9 @@ class worker {
         co_await on->wait();
         for (int i = 0; i < at_a_time && on->is_open(); ++i) {
           descriptor accepted = on->try_accept();
+          if (!accepted && on->ended()) co_return;
           if (!accepted) break;
-          start(std::move(accepted));
+          start(any_handle(on->accepts(), std::move(accepted)));
         }
       } catch (const std::system_error& error) {
         if (!on->is_open()) co_return;
@@ -256,13 +256,9 @@ class worker {
     }
   }
 
-  void start(descriptor accepted) {
-    start(handle_traits<asio::ip::tcp::socket>::make(get_executor(), std::move(accepted)));
-  }
-
-  void start(asio::ip::tcp::socket socket) {
+  void start(any_handle socket) {
     try {
-      connections_.start(handler_(std::move(socket), *this), [this](std::exception_ptr failure) {
+      connections_.start(handler_(std::move(socket), get_executor(), *this), [this](std::exception_ptr failure) {
         if (failure) judge(failure);
         if (draining() && connections_.size() == 0) hurry_.set();
       });
@@ -357,7 +353,8 @@ class worker {
   void accept_what_waits() {
     for (const auto& each : listeners_) {
       try {
-        while (descriptor accepted = each.second->try_accept()) start(std::move(accepted));
+        const auto kind = each.second->accepts();
+        while (descriptor accepted = each.second->try_accept()) start(any_handle(kind, std::move(accepted)));
       } catch (const std::system_error&) {
         // No room for more of them; the queue goes down with the listener if nobody else has it.
       }
