@@ -31,6 +31,7 @@
 #include "ipc/schema.hpp"
 
 // inside a worker: accept, serve, drain, exit
+#include "worker/connection_handler.hpp"
 #include "worker/listener.hpp"
 #include "worker/worker.hpp"
 
@@ -38,6 +39,9 @@
 #include "cluster/cluster.hpp"
 #include "cluster/distribution.hpp"
 #include "cluster/events.hpp"
+#include "cluster/inherited_sockets.hpp"
 #include "cluster/options.hpp"
+#include "cluster/reaper.hpp"
 #include "cluster/restart_policy.hpp"
+#include "cluster/service_manager.hpp"
 #include "cluster/slot.hpp"

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../process/directory.hpp"
 #include "../support/fault.hpp"
 #include "manager.hpp"
 #include "running.hpp"
@@ -63,14 +64,14 @@ std::string failure_of(Function function) {
 }
 
 ASYNC_TEST("a cluster serves a unix socket beside a port, with one handler") {
-  const scratch_directory directory;
-  const auto path = "unix:" + (directory / "app.sock");
+  const directory scratch;
+  const auto path = "unix:" + (scratch / "app.sock");
   for (const auto how : distributions) {
     auto options = any_options(how, 2);
     options.listen("127.0.0.1:0").listen(path).socket_mode(0600).defer_accept(true);
     auto c = co_await running::ready(std::move(options));
     struct stat file = {};
-    REQUIRE(::stat((directory / "app.sock").c_str(), &file) == 0);
+    REQUIRE(::stat((scratch / "app.sock").c_str(), &file) == 0);
     CHECK((file.st_mode & 0777) == 0600);
     CHECK(c->last(event_kind::listening).text == path);
     for (int i = 0; i < 8; ++i) {
@@ -81,7 +82,7 @@ ASYNC_TEST("a cluster serves a unix socket beside a port, with one handler") {
     }
     const int status = co_await c->stop();
     CHECK(status == 0);
-    CHECK_FALSE(exists(directory / "app.sock"));
+    CHECK_FALSE(exists(scratch / "app.sock"));
   }
 }
 
@@ -100,8 +101,8 @@ ASYNC_TEST("an abstract name is served like a path") {
 }
 
 ASYNC_TEST("the connections of a unix socket reach all workers, and outlive those that die") {
-  const scratch_directory directory;
-  const auto path = "unix:" + (directory / "app.sock");
+  const directory scratch;
+  const auto path = "unix:" + (scratch / "app.sock");
   for (const auto how : distributions) {
     auto options = any_options(how, 2);
     auto c = co_await running::ready(options.listen(path));
@@ -136,8 +137,8 @@ ASYNC_TEST("the connections of a unix socket reach all workers, and outlive thos
 }
 
 ASYNC_TEST("a cluster that stops answers everybody who has got through to its unix socket") {
-  const scratch_directory directory;
-  const auto name = "unix:@cohort-test-" + std::to_string(::getpid()), path = "unix:" + (directory / "app.sock");
+  const directory scratch;
+  const auto name = "unix:@cohort-test-" + std::to_string(::getpid()), path = "unix:" + (scratch / "app.sock");
   const auto executor = co_await asio::this_coro::executor;
   for (const auto how : distributions) {
     for (const auto& where : {name, path}) {
@@ -175,15 +176,15 @@ ASYNC_TEST("a cluster that stops answers everybody who has got through to its un
 }
 
 ASYNC_TEST("a unix socket that somebody serves is refused, and one that was left behind is replaced") {
-  const scratch_directory directory;
-  const auto path = "unix:" + (directory / "app.sock");
+  const directory scratch;
+  const auto path = "unix:" + (scratch / "app.sock");
   auto options = any_options(distribution::round_robin, 1);
   options.listen(path);
   auto c = co_await running::ready(options);
   auto second = std::make_shared<cluster>(co_await asio::this_coro::executor, options);
   const auto text = co_await text_of(second->run());
   CHECK(text == "listen " + path + ": Address already in use");
-  CHECK(exists(directory / "app.sock"));
+  CHECK(exists(scratch / "app.sock"));
   const auto answer = co_await ask_once(local_at(path), "echo first");
   CHECK(answer == "first");
   const int status = co_await c->stop();
@@ -200,13 +201,13 @@ ASYNC_TEST("a unix socket that somebody serves is refused, and one that was left
 }
 
 ASYNC_TEST("no socket file is left when a later address fails") {
-  const scratch_directory directory;
+  const directory scratch;
   auto options = any_options(distribution::shared, 1);
-  options.listen("unix:" + (directory / "app.sock")).listen("unix:nowhere");
+  options.listen("unix:" + (scratch / "app.sock")).listen("unix:nowhere");
   auto c = std::make_shared<cluster>(co_await asio::this_coro::executor, options);
   const auto text = co_await text_of(c->run());
   CHECK(text == "listen unix:nowhere: want unix:/PATH or unix:@NAME: invalid option");
-  CHECK_FALSE(exists(directory / "app.sock"));
+  CHECK_FALSE(exists(scratch / "app.sock"));
 }
 
 ASYNC_TEST("a worker that takes no local sockets fails aloud") {
@@ -305,8 +306,8 @@ ASYNC_TEST("no client is refused while one cluster follows the other on an inher
 }
 
 ASYNC_TEST("an inherited unix socket is served under every distribution, and its file stays") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock";
+  const directory scratch;
+  const auto path = scratch / "app.sock";
   auto kept = open_local_listener(local_at("unix:" + path), 8);
   for (const auto how : distributions) {
     auto options = any_options(how, 2);

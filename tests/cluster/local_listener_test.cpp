@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../process/directory.hpp"
 #include "../support/fault.hpp"
 #include "manager.hpp"
 
@@ -85,8 +86,8 @@ PLAIN_TEST("everything else is refused with its text") {
 }
 
 PLAIN_TEST("a local listener accepts, and its file goes with it") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock";
+  const directory scratch;
+  const auto path = scratch / "app.sock";
   {
     const umask_of mask(0027);
     const auto listener = open_local_listener(at(path), 8);
@@ -100,8 +101,8 @@ PLAIN_TEST("a local listener accepts, and its file goes with it") {
 }
 
 PLAIN_TEST("a local listener has the permissions that it was given, whatever the umask") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock";
+  const directory scratch;
+  const auto path = scratch / "app.sock";
   for (const mode_t mask : {mode_t(0), mode_t(0077), mode_t(0777)}) {
     const umask_of set(mask);
     for (const mode_t mode : {mode_t(0660), mode_t(0666), mode_t(0600), mode_t(0)}) {
@@ -131,8 +132,8 @@ PLAIN_TEST("an abstract name needs no file, and is free when the listener is gon
 }
 
 PLAIN_TEST("a file that a killed server has left behind is replaced") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock";
+  const directory scratch;
+  const auto path = scratch / "app.sock";
   { const auto left_behind = bound(path); }
   CHECK(exists(path));
   const auto listener = open_local_listener(at(path), 8, 0600);
@@ -141,8 +142,8 @@ PLAIN_TEST("a file that a killed server has left behind is replaced") {
 }
 
 PLAIN_TEST("a server that lives is left alone, even if it has no time") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock";
+  const directory scratch;
+  const auto path = scratch / "app.sock";
   const auto expected = "listen unix:" + path + ": Address already in use";
   const auto first = open_local_listener(at(path), 0);
   CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == expected);
@@ -153,8 +154,8 @@ PLAIN_TEST("a server that lives is left alone, even if it has no time") {
 }
 
 PLAIN_TEST("a server that has bound and is about to listen is left alone") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock";
+  const directory scratch;
+  const auto path = scratch / "app.sock";
   const auto first = bound(path);
   {
     // its own socket, the first look, and the second one
@@ -162,8 +163,7 @@ PLAIN_TEST("a server that has bound and is about to listen is left alone") {
       if (between.calls() == 3) REQUIRE(::listen(first.get(), 8) == 0);
       return real(domain, type, protocol);
     });
-    CHECK(failure_of([&] { open_local_listener(at(path), 8); }) ==
-          "listen unix:" + path + ": Address already in use");
+    CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == "listen unix:" + path + ": Address already in use");
     CHECK(between.calls() == 3);
   }
   CHECK(connect_to(at(path)) == 0);
@@ -171,8 +171,8 @@ PLAIN_TEST("a server that has bound and is about to listen is left alone") {
 }
 
 PLAIN_TEST("what is put in the place of a stale file meanwhile is left alone") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock", aside = directory / "old";
+  const directory scratch;
+  const auto path = scratch / "app.sock", aside = scratch / "old";
   { const auto left_behind = bound(path); }
   descriptor other;
   {
@@ -185,8 +185,7 @@ PLAIN_TEST("what is put in the place of a stale file meanwhile is left alone") {
       }
       return result;
     });
-    CHECK(failure_of([&] { open_local_listener(at(path), 8); }) ==
-          "listen unix:" + path + ": Address already in use");
+    CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == "listen unix:" + path + ": Address already in use");
   }
   CHECK(exists(path));
   ::unlink(path.c_str());
@@ -194,8 +193,8 @@ PLAIN_TEST("what is put in the place of a stale file meanwhile is left alone") {
 }
 
 PLAIN_TEST("a file that is no stream socket is never removed") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock", target = directory / "target";
+  const directory scratch;
+  const auto path = scratch / "app.sock", target = scratch / "target";
   const auto expected = "listen unix:" + path + ": Address already in use";
   std::ofstream(path) << "precious";
   CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == expected);
@@ -219,8 +218,8 @@ PLAIN_TEST("a file that is no stream socket is never removed") {
 }
 
 PLAIN_TEST("each step that fails names the address, and leaves no file") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock", name = "listen unix:" + path;
+  const directory scratch;
+  const auto path = scratch / "app.sock", name = "listen unix:" + path;
   {
     const fault<&system::calls::socket> full(EMFILE);
     CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == name + ": Too many open files");
@@ -234,8 +233,8 @@ PLAIN_TEST("each step that fails names the address, and leaves no file") {
     CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == name + ": Invalid argument");
   }
   CHECK_FALSE(exists(path));
-  CHECK(failure_of([&] { open_local_listener(at(directory / "none/app.sock"), 8); }) ==
-        "listen unix:" + (directory / "none/app.sock") + ": No such file or directory");
+  CHECK(failure_of([&] { open_local_listener(at(scratch / "none/app.sock"), 8); }) ==
+        "listen unix:" + (scratch / "none/app.sock") + ": No such file or directory");
   {
     // no room for a look: whoever is there stays
     const auto left_behind = bound(path);
@@ -247,8 +246,8 @@ PLAIN_TEST("each step that fails names the address, and leaves no file") {
 }
 
 PLAIN_TEST("a socket file that is another one by now is not removed") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock", aside = directory / "old";
+  const directory scratch;
+  const auto path = scratch / "app.sock", aside = scratch / "old";
   {
     const auto first = open_local_listener(at(path), 8);
     REQUIRE(::rename(path.c_str(), aside.c_str()) == 0);
@@ -261,8 +260,8 @@ PLAIN_TEST("a socket file that is another one by now is not removed") {
 }
 
 PLAIN_TEST("a socket file may be handed over, moved, and removed early") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock";
+  const directory scratch;
+  const auto path = scratch / "app.sock";
   {
     auto listener = open_local_listener(at(path), 8);
     listener.file.release();
@@ -282,8 +281,8 @@ PLAIN_TEST("a socket file may be handed over, moved, and removed early") {
 }
 
 PLAIN_TEST("a child that was forked does not remove the file of its parent") {
-  const scratch_directory directory;
-  const auto path = directory / "app.sock";
+  const directory scratch;
+  const auto path = scratch / "app.sock";
   auto listener = open_local_listener(at(path), 8);
   const pid_t child = ::fork();
   if (child == 0) {

@@ -25,22 +25,6 @@ struct variable {
   const char* name;
 };
 
-/// A directory of its own, which is empty and goes with the object.
-class scratch_directory {
- public:
-  scratch_directory() {
-    char name[] = "/tmp/cohort-test-XXXXXX";
-    path_ = ::mkdtemp(name);
-  }
-  scratch_directory(const scratch_directory&) = delete;
-  ~scratch_directory() { ::rmdir(path_.c_str()); }  // which shows in the next test if it is not empty
-
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
-
 /// The manager's end of NOTIFY_SOCKET: an AF_UNIX datagram socket.
 class notify_socket {
  public:

@@ -38,12 +38,12 @@ pid_t forked(int status) {
 
 /// Processes whose parent, a shell, ends at once, and that end when the returned descriptor is closed.
 asio::awaitable<std::vector<pid_t>> orphans(int count, write_pipe& life) {
-  auto shell = co_await spawn(
-      command("sh", "-c", "exec 3<&0; for i in $(seq $1); do (exec >&-; read x <&3) & echo $!; done", "sh",
-              std::to_string(count))
-          .in(stdio::pipe)
-          .out(stdio::pipe)
-          .die_with_parent(false));
+  auto shell =
+      co_await spawn(command("sh", "-c", "exec 3<&0; for i in $(seq $1); do (exec >&-; read x <&3) & echo $!; done",
+                             "sh", std::to_string(count))
+                         .in(stdio::pipe)
+                         .out(stdio::pipe)
+                         .die_with_parent(false));
   std::vector<pid_t> result;
   while (auto line = co_await shell.out().read_line()) result.push_back(std::stoi(*line));
   co_await shell.wait();
@@ -72,9 +72,7 @@ ASYNC_TEST("strangers are reaped, and children are not") {
   CHECK(status == exit_status::exited(7));
 }
 
-PLAIN_TEST("nobody is reaped where there is nobody") {
-  CHECK(reap_strangers_now() == 0);
-}
+PLAIN_TEST("nobody is reaped where there is nobody") { CHECK(reap_strangers_now() == 0); }
 
 ASYNC_TEST("strangers are reaped as they end, those of before as well") {
   const subreaper adopts;

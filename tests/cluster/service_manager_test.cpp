@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "../process/directory.hpp"
 #include "../support/fault.hpp"
 #include "manager.hpp"
 
@@ -44,8 +45,8 @@ PLAIN_TEST("without a manager nothing is sent, and nothing is wrong") {
 }
 
 PLAIN_TEST("a manager hears what sd_notify(3) says, at a path or an abstract name") {
-  const scratch_directory directory;
-  for (const auto& path : {std::string(), directory / "notify"}) {
+  const directory scratch;
+  for (const auto& path : {std::string(), scratch / "notify"}) {
     const notify_socket socket(path);
     const variable notify("NOTIFY_SOCKET", socket.name());
     service_manager manager;
@@ -117,13 +118,19 @@ PLAIN_TEST("the watchdog has an interval if it is meant for this process") {
 
 PLAIN_TEST("a variable that makes no sense is an error that names it, and stays") {
   const std::pair<const char*, std::string> cases[] = {
-      {"NOTIFY_SOCKET", "relative/path"}, {"NOTIFY_SOCKET", "/"},
-      {"NOTIFY_SOCKET", "@"},             {"NOTIFY_SOCKET", "vsock:2:1234"},
-      {"WATCHDOG_USEC", ""},              {"WATCHDOG_USEC", "0"},
-      {"WATCHDOG_USEC", "-1"},            {"WATCHDOG_USEC", "1s"},
-      {"WATCHDOG_USEC", " 1"},            {"WATCHDOG_USEC", "18446744073709551615"},
+      {"NOTIFY_SOCKET", "relative/path"},
+      {"NOTIFY_SOCKET", "/"},
+      {"NOTIFY_SOCKET", "@"},
+      {"NOTIFY_SOCKET", "vsock:2:1234"},
+      {"WATCHDOG_USEC", ""},
+      {"WATCHDOG_USEC", "0"},
+      {"WATCHDOG_USEC", "-1"},
+      {"WATCHDOG_USEC", "1s"},
+      {"WATCHDOG_USEC", " 1"},
+      {"WATCHDOG_USEC", "18446744073709551615"},
       {"WATCHDOG_USEC", "99999999999999999999"},
-      {"WATCHDOG_PID", "me"},             {"WATCHDOG_PID", "0"},
+      {"WATCHDOG_PID", "me"},
+      {"WATCHDOG_PID", "0"},
       {"NOTIFY_SOCKET", "/" + std::string(107, 'x')},
   };
   for (const auto& [name, value] : cases) {

@@ -13,6 +13,7 @@
 
 #include "../../include/cohort/cluster/cluster.hpp"
 #include "../process/children.hpp"
+#include "../process/directory.hpp"
 #include "../worker/client.hpp"
 #include "manager.hpp"
 
@@ -31,7 +32,8 @@ class service : public std::enable_shared_from_this<service> {
 
   asio::awaitable<void> until(std::string start_of_line, std::ptrdiff_t times = 1) {
     const auto count = [&] {
-      return std::count_if(lines.begin(), lines.end(), [&](const auto& each) { return each.starts_with(start_of_line); });
+      return std::count_if(lines.begin(), lines.end(),
+                           [&](const auto& each) { return each.starts_with(start_of_line); });
     };
     const bool seen = co_await eventually([&] { return count() >= times; }, patience - 1s);
     if (seen) co_return;
@@ -238,8 +240,8 @@ ASYNC_TEST("inherited sockets that reuse_port cannot seat, and those that nobody
                                       "LISTEN_FDS=2", "LISTEN_FDNAMES=http:http"));
   CHECK(text == "listen fd:http: 2 inherited for " + to_string(at) +
                     ", and reuse_port wants one for each of 3 workers: invalid option");
-  text = co_await refused(helper("service", "listen=fd:http", "workers=1", "pid=own", "LISTEN_FDS=3",
-                                 "LISTEN_FDNAMES=http:http:metrics"));
+  text = co_await refused(
+      helper("service", "listen=fd:http", "workers=1", "pid=own", "LISTEN_FDS=3", "LISTEN_FDNAMES=http:http:metrics"));
   CHECK(text == "listen: nobody listens on the inherited fd 5 (metrics): invalid option");
   text = co_await refused(helper("service", "listen=fd:http", "listen=fd:4", "workers=1", "pid=own", "LISTEN_FDS=2",
                                  "LISTEN_FDNAMES=http:http"));
@@ -254,8 +256,8 @@ ASYNC_TEST("systemd-socket-activate starts a server with the first connection, w
     MESSAGE("skipped: there is no " << activate);
     co_return;
   }
-  const scratch_directory directory;
-  const auto path = directory / "app.sock";
+  const directory scratch;
+  const auto path = scratch / "app.sock";
   for (const auto* how : {"distribution=0", "distribution=1"}) {
     command program(activate, "--listen=" + path, "--fdname=http", helper_path(), "service", "listen=fd:http",
                     "workers=2", how);
@@ -341,7 +343,8 @@ ASYNC_TEST("a server that is process number 1 reaps without being told to") {
     co_return;
   }
   auto s = co_await service::start(
-      in_namespace(helper_path(), "service", "listen=127.0.0.1:0", "workers=2", "print=NOTIFY_SOCKET").out(stdio::null));
+      in_namespace(helper_path(), "service", "listen=127.0.0.1:0", "workers=2", "print=NOTIFY_SOCKET")
+          .out(stdio::null));
   co_await s->until("worker 1 ready");
   co_await s->until("worker 2 ready");
   const auto at = parse_endpoint(s->after("listening on "));
@@ -364,8 +367,8 @@ ASYNC_TEST("a server that is process number 1 reaps without being told to") {
   ::kill(std::stoi(first), SIGTERM);
   const auto status = co_await s->ended();
   CHECK(status == exit_status::exited(0));
-  CHECK(std::count_if(s->lines.begin(), s->lines.end(), [](const auto& each) { return each.ends_with(": status 9"); }) ==
-        3);
+  CHECK(std::count_if(s->lines.begin(), s->lines.end(),
+                      [](const auto& each) { return each.ends_with(": status 9"); }) == 3);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Programs as a service manager or a container starts them: with inherited sockets, told to report, as process number 1.
+// Programs as a service manager or a container starts them: with inherited sockets, told to report, as process
+// number 1.
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -62,9 +63,9 @@ asio::awaitable<void> serve_local(asio::local::stream_protocol::socket socket, w
 
 const verb worker_local("worker-local", [](const verb::arguments&) { return run_worker(&serve_local); });
 
-// A clustered server of any connections, whose events go to stderr: `listen=ADDRESS`, `workers=N`, `distribution=0|1|2`,
-// `mode=PERMISSIONS`, `reap=0|1`, `handler=any|tcp|local`, `subreaper`, `LISTEN_…=VALUE`, `pid=own`,
-// `print=VARIABLE` (a worker, to stdout, at its start)
+// A clustered server of any connections, whose events go to stderr: `listen=ADDRESS`, `workers=N`,
+// `distribution=0|1|2`, `mode=PERMISSIONS`, `reap=0|1`, `handler=any|tcp|local`, `subreaper`, `LISTEN_…=VALUE`,
+// `pid=own`, `print=VARIABLE` (a worker, to stdout, at its start)
 const verb service_verb("service", [](const verb::arguments& arguments) {
   cluster_options options;
   worker_options worker;

@@ -13,7 +13,8 @@
 
 namespace cohort::test {
 
-/// A connection, to a tcp or a local endpoint. What goes wrong with it is a text, "(closed)" or "(reset)", so that a test can say what it expects.
+/// A connection, to a tcp or a local endpoint. What goes wrong with it is a text, "(closed)" or "(reset)", so that a
+/// test can say what it expects.
 template <class Protocol>
 class basic_client {
  public:

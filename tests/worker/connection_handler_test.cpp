@@ -14,8 +14,8 @@
 namespace cohort::test {
 namespace {
 
-using asio::local::stream_protocol;
 using asio::ip::tcp;
+using asio::local::stream_protocol;
 using generic_socket = asio::generic::stream_protocol::socket;
 
 any_handle socket_of(int domain, handle_kind kind) {
@@ -26,7 +26,8 @@ any_handle local_socket() { return socket_of(AF_UNIX, handle_kind::local_socket)
 
 /// A worker that is only there to be passed on.
 struct scene {
-  explicit scene(const asio::any_io_executor& executor) : ends(make_channel_pair()), self(executor, channel(executor), &none) {}
+  explicit scene(const asio::any_io_executor& executor)
+      : ends(make_channel_pair()), self(executor, channel(executor), &none) {}
   static asio::awaitable<void> none(tcp::socket, worker&) { co_return; }
   cohort::channel<control::protocol::to_parent, control::protocol::to_child> channel(
       const asio::any_io_executor& executor) {

@@ -74,11 +74,7 @@ class round_robin_distributor final : public distributor {
   template <class Failed>
   round_robin_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, Failed failed,
                           queue_owner owner = queue_owner::cluster)
-      : tasks_(executor),
-        changed_(executor),
-        listener_(executor, std::move(socket)),
-        number_(number),
-        owner_(owner) {
+      : tasks_(executor), changed_(executor), listener_(executor, std::move(socket)), number_(number), owner_(owner) {
     tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
       if (failure && !stopping_) failed(failure);
     });

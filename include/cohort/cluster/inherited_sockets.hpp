@@ -44,8 +44,8 @@ class inherited_sockets {
   /// None.
   inherited_sockets() = default;
 
-  /// Takes what LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES tell of, and removes the variables, so that a second call, and
-  /// the children of this process, find none. The descriptors are close-on-exec from here on.
+  /// Takes what LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES tell of, and removes the variables, so that a second call,
+  /// and the children of this process, find none. The descriptors are close-on-exec from here on.
   ///
   /// None if a variable is missing, or LISTEN_PID is another process's. Throws errc::invalid_option that names the
   /// variable and its value if it is not what sd_listen_fds(3) says, and EBADF for a descriptor that is not open; the

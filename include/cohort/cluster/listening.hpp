@@ -47,7 +47,8 @@ inline distribution distribution_for(handle_kind kind, distribution wanted) noex
 inline std::string address_of(int fd, handle_kind kind) {
   const auto read = [fd](auto endpoint) {
     socklen_t size = static_cast<socklen_t>(endpoint.capacity());
-    if (::getsockname(fd, endpoint.data(), &size) != 0) throw_error(fmt::format("listen fd:{}: getsockname", fd), errno);
+    if (::getsockname(fd, endpoint.data(), &size) != 0)
+      throw_error(fmt::format("listen fd:{}: getsockname", fd), errno);
     endpoint.resize(size);
     return cohort::to_string(endpoint);
   };

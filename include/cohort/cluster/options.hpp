@@ -87,8 +87,8 @@ class cluster_options {
   }
 
   /// Whether serve() reaps processes that it has not started and that have become children of its process, because
-  /// their parents have ended: see reap_strangers(). If not set, it does when its process is number 1, as in a container
-  /// without an init.
+  /// their parents have ended: see reap_strangers(). If not set, it does when its process is number 1, as in a
+  /// container without an init.
   cluster_options& reap_strangers(bool on) {
     reap_strangers_ = on;
     return *this;

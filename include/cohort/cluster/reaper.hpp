@@ -75,9 +75,9 @@ inline std::optional<std::vector<pid_t>> held_by_pidfd() {
 /// Reaps the children of this process that have ended and that it holds no pidfd of, and returns how many. Does not
 /// wait.
 ///
-/// Those that spawn() has started are held by a pidfd until their status has been taken, so none of them is reaped here.
-/// A child that was started by other means (fork, posix_spawn) looks like a stranger: its status is lost. Reads /proc;
-/// where that cannot be read nothing is reaped.
+/// Those that spawn() has started are held by a pidfd until their status has been taken, so none of them is reaped
+/// here. A child that was started by other means (fork, posix_spawn) looks like a stranger: its status is lost. Reads
+/// /proc; where that cannot be read nothing is reaped.
 inline std::size_t reap_strangers_now() {
   siginfo_t info{};
   const bool any = ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;

@@ -34,8 +34,7 @@ inline constexpr bool serves_local = serves_socket<Handler, asio::local::stream_
 class connection_handler {
  public:
   template <class Handler>
-    requires(detail::serves_tcp<Handler> || detail::serves_local<Handler>)
-  connection_handler(Handler handler)
+  requires(detail::serves_tcp<Handler> || detail::serves_local<Handler>) connection_handler(Handler handler)
       : takes_tcp_(detail::serves_tcp<Handler>),
         takes_local_(detail::serves_local<Handler>),
         serve_([handler = std::move(handler)](any_handle socket, const asio::any_io_executor& executor,
