@@ -128,7 +128,8 @@ cohort::cluster_options parse_options(int argc, char* argv[]) {
     const std::string_view option = argv[i];
     const std::string value = i + 1 < argc ? argv[i + 1] : "";
     if (option == "--listen") {
-      address = cohort::to_string(cohort::parse_endpoint(value));
+      const bool inherited = value.starts_with("fd:");  // from systemd, see examples/deploy
+      address = inherited ? value : cohort::to_string(cohort::parse_endpoint(value));
     } else if (option == "--workers") {
       options.workers(parse_value(option, value, 1u, 1024u));
     } else if (option == "--distribution") {
@@ -151,7 +152,7 @@ int main(int argc, char* argv[]) {
   } catch (const std::exception& error) {
     fmt::print(stderr,
                "http_cluster: {}\n"
-               "usage: http_cluster [--listen ADDRESS:PORT] [--workers N]\n"
+               "usage: http_cluster [--listen ADDRESS:PORT|fd:NAME] [--workers N]\n"
                "                    [--distribution round_robin|shared|reuse_port] [--drain-timeout SECONDS]\n",
                error.what());
     return 2;

@@ -18,12 +18,12 @@ PATIENCE = 30  # seconds until a test gives up waiting; never a measure of speed
 class Program:
     """A running example, and every process that it names in a line with `pid N`. Leaving the block ends them all."""
 
-    def __init__(self, *command):
+    def __init__(self, *command, **options):
         self._news = threading.Condition()
         self._lines = []  # (stream, text)
         self._pidfds = {}
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                         stderr=subprocess.PIPE, text=True)
+                                         stderr=subprocess.PIPE, text=True, **options)
         self._readers = [threading.Thread(target=self._read, args=(name, stream), daemon=True)
                          for name, stream in (('stdout', self._process.stdout), ('stderr', self._process.stderr))]
         for reader in self._readers:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSL-1.0
 """One case of what http_cluster promises, with one distribution: test_http_cluster.py PROGRAM CASE DISTRIBUTION"""
+import os
 import re
 import signal
 import socket
@@ -275,6 +276,39 @@ def port_taken():
             assert server.wait() == 1
             assert server.lines('stdout') == []
             assert server.lines('stderr') == [f'listen {address}: Address already in use']
+
+
+def service():
+    """As under systemd: with a port that somebody else keeps, and with a manager that hears how it does."""
+    with socket.socket() as port, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        port.bind(('127.0.0.1', 0))
+        port.listen()
+        manager.bind('')  # the kernel chooses an abstract name
+        manager.settimeout(smoke.PATIENCE)
+        environment = dict(os.environ, NOTIFY_SOCKET='@' + manager.getsockname()[1:].decode())
+
+        def start():
+            return smoke.Program(PROGRAM, '--listen', f'fd:{port.fileno()}', '--workers', str(WORKERS),
+                                 '--distribution', DISTRIBUTION, pass_fds=[port.fileno()], env=environment)
+
+        def until(text):
+            while manager.recv(4096).decode() != text:
+                pass
+
+        number = port.getsockname()[1]
+        with start() as server:
+            until('READY=1')
+            until(f'STATUS={WORKERS} of {WORKERS} workers serve')
+            worker_of(ask(number))
+            server.terminate()
+            until('STOPPING=1')
+            assert server.wait() == 0
+        with Client(number) as waiting:
+            waiting.send('GET / HTTP/1.1\r\nConnection: close\r\n\r\n')
+            with start() as server:
+                worker_of(waiting.answer())
+                server.terminate()
+                assert server.wait() == 0
 
 
 def usage():

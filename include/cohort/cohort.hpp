@@ -35,6 +35,7 @@
 #include "ipc/shared_buffer.hpp"
 
 // inside a worker: accept, serve, drain, exit
+#include "worker/connection_handler.hpp"
 #include "worker/listener.hpp"
 #include "worker/options.hpp"
 #include "worker/run_worker.hpp"
@@ -44,8 +45,11 @@
 #include "cluster/cluster.hpp"
 #include "cluster/distribution.hpp"
 #include "cluster/events.hpp"
+#include "cluster/inherited_sockets.hpp"
 #include "cluster/options.hpp"
+#include "cluster/reaper.hpp"
 #include "cluster/restart_policy.hpp"
 #include "cluster/serve.hpp"
+#include "cluster/service_manager.hpp"
 #include "cluster/slot.hpp"
 #include "cluster/stats.hpp"

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <ctime>
+#include <fstream>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
@@ -45,6 +46,7 @@ inline std::vector<int>& fillers() {
 ///     abort  exit N       ends the process
 ///     drain  fail  leave  worker::drain, fail, do_not_restart
 ///     fork MS             the pid of a process that holds all that this one does, for that time
+///     process PID         "alive", "zombie" or "gone"
 ///     fill-descriptors    takes all descriptors that are left, but gives them back after 200 ms
 inline asio::awaitable<std::string> answer_to(const std::string& request, worker& self) {
   std::istringstream words(request);
@@ -95,6 +97,11 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
       ::_exit(0);
     }
     co_return std::to_string(pid);
+  } else if (verb == "process") {
+    std::ifstream file("/proc/" + std::to_string(number) + "/stat");
+    std::string text;
+    if (!std::getline(file, text)) co_return "gone";
+    co_return text[text.rfind(')') + 2] == 'Z' ? "zombie" : "alive";
   } else if (verb == "fill-descriptors") {
     for (int fd; (fd = ::fcntl(0, F_DUPFD_CLOEXEC, 3)) >= 0;) fillers().push_back(fd);
     const auto timer = std::make_shared<asio::steady_timer>(self.get_executor(), std::chrono::milliseconds(200));
@@ -108,7 +115,8 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
 }
 
 /// Serves requests until the client closes, or the worker drains.
-inline asio::awaitable<void> serve_lines(asio::ip::tcp::socket socket, worker& self) {
+template <class Socket>
+asio::awaitable<void> serve_lines_on(Socket socket, worker& self) {
   std::string buffer;
   do {
     auto end = buffer.find('\n');
@@ -126,6 +134,15 @@ inline asio::awaitable<void> serve_lines(asio::ip::tcp::socket socket, worker& s
     answer += '\n';
     co_await socket.async_send(asio::buffer(answer), asio::use_awaitable);
   } while (!self.draining());
+}
+
+inline asio::awaitable<void> serve_lines(asio::ip::tcp::socket socket, worker& self) {
+  return serve_lines_on(std::move(socket), self);
+}
+
+/// For connections of every kind.
+inline asio::awaitable<void> serve_any_lines(asio::generic::stream_protocol::socket socket, worker& self) {
+  return serve_lines_on(std::move(socket), self);
 }
 
 }  // namespace cohort::test

@@ -13,19 +13,21 @@
 
 namespace cohort::test {
 
-/// A connection. What goes wrong with it is a text, "(closed)" or "(reset)", so that a test can say what it expects.
-class client {
+/// A connection, to a tcp or a local endpoint. What goes wrong with it is a text, "(closed)" or "(reset)", so that a
+/// test can say what it expects.
+template <class Protocol>
+class basic_client {
  public:
   static constexpr const char* closed = "(closed)";
   static constexpr const char* reset = "(reset)";
 
-  explicit client(const asio::any_io_executor& executor) : socket_(executor) {}
+  explicit basic_client(const asio::any_io_executor& executor) : socket_(executor) {}
 
-  asio::ip::tcp::socket& socket() noexcept { return socket_; }
+  typename Protocol::socket& socket() noexcept { return socket_; }
 
   /// Throws what connect(2) says.
-  static asio::awaitable<client> connect(asio::ip::tcp::endpoint to) {
-    client result(co_await asio::this_coro::executor);
+  static asio::awaitable<basic_client> connect(typename Protocol::endpoint to) {
+    basic_client result(co_await asio::this_coro::executor);
     co_await result.socket_.async_connect(to, asio::use_awaitable);
     co_return result;
   }
@@ -75,13 +77,17 @@ class client {
   }
 
  private:
-  asio::ip::tcp::socket socket_;
+  typename Protocol::socket socket_;
   std::string buffer_;
 };
 
+using client = basic_client<asio::ip::tcp>;
+using local_client = basic_client<asio::local::stream_protocol>;
+
 /// One connection for one request: the answer, or "(closed)", "(reset)", "(refused)".
-inline asio::awaitable<std::string> ask_once(asio::ip::tcp::endpoint to, std::string request) {
-  client one(co_await asio::this_coro::executor);
+template <class Endpoint>
+asio::awaitable<std::string> ask_once(Endpoint to, std::string request) {
+  basic_client<typename Endpoint::protocol_type> one(co_await asio::this_coro::executor);
   std::error_code error;
   co_await one.socket().async_connect(to, asio::redirect_error(asio::use_awaitable, error));
   if (error == asio::error::connection_refused) co_return "(refused)";

@@ -2,12 +2,15 @@
 #include "../../include/cohort/worker/listener.hpp"
 
 #include <cerrno>
+#include <string>
 #include <system_error>
 #include <vector>
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "../../include/cohort/cluster/address.hpp"
+#include "../../include/cohort/cluster/local_listener.hpp"
 #include "../support/cancellation.hpp"
 #include "../support/fault.hpp"
 #include "client.hpp"
@@ -122,6 +125,34 @@ ASYNC_TEST("another process that makes the socket blocking does not block an acc
   // as the constructor of its copy would
   listener copy(co_await asio::this_coro::executor, descriptor(::fcntl(on.native_handle(), F_DUPFD_CLOEXEC, 0)));
   CHECK_FALSE(on.try_accept());
+}
+
+ASYNC_TEST("a local listener that takes no more connections gives up those that wait, and refuses the others") {
+  const auto name = parse_local_endpoint("unix:@cohort-test-" + std::to_string(::getpid()));
+  listener on(co_await asio::this_coro::executor, open_local_listener(name, 8).socket);
+  CHECK(on.accepts() == handle_kind::local_socket);
+  CHECK_FALSE(on.ended());
+  auto first = co_await local_client::connect(name), second = co_await local_client::connect(name);
+  stop_handshakes(on.native_handle());
+  const auto refused = co_await ask_once(name, "x");
+  CHECK(refused == "(refused)");
+  for (int i = 0; i < 2; ++i) {
+    co_await on.wait();
+    const descriptor taken = on.try_accept();
+    REQUIRE(taken);
+    CHECK(kind_of(taken.get()) == handle_kind::local_socket);
+  }
+  CHECK_FALSE(on.try_accept());
+  CHECK(on.ended());
+}
+
+ASYNC_TEST("a tcp listener never ends by itself") {
+  auto at = local();
+  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  CHECK(on.accepts() == handle_kind::tcp_socket);
+  stop_handshakes(on.native_handle());
+  CHECK_FALSE(on.try_accept());
+  CHECK_FALSE(on.ended());
 }
 
 }  // namespace

@@ -36,6 +36,7 @@
 #include "events.hpp"
 #include "leasing.hpp"
 #include "lending.hpp"
+#include "listening.hpp"
 #include "options.hpp"
 #include "reload.hpp"
 #include "slot.hpp"
@@ -78,10 +79,12 @@ class cluster {
   asio::awaitable<int> run() {
     const finished_guard finished{*this};
     wanted_ = options_.worker_count();
-    open_listeners();
+    begun_ = slot_worker::clock::now();
+    for (auto& each : listen_on_all(options_)) distribute(std::move(each));
     for (unsigned number = 1; number <= wanted_; ++number) start(number, generation_, at_once);
 
     co_await stop_.wait();
+    files_.clear();
     task_group closing(get_executor());
     for (const auto& each : distributors_) closing.start(each->stop(), [](std::exception_ptr) {});
     try {
@@ -266,60 +269,32 @@ class cluster {
     while (!events_.try_push(std::move(event)) && !events_.is_closed()) (void)events_.try_pop();
   }
 
-  struct opened {
-    asio::ip::tcp::endpoint endpoint;
-    std::vector<descriptor> sockets;
-  };
-
-  void open_listeners() {
-    if (options_.addresses().empty()) throw_error("cluster: no address to listen on", errc::invalid_option);
-    // All of them before anything runs that would have to be stopped again.
-    std::vector<opened> all;
-    for (const auto& text : options_.addresses()) all.push_back(open(text));
-    begun_ = slot_worker::clock::now();
-    for (auto& each : all) distribute(std::move(each));
-  }
-
-  listen_settings settings() const {
-    listen_settings result;
-    result.backlog = options_.backlog();
-    result.defer_accept = options_.defer_accept();
-    result.reuse_port = options_.distribution() == distribution::reuse_port;
-    return result;
-  }
-
-  opened open(const std::string& text) const {
-    opened result;
-    result.endpoint = parse_endpoint(text);
-    const listen_settings settings = this->settings();
-    if (settings.reuse_port && result.endpoint.port() != 0) check_unused(result.endpoint);
-    do {
-      result.sockets.push_back(open_listener(result.endpoint, settings));
-    } while (settings.reuse_port && result.sockets.size() < options_.worker_count());
-    return result;
-  }
-
-  void distribute(opened listening) {
-    const std::string text = to_string(listening.endpoint);
+  void distribute(listening opened) {
+    const std::string text = opened.address;
     const auto number = static_cast<std::uint32_t>(distributors_.size());
-    auto& sockets = listening.sockets;
-    switch (options_.distribution()) {
-      case distribution::round_robin:
-        distributors_.push_back(std::make_unique<round_robin_distributor>(
-            get_executor(), std::move(sockets.front()), number,
-            [this, text](std::exception_ptr failure) { give_up(text, failure); }));
-        break;
+    const auto owner = opened.inherited ? queue_owner::others : queue_owner::cluster;
+    auto& sockets = opened.sockets;
+    const auto lease = [&](picking how) {
+      distributors_.push_back(std::make_unique<leasing_distributor>(
+          get_executor(), std::move(sockets.front()), number, std::move(how), options_.worker().max_connections,
+          [this, text](std::exception_ptr failure) { give_up(text, failure); }, owner));
+    };
+    switch (opened.distribution) {
+      case distribution::round_robin: lease(pick_in_turn()); break;
+      case distribution::least_connections: lease(pick_least_connections()); break;
+      case distribution::by_address: lease(pick_by_address()); break;
+      case distribution::custom: lease({options_.picker(), false, true}); break;
       case distribution::shared:
         distributors_.push_back(
-            std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number));
+            std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number, owner));
         break;
       case distribution::reuse_port:
-        distributors_.push_back(std::make_unique<reuse_port_distributor>(
-            get_executor(), std::move(sockets), number,
-            [this, endpoint = listening.endpoint]() mutable { return open_listener(endpoint, settings()); }));
+        distributors_.push_back(std::make_unique<reuse_port_distributor>(get_executor(), std::move(sockets), number,
+                                                                         std::move(opened.open_one_more), owner));
         break;
     }
     addresses_.push_back(text);
+    if (!opened.file.path().empty()) files_.push_back(std::move(opened.file));
     emit(cluster_event(cluster_event::kind::listening, 0, 0, text));
   }
 
@@ -453,7 +428,7 @@ class cluster {
           on_pong(who, *answer);
         } else if (const auto* count = std::get_if<control::ended>(&*message)) {
           who->ended = count->connections;
-          for (const auto& each : distributors_) each->on_ended(who);
+          for (const auto& each : distributors_) each->on_ended();
         }
       }
     } catch (const std::system_error& error) {
@@ -719,6 +694,7 @@ class cluster {
   queue<cluster_event> events_;
   std::vector<std::string> words_;
   std::vector<std::unique_ptr<distributor>> distributors_;
+  std::vector<socket_file> files_;  // of unix sockets, while it listens
   std::vector<worker_ptr> workers_;
   std::vector<std::string> addresses_;
   std::map<unsigned, slot_stats> past_;

@@ -15,12 +15,26 @@ enum class distribution {
   /// The primary accepts and leases each socket to the next worker in turn. One that a worker has not taken when it
   /// dies or refuses goes to another. What nobody has room for waits in the kernel's queue.
   round_robin,
+  /// As round_robin, but to the worker that has the fewest connections, of several in turn.
+  least_connections,
+  /// As round_robin, but each client address to a worker of its own, for as long as this worker lives and has not
+  /// reached worker_options::max_connections; its replacement inherits it. Unix sockets have no such address: in turn.
+  by_address,
+  /// As round_robin, but to the worker that a picker of the user's own chooses: cluster_options::distribute().
+  custom,
   /// All workers accept on the same listener: no hop through the primary, and no say in who gets how many.
   shared,
   /// A listener a slot (SO_REUSEPORT, socket(7)): the kernel spreads connections by their addresses. The primary makes
   /// and keeps them all, and lends that of a slot without a worker to another one. An address that somebody listens on
-  /// already is refused, even if the kernel would let this user share it.
+  /// already is refused, even if the kernel would let this user share it. Unix sockets, which have nothing like it, are
+  /// shared; of inherited sockets there must be one for each worker.
   reuse_port,
+};
+
+/// Whose the queue of a listener is when the cluster stops.
+enum class queue_owner {
+  cluster,  ///< nobody else's: no more connections begin, and those that wait are served
+  others,   ///< also somebody else's, who goes on listening: nothing is done to it, and those that wait are left there
 };
 
 /// Brings the connections of one listener to the workers of a cluster.
@@ -45,8 +59,8 @@ class distributor {
   /// Ends what runs in the background, at once: connections that no worker has taken are closed, and stop() returns.
   virtual void cancel() = 0;
 
-  /// A worker has said how many of its connections have ended: slot_worker::ended.
-  virtual void on_ended(const worker_ptr& who) { static_cast<void>(who); }
+  /// A worker has fewer connections than before: slot_worker::open().
+  virtual void on_ended() {}
 
   /// The slots are 1 to `slots` from now on. Throws what open_listener() does, and has changed nothing then.
   virtual void resize(unsigned slots) { static_cast<void>(slots); }

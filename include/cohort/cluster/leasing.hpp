@@ -16,21 +16,32 @@
 #include "../core/error.hpp"
 #include "../core/event.hpp"
 #include "../core/task_group.hpp"
+#include "../ipc/handle.hpp"
 #include "../worker/control.hpp"
 #include "../worker/listener.hpp"
 #include "distribution.hpp"
+#include "picker.hpp"
 #include "slot.hpp"
 
 namespace cohort {
 
-/// distribution::round_robin. The queue of accepted sockets belongs to the listener, not to a worker: one that dies or
-/// refuses leaves what it has not taken to the others.
-class round_robin_distributor final : public distributor {
+/// The distributions of which the primary accepts: it leases each socket to a worker that a picker chooses. The queue of
+/// accepted sockets belongs to the listener, not to a worker: one that dies or refuses leaves what it has not taken to
+/// the others.
+class leasing_distributor final : public distributor {
  public:
-  /// `failed(std::exception_ptr)` is called when the listener breaks, for good.
+  /// `max_open`: connections that a worker may have, 0 for no limit. `failed(std::exception_ptr)` is called when the
+  /// listener breaks, for good.
   template <class Failed>
-  round_robin_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, Failed failed)
-      : tasks_(executor), changed_(executor), listener_(executor, std::move(socket)), number_(number) {
+  leasing_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, picking how,
+                      std::size_t max_open, Failed failed, queue_owner owner = queue_owner::cluster)
+      : tasks_(executor),
+        changed_(executor),
+        listener_(executor, std::move(socket)),
+        how_(std::move(how)),
+        max_open_(max_open),
+        number_(number),
+        owner_(owner) {
     tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
       if (failure && !stopping_) failed(failure);
     });
@@ -38,6 +49,7 @@ class round_robin_distributor final : public distributor {
 
   void join(const worker_ptr& who) override {
     places_.push_back(std::make_shared<place>(who));
+    if (how_.counts || max_open_ != 0) who->tell(control::count_connections());
     changed_.notify();
   }
 
@@ -45,7 +57,6 @@ class round_robin_distributor final : public distributor {
     // Those that wait for an answer from it keep the place alive until they have one.
     const auto at = std::find_if(places_.begin(), places_.end(), [&](const auto& each) { return each->who == who; });
     if (at == places_.end()) return;
-    if (next_ > static_cast<std::size_t>(at - places_.begin())) --next_;
     places_.erase(at);
     changed_.notify();
   }
@@ -53,7 +64,11 @@ class round_robin_distributor final : public distributor {
   asio::awaitable<void> stop() override {
     if (!std::exchange(stopping_, true)) {
       changed_.notify();
-      tasks_.start(empty_queue(), [this](std::exception_ptr) { listener_.close(); });
+      if (owner_ == queue_owner::others) {
+        listener_.close();
+      } else {
+        tasks_.start(empty_queue(), [this](std::exception_ptr) { listener_.close(); });
+      }
     }
     co_await tasks_.wait_empty();
   }
@@ -62,6 +77,8 @@ class round_robin_distributor final : public distributor {
     if (!std::exchange(stopping_, true)) listener_.close();
     tasks_.cancel();
   }
+
+  void on_ended() override { changed_.notify(); }
 
   bool workers_accept() const noexcept override { return false; }
 
@@ -79,8 +96,9 @@ class round_robin_distributor final : public distributor {
   class claim {
    public:
     claim() = default;
-    claim(round_robin_distributor& owner, std::shared_ptr<place> at) : owner_(&owner), at_(std::move(at)) {
+    claim(leasing_distributor& owner, std::shared_ptr<place> at) : owner_(&owner), at_(std::move(at)) {
       ++at_->in_flight;
+      ++at_->who->leased;
     }
     claim(claim&& other) noexcept = default;
     claim& operator=(claim&& other) noexcept {
@@ -94,40 +112,55 @@ class round_robin_distributor final : public distributor {
     explicit operator bool() const noexcept { return at_ != nullptr; }
     slot_worker& who() const noexcept { return *at_->who; }
 
-    void release() {
+    /// The worker has it.
+    void keep() {
       if (at_ && at_->in_flight-- == max_in_flight) owner_->changed_.notify();
       at_ = nullptr;
     }
 
+    void release() {
+      if (at_) --at_->who->leased;
+      keep();
+    }
+
    private:
-    round_robin_distributor* owner_ = nullptr;
+    leasing_distributor* owner_ = nullptr;
     std::shared_ptr<place> at_;
   };
 
   // A socket without a worker to go to. While there is one nothing more is accepted, so that it comes first.
   struct homeless {
-    explicit homeless(round_robin_distributor& o) : owner(o) { ++owner.homeless_; }
+    explicit homeless(leasing_distributor& o) : owner(o) { ++owner.homeless_; }
     homeless(const homeless&) = delete;
     ~homeless() {
       if (--owner.homeless_ == 0) owner.changed_.notify();
     }
-    round_robin_distributor& owner;
+    leasing_distributor& owner;
   };
+
+  /// Whether a worker can be chosen; one that has many leases to answer only if it must be this one.
+  bool is_free(const place& at) const {
+    return (max_open_ == 0 || at.who->open() < max_open_) && (!how_.spreads || at.in_flight < max_in_flight);
+  }
 
   /// Whether there is a worker for one more from the kernel's queue.
   bool has_room() const {
-    return homeless_ == 0 && std::any_of(places_.begin(), places_.end(),
-                                         [](const auto& each) { return each->in_flight < max_in_flight; });
+    return homeless_ == 0 && std::any_of(places_.begin(), places_.end(), [this](const auto& each) {
+             return is_free(*each) && each->in_flight < max_in_flight;
+           });
   }
 
-  /// The next worker in turn that has room; none if all are full or there is none.
-  claim pick() {
-    for (std::size_t tried = 0; tried < places_.size(); ++tried) {
-      if (next_ >= places_.size()) next_ = 0;
-      const auto& chosen = places_[next_++];
-      if (chosen->in_flight < max_in_flight) return claim(*this, chosen);
+  /// The worker for this connection; none if all are full or there is none.
+  claim pick(const any_handle& connection) {
+    candidates_.clear();
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+      if (!is_free(*places_[i])) continue;
+      const auto& who = *places_[i]->who;
+      candidates_.push_back({who.number(), who.pid(), who.open(), places_[i]->in_flight, i});
     }
-    return claim();
+    if (candidates_.empty()) return claim();
+    const std::size_t chosen = how_.pick(connection, candidates_);
+    return claim(*this, places_[candidates_[chosen < candidates_.size() ? chosen : 0].place]);
   }
 
   asio::awaitable<void> accept() {
@@ -174,8 +207,9 @@ class round_robin_distributor final : public distributor {
   }
 
   void deliver_soon(descriptor accepted) {
-    any_handle socket(handle_kind::tcp_socket, std::move(accepted));
-    tasks_.start(deliver(std::move(socket), pick()), [](std::exception_ptr) {});
+    any_handle socket(listener_.accepts(), std::move(accepted));
+    claim to = pick(socket);
+    tasks_.start(deliver(std::move(socket), std::move(to)), [](std::exception_ptr) {});
   }
 
   /// Takes the socket to a worker, and to another one if that does not take it.
@@ -183,17 +217,18 @@ class round_robin_distributor final : public distributor {
     control::serve message;
     message.listener = number_;
     for (;;) {
-      if (!to) to = pick();
+      if (!to) to = pick(socket);
       if (!to) {
         const homeless waits(*this);
         while (!to) {
           co_await changed_.wait();
-          to = pick();
+          to = pick(socket);
         }
       }
       bool lost = false;
       try {
         co_await to.who().peer.send_handle(message, std::move(socket));
+        to.keep();
         co_return;
       } catch (const std::system_error& error) {
         if (error.code() == asio::error::operation_aborted) throw;
@@ -209,10 +244,13 @@ class round_robin_distributor final : public distributor {
   task_group tasks_;
   event changed_;  // a worker came or went, or has room again
   listener listener_;
+  picking how_;
   std::vector<std::shared_ptr<place>> places_;
-  std::size_t next_ = 0;
+  std::vector<candidate> candidates_;  // while one is picked; kept for its room
+  std::size_t max_open_;
   std::size_t homeless_ = 0;
   std::uint32_t number_;
+  queue_owner owner_;
   bool stopping_ = false;
 };
 

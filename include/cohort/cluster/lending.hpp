@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <map>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -28,12 +29,12 @@ namespace cohort {
 /// common.
 class lending_distributor : public distributor {
  public:
-  lending_distributor(const asio::any_io_executor& executor, std::uint32_t number)
-      : tasks_(executor), number_(number) {}
+  lending_distributor(const asio::any_io_executor& executor, std::uint32_t number, queue_owner owner)
+      : tasks_(executor), owner_(owner), number_(number) {}
 
   void cancel() override { tasks_.cancel(); }
 
-  bool workers_accept() const noexcept override { return true; }
+  bool workers_accept() const noexcept override { return owner_ == queue_owner::cluster; }
 
  protected:
   /// Gives a worker a copy of a listener; `done(bool)` says whether it has it. Returns the number of the loan.
@@ -65,6 +66,7 @@ class lending_distributor : public distributor {
   }
 
   task_group tasks_;
+  queue_owner owner_;
 
  private:
   template <class Done>
@@ -96,34 +98,39 @@ class lending_distributor : public distributor {
 /// distribution::shared.
 class shared_distributor final : public lending_distributor {
  public:
-  shared_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number)
-      : lending_distributor(executor, number), socket_(std::move(socket)) {}
+  shared_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number,
+                     queue_owner owner = queue_owner::cluster)
+      : lending_distributor(executor, number, owner), socket_(std::move(socket)) {}
 
   void join(const worker_ptr& who) override { give(who); }
-  void leave(const worker_ptr& who) override { std::erase(joined_, who); }
+  void leave(const worker_ptr& who) override { joined_.erase(who); }
 
   asio::awaitable<void> stop() override {
     // Closed here first, so that the last worker that empties the queue closes the listener with it.
     stopping_ = true;
-    stop_handshakes(socket_.get());
-    tasks_.start(last_call(), [](std::exception_ptr) {});
+    if (owner_ == queue_owner::cluster) {
+      stop_handshakes(socket_.get());
+      tasks_.start(last_call(), [](std::exception_ptr) {});
+    }
     co_await finish_loans();
+    if (owner_ == queue_owner::others) {
+      for (const auto& [who, loan] : joined_) take_back(who, loan);
+    }
     socket_.reset();
   }
 
  private:
   void give(const worker_ptr& who) {
     if (stopping_) return;
-    joined_.push_back(who);
-    lend(who, socket_, std::chrono::hours(24), [this, who](bool lent) {
+    joined_[who] = lend(who, socket_, std::chrono::hours(24), [this, who](bool lent) {
       // Not for want of a descriptor alone should a worker stay idle.
-      if (lent || stopping_ || std::erase(joined_, who) == 0) return;
+      if (lent || stopping_ || joined_.erase(who) == 0) return;
       give(who);
     });
   }
 
   descriptor socket_;
-  std::vector<worker_ptr> joined_;
+  std::map<worker_ptr, std::uint32_t> joined_;  // and the loan that each has
   bool stopping_ = false;
 };
 
@@ -131,10 +138,10 @@ class shared_distributor final : public lending_distributor {
 /// whose worker has died is not lost, and is served by whom the listener is lent to.
 class reuse_port_distributor final : public lending_distributor {
  public:
-  /// `sockets`: one a slot, the first for slot 1; `open` makes one more.
+  /// `sockets`: one a slot, the first for slot 1; `open`, if there is one, makes one more.
   reuse_port_distributor(const asio::any_io_executor& executor, std::vector<descriptor> sockets, std::uint32_t number,
-                         std::function<descriptor()> open)
-      : lending_distributor(executor, number), open_(std::move(open)) {
+                         std::function<descriptor()> open, queue_owner owner = queue_owner::cluster)
+      : lending_distributor(executor, number, owner), open_(std::move(open)) {
     for (auto& socket : sockets) add(std::move(socket));
   }
 
@@ -155,16 +162,23 @@ class reuse_port_distributor final : public lending_distributor {
   void resize(unsigned slots) override {
     if (stopping_) return;
     std::vector<descriptor> sockets;
-    while (seats_.size() + sockets.size() < slots) sockets.push_back(open_());
+    while (open_ && seats_.size() + sockets.size() < slots) sockets.push_back(open_());
     for (auto& socket : sockets) add(std::move(socket));
     settle();
   }
 
   asio::awaitable<void> stop() override {
     stopping_ = true;
-    for (const auto& each : seats_) stop_handshakes(each->socket.get());
-    tasks_.start(last_call(), [](std::exception_ptr) {});
+    if (owner_ == queue_owner::cluster) {
+      for (const auto& each : seats_) stop_handshakes(each->socket.get());
+      tasks_.start(last_call(), [](std::exception_ptr) {});
+    }
     co_await finish_loans();
+    if (owner_ == queue_owner::others) {
+      for (const auto& each : seats_) {
+        if (each->holder) take_back(each->holder, each->loan);
+      }
+    }
     seats_.clear();
   }
 

@@ -13,11 +13,14 @@
 #include <vector>
 
 #include <signal.h>
+#include <sys/types.h>
+#include <unistd.h>
 
 #include "../process/command.hpp"
 #include "../worker/options.hpp"
 #include "distribution.hpp"
 #include "events.hpp"
+#include "picker.hpp"
 #include "reload.hpp"
 #include "restart_policy.hpp"
 
@@ -38,6 +41,12 @@ enum class cluster_action {
   reopen,      ///< USR1: cluster::reopen()
 };
 
+/// An address that a cluster listens on.
+struct listen_address {
+  std::string text;
+  std::optional<cohort::distribution> distribution;  ///< the cluster's, if not set
+};
+
 /// What a cluster is to be. Setters return the object, so that they chain; name it, then pass it.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
@@ -47,8 +56,22 @@ class cluster_options {
 
   /// Adds an address to listen on: `127.0.0.1:8000`, `[::1]:8000`, `:8000` for all IPv4 addresses, `[::]:8000` for all
   /// of both kinds (unless net.ipv6.bindv6only is set, ipv6(7)); port 0 lets the kernel choose one.
+  ///
+  /// `unix:/run/app.sock`, and `unix:@name` for an abstract name, are for handlers that take a local or a generic
+  /// socket (see connection_handler). A file that nobody accepts at is replaced; the cluster removes its own when it
+  /// stops.
+  ///
+  /// `fd:http` is every inherited socket of that name (see inherited_sockets), `fd:3` the one with that number, even if
+  /// it came by other means; it is the cluster's from then on. It stays as it was made: backlog(), defer_accept() and
+  /// socket_mode() are not for it. What waits there when the cluster stops is left to who listens next.
   cluster_options& listen(std::string address) {
-    addresses_.push_back(std::move(address));
+    addresses_.push_back({std::move(address), std::nullopt});
+    return *this;
+  }
+
+  /// The same, with a distribution of its own.
+  cluster_options& listen(std::string address, distribution how) {
+    addresses_.push_back({std::move(address), how});
     return *this;
   }
 
@@ -58,8 +81,17 @@ class cluster_options {
     return *this;
   }
 
+  /// How connections reach the workers, where an address does not say it itself. round_robin at first.
   cluster_options& distribute(distribution how) {
     distribution_ = how;
+    return *this;
+  }
+
+  /// Lets this picker choose the worker, at all addresses of distribution::custom; makes that the one for those that do
+  /// not say it themselves.
+  cluster_options& distribute(cohort::picker choose) {
+    picker_ = std::move(choose);
+    distribution_ = cohort::distribution::custom;
     return *this;
   }
 
@@ -73,6 +105,20 @@ class cluster_options {
   /// first. Those that have not spoken when the cluster stops are dropped. Off at first.
   cluster_options& defer_accept(bool on) {
     defer_accept_ = on;
+    return *this;
+  }
+
+  /// The permissions of the files of `unix:` addresses, 0660 for instance; those that the umask leaves, if not set.
+  cluster_options& socket_mode(mode_t mode) {
+    socket_mode_ = mode;
+    return *this;
+  }
+
+  /// Whether serve() reaps processes that it has not started and that have become children of its process, because
+  /// their parents have ended: see reap_strangers(). If not set, it does when its process is number 1, as in a
+  /// container without an init.
+  cluster_options& reap_strangers(bool on) {
+    reap_strangers_ = on;
     return *this;
   }
 
@@ -150,15 +196,18 @@ class cluster_options {
     return *this;
   }
 
-  const std::vector<std::string>& addresses() const noexcept { return addresses_; }
+  const std::vector<listen_address>& addresses() const noexcept { return addresses_; }
   unsigned worker_count() const noexcept {
     if (workers_ != 0) return workers_;
     const unsigned processors = std::thread::hardware_concurrency();
     return processors != 0 ? processors : 1;
   }
   cohort::distribution distribution() const noexcept { return distribution_; }
+  const cohort::picker& picker() const noexcept { return picker_; }
   int backlog() const noexcept { return backlog_; }
   bool defer_accept() const noexcept { return defer_accept_; }
+  std::optional<mode_t> socket_mode() const noexcept { return socket_mode_; }
+  bool reap_strangers() const noexcept { return reap_strangers_.value_or(::getpid() == 1); }
   const worker_options& worker() const noexcept { return worker_; }
   const restart_policy& restart() const noexcept { return restart_; }
   std::chrono::milliseconds start_timeout() const noexcept { return start_timeout_; }
@@ -176,11 +225,14 @@ class cluster_options {
   const std::function<void(const cluster_event&)>& on_event() const noexcept { return on_event_; }
 
  private:
-  std::vector<std::string> addresses_;
+  std::vector<listen_address> addresses_;
   unsigned workers_ = 0;
   cohort::distribution distribution_ = cohort::distribution::round_robin;
+  cohort::picker picker_;
   int backlog_ = 4096;
   bool defer_accept_ = false;
+  std::optional<mode_t> socket_mode_;
+  std::optional<bool> reap_strangers_;
   worker_options worker_;
   restart_policy restart_;
   std::chrono::milliseconds start_timeout_{60'000};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -15,19 +16,35 @@
 #include <fmt/format.h>
 
 #include "../core/asio.hpp"
+#include "../core/error.hpp"
 #include "../core/task_group.hpp"
 #include "../ipc/peer.hpp"
+#include "../ipc/handle.hpp"
+#include "../worker/connection_handler.hpp"
 #include "../worker/run_worker.hpp"
 #include "../worker/worker.hpp"
 #include "cluster.hpp"
 #include "events.hpp"
 #include "options.hpp"
+#include "reaper.hpp"
+#include "service_manager.hpp"
+#include "service_report.hpp"
 
 namespace cohort {
 namespace detail {
 
 inline asio::awaitable<void> reload(cluster& primary, std::string why) {
   co_await primary.reload(std::move(why));  // what comes of it is an event
+}
+
+/// Has one worker more or less; what keeps it from that is said on stderr.
+inline void scale_by(cluster& primary, int difference) {
+  const auto wanted = static_cast<int>(primary.size()) + difference;
+  try {
+    primary.scale(static_cast<unsigned>(std::max(wanted, 1)));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "scale to %d: %s\n", wanted, error.what());
+  }
 }
 
 /// Does what the options say to signals, until it is cancelled.
@@ -51,8 +68,8 @@ inline asio::awaitable<void> heed_signals(cluster& primary, std::map<int, cluste
         break;
       case cluster_action::kill: primary.kill(name); break;
       case cluster_action::reload: tasks.start(reload(primary, name), [](std::exception_ptr) {}); break;
-      case cluster_action::scale_up: primary.scale(primary.size() + 1); break;
-      case cluster_action::scale_down: primary.scale(primary.size() - 1); break;
+      case cluster_action::scale_up: scale_by(primary, 1); break;
+      case cluster_action::scale_down: scale_by(primary, -1); break;
       case cluster_action::reopen: primary.reopen(); break;
     }
   }
@@ -71,17 +88,38 @@ inline asio::awaitable<void> report(cluster& primary, std::function<void(const c
   }
 }
 
+/// An address whose connections the handler does not take would make every worker fail.
+inline void check_handler(const cluster_options& options, const connection_handler& handler) {
+  for (const auto& each : options.addresses()) {
+    if (each.text.starts_with("fd:")) continue;
+    const auto kind = each.text.starts_with("unix:") ? handle_kind::local_socket : handle_kind::tcp_socket;
+    if (handler.takes(kind)) continue;
+    throw_error(fmt::format("listen {}: the handler takes no {}", each.text, cohort::to_string(kind)),
+                errc::invalid_option);
+  }
+}
+
 inline int run_primary(cluster_options options) {
   auto to = options.on_event();
   const auto signals = options.signals();
   if (!to) to = [](const cluster_event& event) { std::fprintf(stderr, "%s\n", to_string(event).c_str()); };
+  const bool reap = options.reap_strangers();
   asio::io_context context(1);
+  // Before any worker is started, who would else find the manager's socket in its environment.
+  service_report service(context.get_executor(), service_manager(), options.worker_count());
   cluster primary(context.get_executor(), std::move(options));
   task_group tasks(context.get_executor());
   tasks.start(heed_signals(primary, signals, tasks), [](std::exception_ptr) {});
+  tasks.start(service.retry(), [](std::exception_ptr) {});
+  tasks.start(service.keep_alive(), [](std::exception_ptr) {});
+  if (reap) tasks.start(reap_strangers(), [](std::exception_ptr) {});
   int status = 1;
   std::exception_ptr failure;
-  asio::co_spawn(context, report(primary, std::move(to), failure), asio::detached);
+  const auto note = [&](const cluster_event& event) {
+    service.note(event);
+    to(event);
+  };
+  asio::co_spawn(context, report(primary, note, failure), asio::detached);
   asio::co_spawn(context, primary.run(), [&](std::exception_ptr escaped, int returned) {
     if (escaped) failure = escaped;
     status = returned;
@@ -97,10 +135,15 @@ inline int run_primary(cluster_options options) {
 /// The whole of a clustered server: call it from main and return what it returns.
 ///
 /// The same program is primary and worker. Started by a user it is the primary: it listens, starts itself again for
-/// each worker with the same arguments, and runs until INT or TERM (graceful; a second one, or QUIT: at once). Started
-/// by the primary it serves connections with `handler`, as run_worker does. Do what both need before the call.
+/// each worker with the same arguments, and runs until INT or TERM (graceful; a second one, or QUIT: at once); of other
+/// signals see cluster_action. Started by the primary it serves connections with `handler`, as run_worker does. Do what
+/// both need before the call.
 ///
 /// Returns the exit status: 0 after a stop that was asked for, 1 if it could not start (said on stderr) or gave up.
+///
+/// A service manager that has set NOTIFY_SOCKET, as systemd does for Type=notify, is told when all workers are ready,
+/// when the cluster reloads and stops, in one line how many serve, and within its WatchdogSec= that the primary is well:
+/// see service_manager.
 inline int serve(cluster_options options, connection_handler handler) {
   if (std::getenv(detail::slot_variable) != nullptr && has_parent()) {
     return run_worker(std::move(handler), options.worker());
@@ -108,6 +151,7 @@ inline int serve(cluster_options options, connection_handler handler) {
   try {
     ::signal(SIGPIPE, SIG_IGN);  // a log that nobody reads any more must not end the primary
     ::signal(SIGCHLD, SIG_DFL);  // who starts this may have it ignored, and exit statuses would be lost (wait(2))
+    detail::check_handler(options, handler);
     return detail::run_primary(std::move(options));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

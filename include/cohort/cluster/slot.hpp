@@ -132,8 +132,13 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   std::string trouble;     // what it said, or was found wrong with it, last
   double fraction = std::uniform_real_distribution<double>(0, 1)(randomness());
 
+  /// Connections that it has been given and that have not ended, as far as it has said.
+  std::size_t open() const noexcept { return leased > ended ? static_cast<std::size_t>(leased - ended) : 0; }
+
+  std::uint64_t leased = 0;  // connections given to it, those under way included
+
   // What it has said last about itself.
-  std::uint64_t ended = 0;  // connections
+  std::uint64_t ended = 0;  // of those connections
   control::pong health;
   std::uint64_t pinged = 0;
   clock::time_point pinged_at{};

@@ -50,7 +50,7 @@ struct ping {
 /// Open the log files again: they have been moved away.
 struct reopen {};
 
-/// Say from now on how many connections have ended, see `ended`.
+/// Say from now on how many of the connections given by `serve` have ended, see `ended`.
 struct count_connections {};
 
 /// The worker is set up: it serves.
@@ -70,7 +70,8 @@ struct pong {
   std::uint64_t memory = 0;   ///< resident, in bytes
 };
 
-/// How many connections have ended since the worker started. Said soon after each change, not for each connection.
+/// How many of the connections given by `serve` have ended since the worker started. Said soon after each change, not
+/// for each connection.
 struct ended {
   std::uint64_t connections = 0;
 };

@@ -7,20 +7,27 @@
 #include <utility>
 
 #include <linux/filter.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
 #include "../core/system.hpp"
+#include "../ipc/handle.hpp"
 
 namespace cohort {
 
 /// Lets no more connections begin at a listening socket, in every process that has it; those that have begun go on.
 ///
-/// A client that comes now tries again a second later (net.ipv4.tcp_syn_retries, tcp(7)): it is refused then, or finds
-/// a successor. Closing the listener instead would reset those whose handshake ends in that moment.
+/// A client of TCP that comes now tries again a second later (net.ipv4.tcp_syn_retries, tcp(7)): it is refused then, or
+/// finds a successor. Closing the listener instead would reset those whose handshake ends in that moment. A local
+/// client is refused at once.
 inline void stop_handshakes(int fd) noexcept {
+  if (detail::domain_of(fd) == AF_UNIX) {
+    ::shutdown(fd, SHUT_RD);  // connect gives ECONNREFUSED from here on; what waits can still be accepted
+    return;
+  }
   // Drops segments with the flag SYN, which is in byte 13 of the header (RFC 9293, 3.1).
   sock_filter code[] = {
       BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
@@ -38,7 +45,8 @@ inline void stop_handshakes(int fd) noexcept {
 /// process. Distinct objects: safe. Shared objects: unsafe.
 class listener {
  public:
-  listener(const asio::any_io_executor& executor, descriptor socket) : stream_(executor), pause_(executor) {
+  listener(const asio::any_io_executor& executor, descriptor socket)
+      : stream_(executor), pause_(executor), local_(detail::domain_of(socket.get()) == AF_UNIX) {
     stream_.assign(socket.get());
     (void)socket.release();
     // Another process's copy shares this flag, and one that cleared it would block us in accept (accept(2)).
@@ -47,6 +55,9 @@ class listener {
 
   bool is_open() const noexcept { return stream_.is_open(); }
   int native_handle() { return stream_.native_handle(); }
+
+  /// What it accepts.
+  handle_kind accepts() const noexcept { return local_ ? handle_kind::local_socket : handle_kind::tcp_socket; }
 
   /// Waits until a connection may be there: others may take it first. Cancelling or closing throws operation_aborted.
   asio::awaitable<void> wait() {
@@ -79,6 +90,13 @@ class listener {
     }
   }
 
+  /// Whether an empty queue stays empty, because somebody has called stop_handshakes(): wait() would not wait any more.
+  /// Always false for TCP, where wait() does.
+  bool ended() {
+    pollfd look{native_handle(), POLLRDHUP, 0};
+    return local_ && ::poll(&look, 1, 0) > 0;
+  }
+
   /// Whether an error of try_accept() says that there is no room now: what waits in the queue is not lost.
   static bool is_shortage(const std::error_code& code) noexcept {
     return code.category() == std::system_category() &&
@@ -100,6 +118,7 @@ class listener {
  private:
   asio::posix::stream_descriptor stream_;
   asio::steady_timer pause_;
+  bool local_;
 };
 
 }  // namespace cohort

@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <exception>
 #include <fstream>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -20,22 +19,20 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
+
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
 #include "../core/event.hpp"
 #include "../core/task_group.hpp"
 #include "../core/timeout.hpp"
 #include "../ipc/peer.hpp"
+#include "connection_handler.hpp"
 #include "control.hpp"
 #include "listener.hpp"
 #include "options.hpp"
 
 namespace cohort {
-
-/// Serves one connection: `asio::awaitable<void> handle(asio::ip::tcp::socket socket, cohort::worker& self)`.
-///
-/// Runs in a coroutine of its own. It owns the socket; the connection has ended when it returns.
-using connection_handler = std::function<asio::awaitable<void>(asio::ip::tcp::socket, worker&)>;
 
 /// A process's accepting and serving, under a parent that says what to accept on and when to stop.
 ///
@@ -213,6 +210,7 @@ class worker {
           if (options_.on_reopen) options_.on_reopen();
         } else if (std::holds_alternative<control::count_connections>(*message)) {
           counts_connections_ = true;
+          if (ended_ != 0) tell_ended_soon();
         }
       }
     } catch (const std::system_error& error) {
@@ -236,21 +234,28 @@ class worker {
     return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   }
 
-  void on_connection_ended(const std::exception_ptr& failure) {
+  void on_connection_ended(bool leased, const std::exception_ptr& failure) {
     ++served_;
     room_.notify();
-    if (counts_connections_ && !std::exchange(tells_, true)) start_background(tell_ended());
+    if (leased) {
+      ++ended_;
+      tell_ended_soon();
+    }
     if (failure) judge(failure);
     if (draining() && connections_.size() == 0) hurry_.set();
   }
 
   /// Tells the parent how many connections have ended, once for all that end within a millisecond.
+  void tell_ended_soon() {
+    if (counts_connections_ && !std::exchange(tells_, true)) start_background(tell_ended());
+  }
+
   asio::awaitable<void> tell_ended() {
     asio::steady_timer pause(get_executor(), std::chrono::milliseconds(1));
     co_await pause.async_wait(asio::use_awaitable);
     tells_ = false;
     control::ended word;
-    word.connections = served_;
+    word.connections = ended_;
     if (!channel_.is_open()) co_return;
     try {
       channel_.post(word);
@@ -265,11 +270,15 @@ class worker {
 
   asio::awaitable<void> take_handles() {
     try {
-      while (auto given = co_await channel_.receive_handle()) {
+      for (;;) {
+        // What is not received is not this worker's yet: it goes to another one should this one die.
+        while (!has_room() && !draining()) co_await room_.wait();
+        auto given = co_await channel_.receive_handle();
+        if (!given) break;
         if (const auto* where = std::get_if<control::listen>(&given->message)) {
           listen({where->listener, where->loan}, std::move(given->handle));
         } else if (std::holds_alternative<control::serve>(given->message)) {
-          start(std::move(given->handle).as<asio::ip::tcp::socket>(get_executor()));
+          start(std::move(given->handle), true);
         }
       }
     } catch (const std::system_error& error) {
@@ -279,7 +288,11 @@ class worker {
 
   void listen(listener_key key, any_handle handle) {
     if (draining()) return;
+    const bool listens = handle.kind() == handle_kind::tcp_acceptor || handle.kind() == handle_kind::local_acceptor;
     auto on = std::make_shared<listener>(get_executor(), std::move(handle).as<descriptor>(get_executor()));
+    if (listens && !handler_.takes(on->accepts())) {
+      throw_error(fmt::format("worker: the handler takes no {}", to_string(on->accepts())), errc::wrong_handle_kind);
+    }
     close_listener(key);
     listeners_[key] = on;
     start_background(accept_on(on));
@@ -295,8 +308,9 @@ class worker {
         if (on->is_open()) co_await on->wait();
         for (int i = 0; i < at_a_time && on->is_open() && has_room(); ++i) {
           descriptor accepted = on->try_accept();
+          if (!accepted && on->ended()) co_return;
           if (!accepted) break;
-          start(std::move(accepted));
+          start(any_handle(on->accepts(), std::move(accepted)), false);
         }
       } catch (const std::system_error& error) {
         if (!on->is_open()) co_return;
@@ -307,14 +321,10 @@ class worker {
     }
   }
 
-  void start(descriptor accepted) {
-    start(handle_traits<asio::ip::tcp::socket>::make(get_executor(), std::move(accepted)));
-  }
-
-  void start(asio::ip::tcp::socket socket) {
+  void start(any_handle socket, bool leased) {
     try {
-      connections_.start(handler_(std::move(socket), *this),
-                         [this](std::exception_ptr failure) { on_connection_ended(failure); });
+      connections_.start(handler_(std::move(socket), get_executor(), *this),
+                         [this, leased](std::exception_ptr failure) { on_connection_ended(leased, failure); });
     } catch (...) {
       // A handler that is no coroutine throws here. It must not end the accepting with its own connection.
       judge(std::current_exception());
@@ -406,7 +416,10 @@ class worker {
   void accept_what_waits() {
     for (const auto& each : listeners_) {
       try {
-        while (descriptor accepted = each.second->try_accept()) start(std::move(accepted));
+        const auto kind = each.second->accepts();
+        while (descriptor accepted = each.second->try_accept()) {
+          start(any_handle(kind, std::move(accepted)), false);
+        }
       } catch (const std::system_error&) {
         // No room for more of them; the queue goes down with the listener if nobody else has it.
       }
@@ -465,6 +478,7 @@ class worker {
   idle_wait* idle_ = nullptr;
   worker_exit exit_ = worker_exit::asked;
   std::uint64_t served_ = 0;
+  std::uint64_t ended_ = 0;  // of those that the parent has accepted
   unsigned slot_ = 0;
   unsigned generation_ = 0;
   bool grace_over_ = false;
