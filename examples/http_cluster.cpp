@@ -106,13 +106,6 @@ awaitable<void> serve_connection(tcp::socket socket, cohort::worker& self) {
   if (fatal) throw std::runtime_error("somebody asked for /fatal");
 }
 
-cohort::distribution parse_distribution(std::string_view name) {
-  if (name == "round_robin") return cohort::distribution::round_robin;
-  if (name == "shared") return cohort::distribution::shared;
-  if (name == "reuse_port") return cohort::distribution::reuse_port;
-  throw std::invalid_argument(fmt::format("--distribution: unknown: {}", name));
-}
-
 template <class Number>
 Number parse_value(std::string_view option, std::string_view text, Number lowest, Number highest) {
   Number result{};
@@ -133,7 +126,7 @@ cohort::cluster_options parse_options(int argc, char* argv[]) {
     } else if (option == "--workers") {
       options.workers(parse_value(option, value, 1u, 1024u));
     } else if (option == "--distribution") {
-      options.distribute(parse_distribution(value));
+      options.distribute(cohort::parse_distribution(value));
     } else if (option == "--drain-timeout") {
       worker.drain_timeout = milliseconds(static_cast<int>(1000 * parse_value(option, value, 0.0, 86'400.0)));
     } else {
@@ -153,7 +146,8 @@ int main(int argc, char* argv[]) {
     fmt::print(stderr,
                "http_cluster: {}\n"
                "usage: http_cluster [--listen ADDRESS:PORT|fd:NAME] [--workers N]\n"
-               "                    [--distribution round_robin|shared|reuse_port] [--drain-timeout SECONDS]\n",
+               "                    [--distribution NAME] [--drain-timeout SECONDS]\n"
+               "NAME is round_robin, least_connections, by_address, shared or reuse_port\n",
                error.what());
     return 2;
   }

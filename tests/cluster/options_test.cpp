@@ -37,7 +37,7 @@ PLAIN_TEST("options chain, and addresses add up") {
   options.listen("127.0.0.1:1").listen(std::string("[::1]:2")).workers(5).distribute(distribution::shared).backlog(9);
   options.defer_accept(true).worker(worker).restart(policy).start_timeout(8s).command(command("program"));
   options.on_event([&](const cluster_event&) { ++events; });
-  CHECK(options.addresses() == std::vector<std::string>{"127.0.0.1:1", "[::1]:2"});
+  CHECK(options.addresses() == std::vector<listen_address>{{"127.0.0.1:1", {}}, {"[::1]:2", {}}});
   CHECK(options.worker_count() == 5);
   CHECK(options.distribution() == distribution::shared);
   CHECK(options.backlog() == 9);

@@ -112,7 +112,9 @@ ASYNC_TEST("a new worker that does not get ready aborts the reload, and the whol
     CHECK(serving(c->primary) == old);
     CHECK(c->primary.stats().generation == 1);
     CHECK(c->count(event_kind::reload_failed) == 1);
-    CHECK(c->count(event_kind::draining) == 0);
+    for (const auto& each : c->events) {
+      if (each.what == event_kind::draining) CHECK(old.count(each.pid) == 0);
+    }
 
     const auto next = co_await c->primary.reload();
     CHECK(next.success());
@@ -176,6 +178,7 @@ ASYNC_TEST("a reload that is cancelled sends its new workers away, and the old o
 
 ASYNC_TEST("a cluster that is stopped in the middle of a reload ends all of its workers") {
   auto options = options_for(distribution::shared, 3);
+  options.max_starting(1);  // so that it cannot be over before it is stopped
   auto c = co_await running::ready(options);
   reload_result result;
   task_group tasks(co_await asio::this_coro::executor);

@@ -133,7 +133,7 @@ ASYNC_TEST("serve makes one program primary and workers, with the same arguments
 }
 
 ASYNC_TEST("SIGTERM and SIGINT end a server when the last request is answered, and its port is free then") {
-  for (const auto* how : {"distribution=0", "distribution=1", "distribution=2"}) {
+  for (const auto* how : {"distribution=round_robin", "distribution=shared", "distribution=reuse_port"}) {
     for (const int signal : {SIGTERM, SIGINT}) {
       auto s = co_await server::ready(how);
       auto slow = co_await client::connect(s->at());
@@ -199,7 +199,7 @@ ASYNC_TEST("SIGTERM to all processes at once is one stop, in whatever order it r
 }
 
 ASYNC_TEST("when the primary is killed its workers answer what they have, and end") {
-  for (const auto* how : {"distribution=0", "distribution=1", "distribution=2"}) {
+  for (const auto* how : {"distribution=round_robin", "distribution=shared", "distribution=reuse_port"}) {
     const subreaper adopts;
     auto s = co_await server::ready(how);
     auto slow = co_await client::connect(s->at());
@@ -252,7 +252,7 @@ ASYNC_TEST("an address that cannot be served is said on stderr, the status is 1,
       {"localhost:80", "want ADDRESS:PORT: invalid option"},
       {"127.0.0.1:70000", "want ADDRESS:PORT: invalid option"},
   };
-  for (const auto* how : {"distribution=0", "distribution=1", "distribution=2"}) {
+  for (const auto* how : {"distribution=round_robin", "distribution=shared", "distribution=reuse_port"}) {
     for (const auto& [address, what] : cases) {
       auto program = helper("serve", "listen=127.0.0.1:0", "listen=" + address, how);
       auto s = co_await server::start(program.err(stdio::pipe));
@@ -364,7 +364,7 @@ ASYNC_TEST("exit statuses are known although the starter ignores SIGCHLD") {
 
 ASYNC_TEST("a server with a small descriptor table serves everybody, though not at once") {
   if (sanitized) co_return;  // UBSan's check of virtual calls needs descriptors itself
-  for (const auto* how : {"distribution=0", "distribution=1", "distribution=2"}) {
+  for (const auto* how : {"distribution=round_robin", "distribution=shared", "distribution=reuse_port"}) {
     auto s = co_await server::ready(how, "descriptors=32");
     std::vector<client> clients;
     for (int i = 0; i < 150; ++i) {

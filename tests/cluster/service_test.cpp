@@ -203,7 +203,7 @@ std::vector<descriptor> listeners(asio::ip::tcp::endpoint& at, unsigned count) {
 }
 
 ASYNC_TEST("all inherited sockets of one name are served, those of one address as seats of reuse_port") {
-  for (const auto* how : {"distribution=0", "distribution=1", "distribution=2"}) {
+  for (const auto* how : {"distribution=round_robin", "distribution=shared", "distribution=reuse_port"}) {
     asio::ip::tcp::endpoint first, second;
     const auto a = listeners(first, 2), b = listeners(second, 2);
     auto program = helper("service", "listen=fd:http", "workers=2", how, "pid=own", "LISTEN_FDS=4",
@@ -214,7 +214,7 @@ ASYNC_TEST("all inherited sockets of one name are served, those of one address a
     co_await s->until("worker 1 ready");
     co_await s->until("worker 2 ready");
     CHECK(std::count(s->lines.begin(), s->lines.end(), "listening on " + to_string(first)) ==
-          (how == std::string("distribution=2") ? 1 : 2));
+          (how == std::string("distribution=reuse_port") ? 1 : 2));
     for (int i = 0; i < 40; ++i) {
       const auto answer = co_await ask_once(i % 2 == 0 ? first : second, "echo x");
       CHECK(answer == "x");
@@ -236,7 +236,7 @@ ASYNC_TEST("inherited sockets that reuse_port cannot seat, and those that nobody
     CHECK(status == exit_status::exited(1));
     co_return s->lines.empty() ? std::string() : s->lines.front();
   };
-  auto text = co_await refused(helper("service", "listen=fd:http", "workers=3", "distribution=2", "pid=own",
+  auto text = co_await refused(helper("service", "listen=fd:http", "workers=3", "distribution=reuse_port", "pid=own",
                                       "LISTEN_FDS=2", "LISTEN_FDNAMES=http:http"));
   CHECK(text == "listen fd:http: 2 inherited for " + to_string(at) +
                     ", and reuse_port wants one for each of 3 workers: invalid option");
@@ -258,7 +258,7 @@ ASYNC_TEST("systemd-socket-activate starts a server with the first connection, w
   }
   const directory scratch;
   const auto path = scratch / "app.sock";
-  for (const auto* how : {"distribution=0", "distribution=1"}) {
+  for (const auto* how : {"distribution=round_robin", "distribution=shared"}) {
     command program(activate, "--listen=" + path, "--fdname=http", helper_path(), "service", "listen=fd:http",
                     "workers=2", how);
     auto s = co_await service::start(std::move(program));

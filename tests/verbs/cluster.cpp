@@ -23,7 +23,7 @@ void print(const cluster_event& event) {
   std::fflush(stdout);
 }
 
-// `listen=ADDRESS:PORT`, `workers=N`, `distribution=0|1|2`, `drain=MS`, `grace=MS`, `start=MS`, `restarts=N`,
+// `listen=ADDRESS:PORT`, `workers=N`, `distribution=NAME`, `drain=MS`, `grace=MS`, `start=MS`, `restarts=N`,
 // `backoff=MS`, `boots=N`, `events=print|default|throw`, `die=STATUS` (the worker, at its start), `descriptors=N`,
 // `ignore=SIGNAL`
 const verb serve_verb("serve", [](const verb::arguments& arguments) {
@@ -39,7 +39,7 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
     const long value = std::atol(text.c_str());
     if (key == "listen") options.listen(text);
     if (key == "workers") options.workers(static_cast<unsigned>(value));
-    if (key == "distribution") options.distribute(static_cast<distribution>(value));
+    if (key == "distribution") options.distribute(parse_distribution(text));
     if (key == "drain") worker.drain_timeout = std::chrono::milliseconds(value);
     if (key == "grace") worker.idle_grace = std::chrono::milliseconds(value);
     if (key == "start") options.start_timeout(std::chrono::milliseconds(value));

@@ -10,7 +10,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "../../include/cohort/cluster/cluster.hpp"
+#include "../../include/cohort/cluster/serve.hpp"
+#include "../../include/cohort/worker/run_worker.hpp"
 #include "line_server.hpp"
 #include "verb.hpp"
 
@@ -64,7 +65,7 @@ asio::awaitable<void> serve_local(asio::local::stream_protocol::socket socket, w
 const verb worker_local("worker-local", [](const verb::arguments&) { return run_worker(&serve_local); });
 
 // A clustered server of any connections, whose events go to stderr: `listen=ADDRESS`, `workers=N`,
-// `distribution=0|1|2`, `mode=PERMISSIONS`, `reap=0|1`, `handler=any|tcp|local`, `subreaper`, `LISTEN_…=VALUE`,
+// `distribution=NAME`, `mode=PERMISSIONS`, `reap=0|1`, `handler=any|tcp|local`, `subreaper`, `LISTEN_…=VALUE`,
 // `pid=own`, `print=VARIABLE` (a worker, to stdout, at its start)
 const verb service_verb("service", [](const verb::arguments& arguments) {
   cluster_options options;
@@ -76,7 +77,7 @@ const verb service_verb("service", [](const verb::arguments& arguments) {
     const std::string key = each.substr(0, each.find('=')), text = value_of(each);
     if (key == "listen") options.listen(text);
     if (key == "workers") options.workers(static_cast<unsigned>(std::stoul(text)));
-    if (key == "distribution") options.distribute(static_cast<distribution>(std::stoi(text)));
+    if (key == "distribution") options.distribute(parse_distribution(text));
     if (key == "mode") options.socket_mode(static_cast<mode_t>(std::stoul(text, nullptr, 8)));
     if (key == "reap") options.reap_strangers(text == "1");
     if (key == "subreaper") ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);

@@ -4,8 +4,12 @@
 
 #include <chrono>
 #include <memory>
+#include <string_view>
+
+#include <fmt/format.h>
 
 #include "../core/asio.hpp"
+#include "../core/error.hpp"
 #include "slot.hpp"
 
 namespace cohort {
@@ -30,6 +34,27 @@ enum class distribution {
   /// shared; of inherited sockets there must be one for each worker.
   reuse_port,
 };
+
+inline std::string_view to_string(distribution how) noexcept {
+  switch (how) {
+    case distribution::round_robin: return "round_robin";
+    case distribution::least_connections: return "least_connections";
+    case distribution::by_address: return "by_address";
+    case distribution::custom: return "custom";
+    case distribution::shared: return "shared";
+    case distribution::reuse_port: return "reuse_port";
+  }
+  return "unknown";
+}
+
+/// The distribution of this name. Throws errc::invalid_option if there is none.
+inline distribution parse_distribution(std::string_view name) {
+  for (const auto each : {distribution::round_robin, distribution::least_connections, distribution::by_address,
+                          distribution::custom, distribution::shared, distribution::reuse_port}) {
+    if (to_string(each) == name) return each;
+  }
+  throw_error(fmt::format("distribution: unknown: {}", name), errc::invalid_option);
+}
 
 /// Whose the queue of a listener is when the cluster stops.
 enum class queue_owner {

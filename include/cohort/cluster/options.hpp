@@ -45,6 +45,8 @@ enum class cluster_action {
 struct listen_address {
   std::string text;
   std::optional<cohort::distribution> distribution;  ///< the cluster's, if not set
+
+  bool operator==(const listen_address&) const = default;
 };
 
 /// What a cluster is to be. Setters return the object, so that they chain; name it, then pass it.
