@@ -23,8 +23,7 @@ void ignore(std::exception_ptr) {}
 /// A file that workers started with `broken-by=PATH` fail at, once it is there.
 class switch_file {
  public:
-  switch_file()
-      : path_(std::filesystem::temp_directory_path() / ("cohort-broken-" + std::to_string(::getpid()))) {
+  switch_file() : path_(std::filesystem::temp_directory_path() / ("cohort-broken-" + std::to_string(::getpid()))) {
     std::filesystem::remove(path_);
   }
   ~switch_file() { std::filesystem::remove(path_); }
@@ -59,7 +58,8 @@ ASYNC_TEST("a reload replaces every worker, the old ones drain when the new ones
     co_await loop->more(20);
     co_await loop->stop();
     CHECK(loop->failures() == 0);
-    const bool replaced = co_await eventually([&] { return serving(c->primary).size() == 3 && c->count(event_kind::exited) == 3; });
+    const bool replaced =
+        co_await eventually([&] { return serving(c->primary).size() == 3 && c->count(event_kind::exited) == 3; });
     CHECK(replaced);
     for (const auto pid : serving(c->primary)) CHECK_FALSE(old.contains(pid));
     std::size_t last_ready = 0, first_draining = c->events.size();

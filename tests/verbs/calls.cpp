@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "../../include/cohort/ipc/peer.hpp"
 #include "../ipc/calls.hpp"
+#include "../../include/cohort/ipc/peer.hpp"
 #include "verb.hpp"
 
 namespace cohort::test {

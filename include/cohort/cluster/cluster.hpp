@@ -121,8 +121,8 @@ class cluster {
   }
 
   /// Replaces every worker by a new one, of the program as it is on the disk now: starts new ones, and has the old ones
-  /// drain when the new ones are ready, see reload_options. A new one that does not get ready ends this, and what it was
-  /// to replace goes on.
+  /// drain when the new ones are ready, see reload_options. A new one that does not get ready ends this, and what it
+  /// was to replace goes on.
   ///
   /// One at a time: a second call waits for the first one, and then does its own. Cancelling throws operation_aborted;
   /// new workers that do not serve yet are sent away. When the cluster stops, so does this.
@@ -373,9 +373,8 @@ class cluster {
   /// Whether a worker that waits has waited enough.
   bool may_start(const slot_worker& who) const {
     if (stop_.is_set() || who.dismissed || options_.max_starting() == 0) return true;
-    const auto starting = std::count_if(workers_.begin(), workers_.end(), [](const auto& each) {
-      return each->state() == slot_state::starting;
-    });
+    const auto starting = std::count_if(workers_.begin(), workers_.end(),
+                                        [](const auto& each) { return each->state() == slot_state::starting; });
     return static_cast<unsigned>(starting) < options_.max_starting();
   }
 
@@ -687,10 +686,10 @@ class cluster {
   }
 
   cluster_options options_;
-  task_group tasks_;   // one for each worker
+  task_group tasks_;  // one for each worker
   task_group chores_;
   event stop_;
-  event changed_;      // the state of a worker
+  event changed_;  // the state of a worker
   queue<cluster_event> events_;
   std::vector<std::string> words_;
   std::vector<std::unique_ptr<distributor>> distributors_;

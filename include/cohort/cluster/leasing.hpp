@@ -25,9 +25,9 @@
 
 namespace cohort {
 
-/// The distributions of which the primary accepts: it leases each socket to a worker that a picker chooses. The queue of
-/// accepted sockets belongs to the listener, not to a worker: one that dies or refuses leaves what it has not taken to
-/// the others.
+/// The distributions of which the primary accepts: it leases each socket to a worker that a picker chooses. The queue
+/// of accepted sockets belongs to the listener, not to a worker: one that dies or refuses leaves what it has not taken
+/// to the others.
 class leasing_distributor final : public distributor {
  public:
   /// `max_open`: connections that a worker may have, 0 for no limit. `failed(std::exception_ptr)` is called when the

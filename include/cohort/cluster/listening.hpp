@@ -34,7 +34,7 @@ struct listening {
   std::vector<descriptor> sockets;  ///< one; for distribution::reuse_port one a worker, or more
   cohort::distribution distribution = cohort::distribution::round_robin;
   std::function<descriptor()> open_one_more;  ///< a further one for distribution::reuse_port, if that is possible
-  bool inherited = false;  ///< somebody else has it too, and accepts there when the cluster does not
+  bool inherited = false;                     ///< somebody else has it too, and accepts there when the cluster does not
   socket_file file;
 };
 

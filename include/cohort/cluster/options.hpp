@@ -147,9 +147,9 @@ class cluster_options {
     return *this;
   }
 
-  /// How long the loop of a worker may not turn before the worker counts as hung: it gets SIGABRT, 5 s later SIGKILL, and
-  /// is replaced. Counted in pings of the primary's own running time, so that a machine that was suspended, or a primary
-  /// that was stopped, blames nobody. 30 s at first; 0 asks no worker anything.
+  /// How long the loop of a worker may not turn before the worker counts as hung: it gets SIGABRT, 5 s later SIGKILL,
+  /// and is replaced. Counted in pings of the primary's own running time, so that a machine that was suspended, or a
+  /// primary that was stopped, blames nobody. 30 s at first; 0 asks no worker anything.
   cluster_options& hang_timeout(std::chrono::milliseconds limit) {
     hang_timeout_ = std::min(limit, detail::longest_time);
     return *this;
@@ -245,8 +245,8 @@ class cluster_options {
   reload_options reload_;
   std::optional<cohort::command> command_;
   std::map<int, cluster_action> signals_ = {
-      {SIGINT, cluster_action::stop},      {SIGTERM, cluster_action::stop},      {SIGQUIT, cluster_action::kill},
-      {SIGHUP, cluster_action::reload},    {SIGTTIN, cluster_action::scale_up},  {SIGTTOU, cluster_action::scale_down},
+      {SIGINT, cluster_action::stop},    {SIGTERM, cluster_action::stop},     {SIGQUIT, cluster_action::kill},
+      {SIGHUP, cluster_action::reload},  {SIGTTIN, cluster_action::scale_up}, {SIGTTOU, cluster_action::scale_down},
       {SIGUSR1, cluster_action::reopen},
   };
   std::function<void()> on_reopen_;

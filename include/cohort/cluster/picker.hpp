@@ -20,7 +20,7 @@ namespace cohort {
 
 /// A worker that a connection may go to. Those that have reached worker_options::max_connections are not among them.
 struct candidate {
-  unsigned slot;          ///< unique among those that are offered together
+  unsigned slot;  ///< unique among those that are offered together
   pid_t pid;
   std::size_t open;       ///< connections that it has been given and that have not ended, as far as it has said
   std::size_t in_flight;  ///< those of them that it has not yet taken

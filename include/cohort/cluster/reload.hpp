@@ -24,7 +24,8 @@ struct reload_options {
   reload_options() {}
 
   /// New workers that start together, before the old ones of their slots are asked to drain. 0: all of them, and then
-  /// one that does not get ready leaves the whole old generation serving. With fewer, the slots that are done stay done.
+  /// one that does not get ready leaves the whole old generation serving. With fewer, the slots that are done stay
+  /// done.
   unsigned max_surge = 0;
 };
 

@@ -18,8 +18,8 @@
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
 #include "../core/task_group.hpp"
-#include "../ipc/peer.hpp"
 #include "../ipc/handle.hpp"
+#include "../ipc/peer.hpp"
 #include "../worker/connection_handler.hpp"
 #include "../worker/run_worker.hpp"
 #include "../worker/worker.hpp"
@@ -142,8 +142,8 @@ inline int run_primary(cluster_options options) {
 /// Returns the exit status: 0 after a stop that was asked for, 1 if it could not start (said on stderr) or gave up.
 ///
 /// A service manager that has set NOTIFY_SOCKET, as systemd does for Type=notify, is told when all workers are ready,
-/// when the cluster reloads and stops, in one line how many serve, and within its WatchdogSec= that the primary is well:
-/// see service_manager.
+/// when the cluster reloads and stops, in one line how many serve, and within its WatchdogSec= that the primary is
+/// well: see service_manager.
 inline int serve(cluster_options options, connection_handler handler) {
   if (std::getenv(detail::slot_variable) != nullptr && has_parent()) {
     return run_worker(std::move(handler), options.worker());

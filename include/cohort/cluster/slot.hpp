@@ -129,7 +129,7 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   bool timed_out = false;  // killed because of limit_state()
   bool hung = false;       // killed because it did not answer
 
-  std::string trouble;     // what it said, or was found wrong with it, last
+  std::string trouble;  // what it said, or was found wrong with it, last
   double fraction = std::uniform_real_distribution<double>(0, 1)(randomness());
 
   /// Connections that it has been given and that have not ended, as far as it has said.

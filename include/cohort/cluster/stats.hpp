@@ -23,18 +23,18 @@ struct worker_stats {
   std::chrono::milliseconds uptime{0};
 
   // as of its last answer to a ping
-  std::uint32_t open = 0;     ///< connections being served
-  std::uint64_t served = 0;   ///< connections that have ended
-  std::uint64_t memory = 0;   ///< resident, in bytes
+  std::uint32_t open = 0;            ///< connections being served
+  std::uint64_t served = 0;          ///< connections that have ended
+  std::uint64_t memory = 0;          ///< resident, in bytes
   std::chrono::microseconds lag{0};  ///< from the ping to its answer: how late its loop is
 };
 
 /// A slot's past.
 struct slot_stats {
   unsigned slot = 0;
-  std::uint64_t restarts = 0;              ///< workers that took the place of one that had ended by itself
-  std::optional<exit_status> last_exit;    ///< of the worker that ended last
-  std::string last_reason;                 ///< what that one said, or was found wrong with it
+  std::uint64_t restarts = 0;            ///< workers that took the place of one that had ended by itself
+  std::optional<exit_status> last_exit;  ///< of the worker that ended last
+  std::string last_reason;               ///< what that one said, or was found wrong with it
 };
 
 /// A cluster at one moment.

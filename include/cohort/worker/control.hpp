@@ -64,10 +64,10 @@ struct draining {
 
 /// The answer to a ping, and how the worker is.
 struct pong {
-  std::uint64_t number = 0;   ///< of the ping
-  std::uint64_t served = 0;   ///< connections that have ended
-  std::uint32_t open = 0;     ///< connections being served
-  std::uint64_t memory = 0;   ///< resident, in bytes
+  std::uint64_t number = 0;  ///< of the ping
+  std::uint64_t served = 0;  ///< connections that have ended
+  std::uint32_t open = 0;    ///< connections being served
+  std::uint64_t memory = 0;  ///< resident, in bytes
 };
 
 /// How many of the connections given by `serve` have ended since the worker started. Said soon after each change, not

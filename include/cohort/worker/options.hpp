@@ -25,8 +25,8 @@ struct worker_options {
   /// How long, from the start of the drain, an idle connection may still bring a request before it is closed. A client
   /// that sends the next request at once is answered (and told to close) and not reset.
   std::chrono::milliseconds idle_grace{100};
-  /// Connections served at the same time at most; more wait in the kernel's queue, for this worker or another one. 0: no
-  /// limit.
+  /// Connections served at the same time at most; more wait in the kernel's queue, for this worker or another one. 0:
+  /// no limit.
   std::size_t max_connections = 0;
   /// Runs before the worker says that it is ready: opens the database, warms the cache. What it throws is fatal, and
   /// counts as a failed boot.

@@ -264,9 +264,7 @@ class worker {
     }
   }
 
-  bool has_room() const {
-    return options_.max_connections == 0 || connections_.size() < options_.max_connections;
-  }
+  bool has_room() const { return options_.max_connections == 0 || connections_.size() < options_.max_connections; }
 
   asio::awaitable<void> take_handles() {
     try {
