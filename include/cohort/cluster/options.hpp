@@ -135,6 +135,12 @@ class cluster_options {
     return *this;
   }
 
+  /// Asked with the slot and the reason when the restart policy gives up on it: instead of restart_policy::on_give_up.
+  cluster_options& on_give_up(std::function<give_up_action(unsigned slot, const std::string& why)> decide) {
+    on_give_up_ = std::move(decide);
+    return *this;
+  }
+
   /// How long a worker may take until it is ready, before it is killed and counts as a failed boot. 60 s at first.
   cluster_options& start_timeout(std::chrono::milliseconds limit) {
     start_timeout_ = std::min(limit, detail::longest_time);
@@ -223,6 +229,7 @@ class cluster_options {
   const reload_options& reload() const noexcept { return reload_; }
   const std::optional<cohort::command>& command() const noexcept { return command_; }
   const std::map<int, cluster_action>& signals() const noexcept { return signals_; }
+  const std::function<give_up_action(unsigned, const std::string&)>& on_give_up() const noexcept { return on_give_up_; }
   const std::function<void()>& on_reopen() const noexcept { return on_reopen_; }
   const std::function<void(const cluster_event&)>& on_event() const noexcept { return on_event_; }
 
@@ -249,6 +256,7 @@ class cluster_options {
       {SIGHUP, cluster_action::reload},  {SIGTTIN, cluster_action::scale_up}, {SIGTTOU, cluster_action::scale_down},
       {SIGUSR1, cluster_action::reopen},
   };
+  std::function<give_up_action(unsigned, const std::string&)> on_give_up_;
   std::function<void()> on_reopen_;
   std::function<void(const cluster_event&)> on_event_;
 };

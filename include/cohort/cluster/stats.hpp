@@ -34,7 +34,8 @@ struct slot_stats {
   unsigned slot = 0;
   std::uint64_t restarts = 0;            ///< workers that took the place of one that had ended by itself
   std::optional<exit_status> last_exit;  ///< of the worker that ended last
-  std::string last_reason;               ///< what that one said, or was found wrong with it
+  exit_reason last_reason = exit_reason::none;
+  std::string last_trouble;               ///< what that one said, or was found wrong with it
 };
 
 /// A cluster at one moment.
