@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -42,6 +43,7 @@
 #include "slot.hpp"
 #include "stats.hpp"
 #include "supervisor.hpp"
+#include "upgrade.hpp"
 
 namespace cohort {
 /// The primary of a cluster: keeps N workers alive behind a set of listeners.
@@ -70,22 +72,31 @@ class cluster : private supervisor {
   /// or 1 if it gave up. Call it once. Cancelling it is not supported: call stop().
   ///
   /// Throws `listen 127.0.0.1:8000: Address already in use` and its like before any worker is started.
-  asio::awaitable<int> run() {
+  ///
+  /// With a `predecessor`, which must live until this returns, it takes that one's listeners over, and tells it to go
+  /// when all workers serve.
+  asio::awaitable<int> run(upgrade::predecessor* predecessor = nullptr) {
     const finished_guard finished{*this};
     wanted_ = options_.worker_count();
     begun_ = slot_worker::clock::now();
-    for (auto& each : listen_on_all(options_)) distribute(std::move(each));
+    std::vector<upgrade::listener> handed;
+    if (predecessor != nullptr) {
+      handed = co_await predecessor->listeners();
+      generation_ = last_generation_ = predecessor->generation() + 1;
+    }
+    for (auto& each : listen_on_all(options_, std::move(handed))) distribute(std::move(each), predecessor != nullptr);
+    if (predecessor != nullptr) chores_.start(succeed(*predecessor), [](std::exception_ptr) {});
     for (unsigned number = 1; number <= wanted_; ++number) start(number, generation_, at_once);
 
     co_await stop_.wait();
-    files_.clear();
+    for (auto& each : listeners_) each.file.remove();
     task_group closing(get_executor());
-    for (const auto& each : distributors_) closing.start(each->stop(), [](std::exception_ptr) {});
+    for (const auto& each : listeners_) closing.start(each.to->stop(), [](std::exception_ptr) {});
     try {
       co_await with_timeout(closing.wait_empty(), options_.worker().drain_timeout);
     } catch (const std::system_error&) {
       // Time is up for what no worker takes.
-      for (const auto& each : distributors_) each->cancel();
+      for (const auto& each : listeners_) each.to->cancel();
     }
     co_await closing.wait_empty();
     for (const auto& each : workers_) ask_to_stop(*each);
@@ -99,6 +110,7 @@ class cluster : private supervisor {
     if (stop_.is_set()) return;
     emit(cluster_event(cluster_event::kind::stopping, 0, 0, why));
     stop_.set();
+    if (successor_ != nullptr) successor_->signal(SIGTERM);
     for (const auto& each : workers_) {
       if (each->state() == slot_state::waiting) each->cancel_wait();
     }
@@ -110,7 +122,7 @@ class cluster : private supervisor {
   void kill(const std::string& why) {
     stop(why);
     killed_ = true;
-    for (const auto& each : distributors_) each->cancel();
+    for (const auto& each : listeners_) each.to->cancel();
     for (const auto& each : workers_) each->kill();
   }
 
@@ -154,12 +166,56 @@ class cluster : private supervisor {
     co_return result;
   }
 
+  /// Starts the primary's program as it is on the disk now, which takes the listeners over, by serve() or by run() with
+  /// a predecessor. When all of its workers serve, this one stops gracefully; if that does not come about, this one goes
+  /// on and the other is ended. Process 1 cannot be replaced.
+  ///
+  /// `environment`: variables that the new primary gets besides the present ones. One at a time, as reload(). Cancelling
+  /// throws operation_aborted and kills the new primary. When the cluster stops, so does this.
+  asio::awaitable<upgrade_result> upgrade(std::vector<std::pair<std::string, std::string>> environment = {}) {
+    upgrade_result result;
+    const turn mine = co_await take_turn();
+    if (stop_.is_set()) result.reason = stopping_text;
+    if (::getpid() == 1) result.reason = "process 1 cannot be replaced";
+    peer<upgrade::protocol> successor;
+    if (result.success()) {
+      try {
+        auto program = program_.on_disk().start();
+        program.die_with_parent(false).process_group(process_group::inherit).env(upgrade::variable, "1");
+        for (const auto& [name, value] : environment) program.env(name, value);
+        successor = co_await spawn<upgrade::protocol>(std::move(program));
+        result.pid = successor.pid();
+      } catch (const std::system_error& error) {
+        if (error.code() == asio::error::operation_aborted) throw;
+        result.reason = error.what();
+      }
+    }
+    if (result.success()) {
+      emit(cluster_event(cluster_event::kind::upgrading, 0, result.pid));
+      const borrowed_pointer known(successor_, successor);
+      result.reason = co_await hand_over_to(successor);
+    }
+    if (result.success()) {
+      successor.process().detach();
+      emit(cluster_event(cluster_event::kind::upgraded, 0, result.pid));
+      stop("upgraded");
+      co_return result;
+    }
+    if (successor.process()) {
+      successor.close();
+      const auto status = co_await successor.stop();
+      result.reason += fmt::format(": primary {} {}", result.pid, status);
+    }
+    emit(cluster_event(cluster_event::kind::upgrade_failed, 0, result.pid, result.reason));
+    co_return result;
+  }
+
   /// Has so many workers from now on, one at least: starts those that are missing, and has those of the highest slots
   /// drain. Throws what a further listener of distribution::reuse_port may throw, and has changed nothing then.
   void scale(unsigned workers) {
     workers = std::max(workers, 1u);
     if (stop_.is_set() || workers == wanted_) return;
-    for (const auto& each : distributors_) each->resize(workers);
+    for (const auto& each : listeners_) each.to->resize(workers);
     const unsigned before = std::exchange(wanted_, workers);
     emit(cluster_event(cluster_event::kind::scaled, 0, 0, std::to_string(workers)));
     for (unsigned number = before + 1; number <= workers; ++number) start(number, generation_, at_once);
@@ -202,7 +258,7 @@ class cluster : private supervisor {
     result.reloads = reloads_;
     result.uptime = since(begun_);
     result.stopping = stop_.is_set();
-    result.addresses = addresses_;
+    for (const auto& each : listeners_) result.addresses.push_back(each.address);
     for (const auto& each : workers_) {
       worker_stats one;
       one.slot = each->number();
@@ -232,6 +288,15 @@ class cluster : private supervisor {
   static constexpr std::chrono::milliseconds at_once{0};
   static constexpr const char* stopping_text = "the cluster stops";
 
+  struct listener_state {
+    std::string text;     // as the options name it
+    std::string address;  // with the port that was chosen
+    bool inherited = false;
+    socket_file file;         // of a unix socket
+    std::string handed_file;  // the same, while it is a predecessor's
+    std::unique_ptr<distributor> to;
+  };
+
   /// The right to replace workers that serve, which one has at a time.
   class turn {
    public:
@@ -258,6 +323,13 @@ class cluster : private supervisor {
     }
   };
 
+  /// Lets stop() find the successor while there is one that is not ready.
+  struct borrowed_pointer {
+    borrowed_pointer(peer<upgrade::protocol>*& p, peer<upgrade::protocol>& to) : place(p) { place = &to; }
+    ~borrowed_pointer() { place = nullptr; }
+    peer<upgrade::protocol>*& place;
+  };
+
   struct finished_guard {
     cluster& owner;
     ~finished_guard() { owner.events_.close(); }
@@ -267,15 +339,21 @@ class cluster : private supervisor {
     while (!events_.try_push(std::move(event)) && !events_.is_closed()) (void)events_.try_pop();
   }
 
-  void distribute(listening opened) {
-    const std::string text = opened.address;
-    const auto number = static_cast<std::uint32_t>(distributors_.size());
-    const auto owner = opened.inherited ? queue_owner::others : queue_owner::cluster;
+  /// `borrowed`: a predecessor's still.
+  void distribute(listening opened, bool borrowed) {
+    listener_state mine;
+    mine.text = opened.text;
+    mine.address = opened.address;
+    mine.inherited = opened.inherited;
+    mine.file = std::move(opened.file);
+    mine.handed_file = opened.handed_file;
+    const auto number = static_cast<std::uint32_t>(listeners_.size());
+    const auto owner = opened.inherited || borrowed ? queue_owner::others : queue_owner::cluster;
     auto& sockets = opened.sockets;
     const auto lease = [&](picking how) {
-      distributors_.push_back(std::make_unique<leasing_distributor>(
+      mine.to = std::make_unique<leasing_distributor>(
           get_executor(), std::move(sockets.front()), number, std::move(how), options_.worker().max_connections,
-          [this, text](std::exception_ptr failure) { give_up(text, failure); }, owner));
+          [this, text = mine.address](std::exception_ptr failure) { give_up(text, failure); }, owner);
     };
     switch (opened.distribution) {
       case distribution::round_robin: lease(pick_in_turn()); break;
@@ -283,17 +361,62 @@ class cluster : private supervisor {
       case distribution::by_address: lease(pick_by_address()); break;
       case distribution::custom: lease({options_.picker(), false, true}); break;
       case distribution::shared:
-        distributors_.push_back(
-            std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number, owner));
+        mine.to = std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number, owner);
         break;
       case distribution::reuse_port:
-        distributors_.push_back(std::make_unique<reuse_port_distributor>(get_executor(), std::move(sockets), number,
-                                                                         std::move(opened.open_one_more), owner));
+        mine.to = std::make_unique<reuse_port_distributor>(get_executor(), std::move(sockets), number,
+                                                           std::move(opened.open_one_more), owner);
         break;
     }
-    addresses_.push_back(text);
-    if (!opened.file.path().empty()) files_.push_back(std::move(opened.file));
-    emit(cluster_event(cluster_event::kind::listening, 0, 0, text));
+    emit(cluster_event(cluster_event::kind::listening, 0, 0, mine.address));
+    listeners_.push_back(std::move(mine));
+  }
+
+  /// Waits until all workers serve, and has the predecessor go then.
+  asio::awaitable<void> succeed(upgrade::predecessor& predecessor) {
+    while (!stop_.is_set() && serving() < static_cast<std::ptrdiff_t>(wanted_)) co_await changed_.wait();
+    if (stop_.is_set()) co_return;
+    std::vector<std::string> texts;
+    for (auto& each : listeners_) {
+      texts.push_back(each.text);
+      if (!each.inherited) each.to->own(queue_owner::cluster);
+      if (!each.handed_file.empty()) each.file = socket_file(each.handed_file);
+    }
+    co_await predecessor.dismiss(std::move(texts));
+  }
+
+  std::ptrdiff_t serving() const {
+    return std::count_if(workers_.begin(), workers_.end(), [](const auto& each) { return each->is_serving(); });
+  }
+
+  /// Hands the listeners to the successor and waits for its word; says what is wrong, if anything.
+  asio::awaitable<std::string> hand_over_to(peer<upgrade::protocol>& successor) {
+    try {
+      for (const auto& each : listeners_) {
+        upgrade::listener what;
+        what.text = each.text;
+        what.address = each.address;
+        what.file = each.file.path();
+        what.inherited = each.inherited;
+        co_await upgrade::hand_over(successor, std::move(what), each.to->sockets());
+      }
+      upgrade::begin last;
+      last.generation = generation_;
+      co_await successor.send(last);
+      const auto word = co_await with_timeout(successor.receive(), options_.start_timeout() + kill_after);
+      if (word) {
+        for (auto& each : listeners_) {
+          if (std::find(word->texts.begin(), word->texts.end(), each.text) == word->texts.end()) continue;
+          each.to->own(queue_owner::others);
+          each.file.release();
+        }
+        co_return std::string();
+      }
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) throw;
+      if (error.code() != errc::peer_closed) co_return error.what();
+    }
+    co_return stop_.is_set() ? stopping_text : std::string("it did not get ready");
   }
 
   worker_ptr start(unsigned number, unsigned generation, std::chrono::milliseconds pause, bool candidate = false) {
@@ -354,7 +477,7 @@ class cluster : private supervisor {
   void on_state() override { changed_.notify(); }
 
   void on_ended(const worker_ptr&) override {
-    for (const auto& each : distributors_) each->on_ended();
+    for (const auto& each : listeners_) each.to->on_ended();
   }
 
   command program_for(const slot_worker& who) override {
@@ -525,11 +648,11 @@ class cluster : private supervisor {
   }
 
   void join(const worker_ptr& who) {
-    for (const auto& each : distributors_) each->join(who);
+    for (const auto& each : listeners_) each.to->join(who);
   }
 
   void leave(const worker_ptr& who) override {
-    for (const auto& each : distributors_) each->leave(who);
+    for (const auto& each : listeners_) each.to->leave(who);
   }
 
   /// While the cluster stops: lets go of connections that no worker will be there for.
@@ -538,7 +661,7 @@ class cluster : private supervisor {
     for (const auto& each : workers_) {
       if (each->state() == slot_state::starting || each->state() == slot_state::ready) return;
     }
-    for (const auto& each : distributors_) each->cancel();
+    for (const auto& each : listeners_) each.to->cancel();
   }
 
   void ask_to_stop(slot_worker& who) {
@@ -547,7 +670,7 @@ class cluster : private supervisor {
     who.asked = true;
     who.limit_state(drain_limit());
     control::drain order;
-    for (const auto& each : distributors_) order.empty_queues = order.empty_queues || each->workers_accept();
+    for (const auto& each : listeners_) order.empty_queues = order.empty_queues || each.to->workers_accept();
     who.tell(order);
     if (killed_) who.kill();
   }
@@ -627,10 +750,9 @@ class cluster : private supervisor {
   queue<cluster_event> events_;
   detail::program_version program_;       // of the present generation
   detail::program_version next_program_;  // of the one that a reload brings
-  std::vector<std::unique_ptr<distributor>> distributors_;
-  std::vector<socket_file> files_;  // of unix sockets, while it listens
+  std::vector<listener_state> listeners_;
+  peer<upgrade::protocol>* successor_ = nullptr;
   std::vector<worker_ptr> workers_;
-  std::vector<std::string> addresses_;
   std::map<unsigned, slot_stats> past_;
   slot_worker::clock::time_point begun_{};
   unsigned wanted_ = 0;

@@ -35,13 +35,13 @@ class leasing_distributor final : public distributor {
   template <class Failed>
   leasing_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, picking how,
                       std::size_t max_open, Failed failed, queue_owner owner = queue_owner::cluster)
-      : tasks_(executor),
+      : distributor(owner),
+        tasks_(executor),
         changed_(executor),
         listener_(executor, std::move(socket)),
         how_(std::move(how)),
         max_open_(max_open),
-        number_(number),
-        owner_(owner) {
+        number_(number) {
     tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
       if (failure && !stopping_) failed(failure);
     });
@@ -76,6 +76,12 @@ class leasing_distributor final : public distributor {
   void cancel() override {
     if (!std::exchange(stopping_, true)) listener_.close();
     tasks_.cancel();
+  }
+
+  std::vector<int> sockets() const override {
+    std::vector<int> result;
+    if (listener_.is_open()) result.push_back(listener_.native_handle());
+    return result;
   }
 
   void on_ended() override { changed_.notify(); }
@@ -250,7 +256,6 @@ class leasing_distributor final : public distributor {
   std::size_t max_open_;
   std::size_t homeless_ = 0;
   std::uint32_t number_;
-  queue_owner owner_;
   bool stopping_ = false;
 };
 

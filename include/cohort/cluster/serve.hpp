@@ -7,6 +7,7 @@
 #include <exception>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -29,12 +30,17 @@
 #include "reaper.hpp"
 #include "service_manager.hpp"
 #include "service_report.hpp"
+#include "upgrade.hpp"
 
 namespace cohort {
 namespace detail {
 
 inline asio::awaitable<void> reload(cluster& primary, std::string why) {
   co_await primary.reload(std::move(why));  // what comes of it is an event
+}
+
+inline asio::awaitable<void> upgrade_primary(cluster& primary, const service_report& service) {
+  co_await primary.upgrade(service.environment());  // what comes of it is an event
 }
 
 /// Has one worker more or less; what keeps it from that is said on stderr.
@@ -48,7 +54,8 @@ inline void scale_by(cluster& primary, int difference) {
 }
 
 /// Does what the options say to signals, until it is cancelled.
-inline asio::awaitable<void> heed_signals(cluster& primary, std::map<int, cluster_action> actions, task_group& tasks) {
+inline asio::awaitable<void> heed_signals(cluster& primary, std::map<int, cluster_action> actions,
+                                          const service_report& service, task_group& tasks) {
   asio::signal_set signals(primary.get_executor());
   for (const auto& [number, action] : actions) {
     if (action != cluster_action::none) signals.add(number);
@@ -68,6 +75,9 @@ inline asio::awaitable<void> heed_signals(cluster& primary, std::map<int, cluste
         break;
       case cluster_action::kill: primary.kill(name); break;
       case cluster_action::reload: tasks.start(reload(primary, name), [](std::exception_ptr) {}); break;
+      case cluster_action::upgrade:
+        tasks.start(upgrade_primary(primary, service), [](std::exception_ptr) {});
+        break;
       case cluster_action::scale_up: scale_by(primary, 1); break;
       case cluster_action::scale_down: scale_by(primary, -1); break;
       case cluster_action::reopen: primary.reopen(); break;
@@ -107,9 +117,11 @@ inline int run_primary(cluster_options options) {
   asio::io_context context(1);
   // Before any worker is started, who would else find the manager's socket in its environment.
   service_report service(context.get_executor(), service_manager(), options.worker_count());
+  std::optional<upgrade::predecessor> before;
+  if (upgrade::asked_for()) before.emplace(context.get_executor());
   cluster primary(context.get_executor(), std::move(options));
   task_group tasks(context.get_executor());
-  tasks.start(heed_signals(primary, signals, tasks), [](std::exception_ptr) {});
+  tasks.start(heed_signals(primary, signals, service, tasks), [](std::exception_ptr) {});
   tasks.start(service.retry(), [](std::exception_ptr) {});
   tasks.start(service.keep_alive(), [](std::exception_ptr) {});
   if (reap) tasks.start(reap_strangers(), [](std::exception_ptr) {});
@@ -120,7 +132,7 @@ inline int run_primary(cluster_options options) {
     to(event);
   };
   asio::co_spawn(context, report(primary, note, failure), asio::detached);
-  asio::co_spawn(context, primary.run(), [&](std::exception_ptr escaped, int returned) {
+  asio::co_spawn(context, primary.run(before ? &*before : nullptr), [&](std::exception_ptr escaped, int returned) {
     if (escaped) failure = escaped;
     status = returned;
     tasks.cancel();
