@@ -158,7 +158,8 @@ PLAIN_TEST("whatever happens when, no window has more restarts at once than the 
     milliseconds now(0);
     for (int i = 0; i < 300; ++i) {
       now += milliseconds(random() % 3 == 0 ? random() % 2000 : random() % 20);
-      const auto pause = policy.next(past, at(now), random() % 4 != 0 ? std::optional<milliseconds>(0) : std::nullopt, static_cast<double>(random() % 1000) / 1000);
+      const auto pause = policy.next(past, at(now), random() % 4 != 0 ? std::optional<milliseconds>(0) : std::nullopt,
+                                     static_cast<double>(random() % 1000) / 1000);
       REQUIRE(pause);
       CHECK(*pause >= 0ms);
       CHECK(*pause <= policy.max_backoff);
@@ -175,7 +176,8 @@ PLAIN_TEST("whatever happens when, no window has more restarts at once than the 
   }
 }
 
-PLAIN_TEST("a worker that has not served for the least uptime is another failed boot, and one that has sets them back") {
+PLAIN_TEST(
+    "a worker that has not served for the least uptime is another failed boot, and one that has sets them back") {
   scene s;
   s.policy.max_failed_boots = 3;
   s.policy.min_uptime = 10s;

@@ -167,11 +167,11 @@ class cluster : private supervisor {
   }
 
   /// Starts the primary's program as it is on the disk now, which takes the listeners over, by serve() or by run() with
-  /// a predecessor. When all of its workers serve, this one stops gracefully; if that does not come about, this one goes
-  /// on and the other is ended. Process 1 cannot be replaced.
+  /// a predecessor. When all of its workers serve, this one stops gracefully; if that does not come about, this one
+  /// goes on and the other is ended. Process 1 cannot be replaced.
   ///
-  /// `environment`: variables that the new primary gets besides the present ones. One at a time, as reload(). Cancelling
-  /// throws operation_aborted and kills the new primary. When the cluster stops, so does this.
+  /// `environment`: variables that the new primary gets besides the present ones. One at a time, as reload().
+  /// Cancelling throws operation_aborted and kills the new primary. When the cluster stops, so does this.
   asio::awaitable<upgrade_result> upgrade(std::vector<std::pair<std::string, std::string>> environment = {}) {
     upgrade_result result;
     const turn mine = co_await take_turn();
@@ -202,8 +202,7 @@ class cluster : private supervisor {
       co_return result;
     }
     if (successor.process()) {
-      successor.close();
-      const auto status = co_await successor.stop();
+      const exit_status status = co_await end_successor(successor);
       result.reason += fmt::format(": primary {} {}", result.pid, status);
     }
     emit(cluster_event(cluster_event::kind::upgrade_failed, 0, result.pid, result.reason));
@@ -266,6 +265,7 @@ class cluster : private supervisor {
       one.pid = each->pid();
       one.state = each->state();
       if (one.state != slot_state::waiting) one.uptime = since(each->started());
+      one.leased = each->open();
       one.open = each->health.open;
       one.served = each->health.served;
       one.memory = each->health.memory;
@@ -387,6 +387,21 @@ class cluster : private supervisor {
 
   std::ptrdiff_t serving() const {
     return std::count_if(workers_.begin(), workers_.end(), [](const auto& each) { return each->is_serving(); });
+  }
+
+  /// Ends a successor that will not be one, unless it does so itself, as one does that gives up.
+  static asio::awaitable<exit_status> end_successor(peer<upgrade::protocol>& successor) {
+    exit_status status;
+    bool ended = true;
+    successor.close();
+    try {
+      status = co_await with_timeout(successor.wait(), std::chrono::seconds(1));
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) throw;
+      ended = false;
+    }
+    if (!ended) status = co_await successor.stop();
+    co_return status;
   }
 
   /// Hands the listeners to the successor and waits for its word; says what is wrong, if anything.
@@ -516,8 +531,7 @@ class cluster : private supervisor {
   void on_pong(const worker_ptr& who) override {
     if (!who->is_serving() || who->recycling) return;
     const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(slot_worker::clock::now() - who->started());
-    const char* const reason =
-        options_.recycle().reached(who->health.served, age, who->health.memory, who->fraction);
+    const char* const reason = options_.recycle().reached(who->health.served, age, who->health.memory, who->fraction);
     if (reason == nullptr) return;
     who->recycling = true;
     chores_.start(recycle(who, reason), [](std::exception_ptr) {});

@@ -16,24 +16,24 @@ namespace cohort {
 /// Something that happened in a cluster.
 struct cluster_event {
   enum class kind {
-    listening,      ///< `text`: the address, with the port that was chosen
-    started,        ///< a worker process runs
-    ready,          ///< it serves; `after`: since it was started
-    draining,       ///< it accepts no more; `text`: why
-    exited,         ///< it is gone; `status`, `reason`
-    failed,         ///< something went wrong with it that is not its exit; `text`: what
-    restarting,     ///< its replacement waits for `after`, there were too many
-    not_restarted,  ///< it exited with 78: its slot stays empty
-    degraded,       ///< the restart policy starts no more replacement in a slot; `text`: why
-    gave_up,        ///< the restart policy has given up; the cluster stops
-    reloading,      ///< new workers start, to take the place of those there are; `text`: why
-    reloaded,       ///< they have; `after`: the time it took
-    reload_failed,  ///< one of them did not get ready: the old ones go on; `text`: which and why
-    scaled,         ///< the number of workers was changed; `text`: to what
-    upgrading,      ///< a new primary starts, which is to take over; `pid`
-    upgraded,       ///< it has: this one stops
-    upgrade_failed, ///< it has not: this one goes on; `text`: why
-    stopping,       ///< the cluster stops; `text`: why
+    listening,       ///< `text`: the address, with the port that was chosen
+    started,         ///< a worker process runs
+    ready,           ///< it serves; `after`: since it was started
+    draining,        ///< it accepts no more; `text`: why
+    exited,          ///< it is gone; `status`, `reason`
+    failed,          ///< something went wrong with it that is not its exit; `text`: what
+    restarting,      ///< its replacement waits for `after`, there were too many
+    not_restarted,   ///< it exited with 78: its slot stays empty
+    degraded,        ///< the restart policy starts no more replacement in a slot; `text`: why
+    gave_up,         ///< the restart policy has given up; the cluster stops
+    reloading,       ///< new workers start, to take the place of those there are; `text`: why
+    reloaded,        ///< they have; `after`: the time it took
+    reload_failed,   ///< one of them did not get ready: the old ones go on; `text`: which and why
+    scaled,          ///< the number of workers was changed; `text`: to what
+    upgrading,       ///< a new primary starts, which is to take over; `pid`
+    upgraded,        ///< it has: this one stops
+    upgrade_failed,  ///< it has not: this one goes on; `text`: why
+    stopping,        ///< the cluster stops; `text`: why
   };
 
   cluster_event(kind what_, unsigned slot_ = 0, pid_t pid_ = 0, std::string text_ = {})

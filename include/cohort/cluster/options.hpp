@@ -255,7 +255,7 @@ class cluster_options {
   std::map<int, cluster_action> signals_ = {
       {SIGINT, cluster_action::stop},    {SIGTERM, cluster_action::stop},     {SIGQUIT, cluster_action::kill},
       {SIGHUP, cluster_action::reload},  {SIGTTIN, cluster_action::scale_up}, {SIGTTOU, cluster_action::scale_down},
-      {SIGUSR1, cluster_action::reopen},   {SIGUSR2, cluster_action::upgrade},
+      {SIGUSR1, cluster_action::reopen}, {SIGUSR2, cluster_action::upgrade},
   };
   std::function<give_up_action(unsigned, const std::string&)> on_give_up_;
   std::function<void()> on_reopen_;

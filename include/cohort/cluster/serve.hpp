@@ -75,9 +75,7 @@ inline asio::awaitable<void> heed_signals(cluster& primary, std::map<int, cluste
         break;
       case cluster_action::kill: primary.kill(name); break;
       case cluster_action::reload: tasks.start(reload(primary, name), [](std::exception_ptr) {}); break;
-      case cluster_action::upgrade:
-        tasks.start(upgrade_primary(primary, service), [](std::exception_ptr) {});
-        break;
+      case cluster_action::upgrade: tasks.start(upgrade_primary(primary, service), [](std::exception_ptr) {}); break;
       case cluster_action::scale_up: scale_by(primary, 1); break;
       case cluster_action::scale_down: scale_by(primary, -1); break;
       case cluster_action::reopen: primary.reopen(); break;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -22,6 +23,8 @@ struct worker_stats {
   slot_state state = slot_state::waiting;
   std::chrono::milliseconds uptime{0};
 
+  std::size_t leased = 0;  ///< connections that the primary has accepted for it and that have not ended, as it has said
+
   // as of its last answer to a ping
   std::uint32_t open = 0;            ///< connections being served
   std::uint64_t served = 0;          ///< connections that have ended
@@ -35,7 +38,7 @@ struct slot_stats {
   std::uint64_t restarts = 0;            ///< workers that took the place of one that had ended by itself
   std::optional<exit_status> last_exit;  ///< of the worker that ended last
   exit_reason last_reason = exit_reason::none;
-  std::string last_trouble;               ///< what that one said, or was found wrong with it
+  std::string last_trouble;  ///< what that one said, or was found wrong with it
 };
 
 /// A cluster at one moment.
