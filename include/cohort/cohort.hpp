@@ -11,6 +11,8 @@
 #include "core/error.hpp"
 #include "core/event.hpp"
 #include "core/queue.hpp"
+#include "core/semaphore.hpp"
+#include "core/single_flight.hpp"
 #include "core/task_group.hpp"
 #include "core/timeout.hpp"
 
