@@ -29,6 +29,14 @@
 #include "ipc/peer.hpp"
 #include "ipc/schema.hpp"
 
+// a pool of processes: jobs that may block, crash, hang or be cancelled, each at the cost of its process alone
+#include "pool/completions.hpp"
+#include "pool/job.hpp"
+#include "pool/job_failed.hpp"
+#include "pool/options.hpp"
+#include "pool/process_pool.hpp"
+#include "pool/worker.hpp"
+
 // inside a worker: accept, serve, drain, exit
 #include "worker/listener.hpp"
 #include "worker/worker.hpp"

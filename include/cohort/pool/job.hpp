@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: BSL-1.0
+/// What a pool's processes do: jobs.
+#pragma once
+
+#include <concepts>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "../core/asio.hpp"
+#include "../ipc/detail/reflect.hpp"
+
+namespace cohort {
+
+template <class Job>
+class job_context;
+
+namespace detail {
+
+template <class T>
+struct without_awaitable {
+  using type = T;
+};
+template <class T>
+struct without_awaitable<asio::awaitable<T>> {
+  using type = T;
+};
+
+template <class Job>
+concept runs_with_context = requires(typename Job::argument argument, job_context<Job>& context) {
+  {
+    Job::run(std::move(argument), context)
+  } -> std::same_as<typename Job::result>;
+} || requires(typename Job::argument argument, job_context<Job>& context) {
+  {
+    Job::run(std::move(argument), context)
+  } -> std::same_as<asio::awaitable<typename Job::result>>;
+};
+
+template <class Job>
+concept runs_alone = requires(typename Job::argument argument) {
+  {
+    Job::run(std::move(argument))
+  } -> std::same_as<typename Job::result>;
+} || requires(typename Job::argument argument) {
+  {
+    Job::run(std::move(argument))
+  } -> std::same_as<asio::awaitable<typename Job::result>>;
+};
+
+template <class Job>
+inline constexpr bool reports_progress = requires { typename Job::progress; };
+
+}  // namespace detail
+
+/// A kind of work for a process_pool: what goes in, what comes out, and the function, which runs in another process.
+///
+///     struct sum_job {
+///       using argument = range;     // these three are messages (see codec); result may be void
+///       using result = double;
+///       using progress = percent;   // if it reports any
+///       static asio::awaitable<double> run(range numbers, cohort::job_context<sum_job>& context);
+///     };
+///
+/// `run` is a coroutine or a plain function, and takes the context or not. It may block: it has its process for itself.
+/// What it throws arrives as text, see job_failed. A `static constexpr std::string_view name` tells the job apart from
+/// others in a program, and in error texts; the type's own name does without.
+template <class Job>
+concept pool_job = requires {
+  typename Job::argument;
+  typename Job::result;
+} && (std::is_void_v<typename Job::result> || std::default_initializable<typename Job::result>) &&
+    (detail::runs_with_context<Job> || detail::runs_alone<Job>);
+
+/// The name of a job: `Job::name`, or that of its type.
+template <class Job>
+constexpr std::string_view job_name() {
+  if constexpr (requires { std::string_view(Job::name); }) {
+    return Job::name;
+  } else {
+    return detail::type_name<Job>();
+  }
+}
+
+namespace detail {
+
+template <auto Function, class Type>
+struct function_job_of;
+
+template <auto Function, class Result, class... Parameter>
+struct function_job_of<Function, Result (*)(Parameter...)> {
+  using argument = std::tuple<std::decay_t<Parameter>...>;
+  using result = typename without_awaitable<std::decay_t<Result>>::type;
+
+  static std::decay_t<Result> run(argument arguments) { return std::apply(Function, std::move(arguments)); }
+};
+
+template <auto Function, class Result, class... Parameter>
+struct function_job_of<Function, Result (*)(Parameter...) noexcept>
+    : function_job_of<Function, Result (*)(Parameter...)> {};
+
+}  // namespace detail
+
+/// A function as a job:
+///
+///     bool is_prime(std::uint64_t n);
+///     cohort::process_pool<cohort::function_job<&is_prime>> pool(executor);
+///     const bool prime = co_await pool.run(4294967291);
+///
+/// Its parameters are messages, taken by value or by const reference. It may be a coroutine.
+template <auto Function>
+struct function_job : detail::function_job_of<Function, decltype(Function)> {};
+
+}  // namespace cohort
