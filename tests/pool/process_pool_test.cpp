@@ -281,7 +281,7 @@ PLAIN_TEST("a job can be cancelled at every suspension point, and the pool goes 
     co_await pool.close();
     CHECK(pool.stats().processes == 0);
   });
-  CHECK(points > 1);
+  CHECK(points > 0);
 }
 
 PLAIN_TEST("a job with a deadline, progress and a retry can be cancelled at every suspension point") {
@@ -304,7 +304,7 @@ PLAIN_TEST("a job with a deadline, progress and a retry can be cancelled at ever
     CHECK(again == 3);
     co_await pool.close();
   });
-  CHECK(points > 4);
+  CHECK(points > 3);
 }
 
 // -- how many processes, and for how long -----------------------------------------------------------------------------
@@ -620,7 +620,7 @@ PLAIN_TEST("a close can be cancelled at every suspension point, and called again
     CHECK(running.ended());
     CHECK(running.seen().value == "done");
   });
-  CHECK(points > 2);
+  CHECK(points > 0);
 }
 
 ASYNC_TEST("destroying a pool kills its processes, and its jobs end with closed") {

@@ -72,8 +72,8 @@ class completions {
 
   /// The next job that has ended; empty when all of them were returned.
   ///
-  /// A job that has failed is a value, see completion::failure. Throws what the range throws. Cancelling throws
-  /// operation_aborted and loses nothing.
+  /// A job that has failed is a value, see completion::failure. Throws what the range throws; those that were taken from
+  /// it before can still be waited for. Cancelling throws operation_aborted and loses nothing.
   asio::awaitable<std::optional<completion<Job>>> next() { return next(shared_); }
 
  private:
@@ -88,6 +88,7 @@ class completions {
     state_ptr pool;
     View range;
     std::optional<std::ranges::iterator_t<View>> at;
+    bool exhausted = false;
     std::size_t taken = 0;
     task_group running;
     std::deque<completion<Job>> ended;
@@ -98,12 +99,7 @@ class completions {
   completions(state_ptr pool, View range) : shared_(std::make_shared<shared>(std::move(pool), std::move(range))) {}
 
   static asio::awaitable<std::optional<completion<Job>>> next(shared_ptr self) {
-    const std::size_t most = self->pool->options.processes() + self->pool->options.queue();
-    if (!self->at) self->at.emplace(std::ranges::begin(self->range));
-    while (self->running.size() + self->ended.size() < most && *self->at != std::ranges::end(self->range)) {
-      start(self, typename Job::argument(**self->at));
-      ++*self->at;
-    }
+    take_more(self);
     while (self->ended.empty() && self->running.size() != 0) co_await self->changed.wait();
     std::optional<completion<Job>> result;
     if (!self->ended.empty()) {
@@ -111,6 +107,21 @@ class completions {
       self->ended.pop_front();
     }
     co_return result;
+  }
+
+  static void take_more(const shared_ptr& self) {
+    const std::size_t most = self->pool->options.processes() + self->pool->options.queue();
+    while (!self->exhausted && self->running.size() + self->ended.size() < most) {
+      self->exhausted = true;  // if it throws
+      if (self->at) {
+        ++*self->at;
+      } else {
+        self->at.emplace(std::ranges::begin(self->range));
+      }
+      if (*self->at == std::ranges::end(self->range)) return;
+      start(self, typename Job::argument(**self->at));
+      self->exhausted = false;
+    }
   }
 
   static void start(const shared_ptr& self, typename Job::argument argument) {
