@@ -9,23 +9,21 @@
 //   http_cluster --listen 127.0.0.1:8000 --workers 4 --distribution shared
 
 #include <array>
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
 
 #include <fmt/format.h>
-#include <http_parser.h>
 #include <unistd.h>
 
-#include <asio/write.hpp>
 #include <cohort/cohort.hpp>
+
+#include "http.hpp"
 
 using asio::awaitable;
 using asio::buffer;
@@ -34,124 +32,31 @@ using asio::ip::tcp;
 using std::chrono::milliseconds;
 using namespace std::chrono_literals;
 
-template <class Number>
-bool parse_number(std::string_view text, Number lowest, Number highest, Number& result) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), result);
-  return error == std::errc() && end == text.data() + text.size() && lowest <= result && result <= highest;
-}
-
-/// Takes one request after the other out of what a client sends, and skips their bodies.
-class request_parser {
- public:
-  request_parser() {
-    http_parser_init(&parser_, HTTP_REQUEST);
-    parser_.data = this;
-  }
-
-  /// Takes from `input` what belongs to the next request, or to the one that has begun; true when it is complete.
-  bool parse(std::string_view& input) {
-    if (state_ == complete) {
-      state_ = idle;
-      url_.clear();
-      http_parser_pause(&parser_, 0);
-    }
-    input.remove_prefix(http_parser_execute(&parser_, &callbacks, input.data(), input.size()));
-    return state_ == complete;
-  }
-
-  bool in_request() const { return state_ == begun; }
-  bool failed() const { return error() != HPE_OK && error() != HPE_PAUSED; }
-  bool too_large() const { return error() == HPE_HEADER_OVERFLOW; }
-
-  // of a request that is complete
-  bool keep_alive() const { return http_should_keep_alive(&parser_) != 0; }
-  bool is_http_1_0() const { return parser_.http_minor == 0; }
-  bool is_head() const { return parser_.method == HTTP_HEAD; }
-  std::string_view path() const { return part(UF_PATH); }
-  std::string_view query() const { return part(UF_QUERY); }
-
- private:
-  static request_parser& of(http_parser* parser) { return *static_cast<request_parser*>(parser->data); }
-
-  static int on_begin(http_parser* parser) { return of(parser).state_ = begun, 0; }
-
-  static int on_url(http_parser* parser, const char* data, std::size_t size) {
-    of(parser).url_.append(data, size);
-    return 0;
-  }
-
-  static int on_complete(http_parser* parser) {
-    of(parser).state_ = complete;
-    http_parser_pause(parser, 1);
-    return 0;
-  }
-
-  static constexpr http_parser_settings callbacks = {on_begin, on_url,  nullptr,     nullptr, nullptr,
-                                                     nullptr,  nullptr, on_complete, nullptr, nullptr};
-
-  http_errno error() const { return HTTP_PARSER_ERRNO(&parser_); }
-
-  std::string_view part(http_parser_url_fields which) const {
-    http_parser_url url;
-    http_parser_url_init(&url);
-    if (http_parser_parse_url(url_.data(), url_.size(), parser_.method == HTTP_CONNECT, &url) != 0) return {};
-    return std::string_view(url_).substr(url.field_data[which].off, url.field_data[which].len);
-  }
-
-  http_parser parser_;
-  std::string url_;  // which may come in several reads
-  enum { idle, begun, complete } state_ = idle;
-};
-
-struct answer {
-  http_status status = HTTP_STATUS_OK;
-  std::string_view body;
+struct reply {
+  http::answer what;
   milliseconds after{0};
   bool fatal = false;
 };
 
-answer route(const request_parser& request, std::string_view who) {
+reply route(const http::request_parser& request, std::string_view who) {
   const auto path = request.path();
-  if (path == "/") return {HTTP_STATUS_OK, who};
+  if (path == "/") return {{HTTP_STATUS_OK, who}};
   if (path == "/slow") {
     unsigned time = 0;
     const auto query = request.query();
-    if (query.starts_with("ms=") && parse_number(query.substr(3), 0u, 60'000u, time)) {
-      return {HTTP_STATUS_OK, who, milliseconds(time)};
+    if (query.starts_with("ms=") && http::parse_number(query.substr(3), 0u, 60'000u, time)) {
+      return {{HTTP_STATUS_OK, who}, milliseconds(time)};
     }
-    return {HTTP_STATUS_BAD_REQUEST, "want /slow?ms=N, with N from 0 to 60000\n"};
+    return {{HTTP_STATUS_BAD_REQUEST, "want /slow?ms=N, with N from 0 to 60000\n"}};
   }
-  if (path == "/fatal") return {HTTP_STATUS_OK, "going down\n", 0ms, true};
+  if (path == "/fatal") return {{HTTP_STATUS_OK, "going down\n"}, 0ms, true};
   if (path == "/abort") std::abort();
-  return {HTTP_STATUS_NOT_FOUND, "not found\n"};
-}
-
-void append(std::string& output, const answer& what, std::string_view connection, bool with_body = true) {
-  fmt::format_to(std::back_inserter(output),
-                 "HTTP/1.1 {} {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{}\r\n{}",
-                 static_cast<int>(what.status), http_status_str(what.status), what.body.size(), connection,
-                 with_body ? what.body : std::string_view());
-}
-
-/// Most often the kernel takes all of it at once, and nobody waits.
-awaitable<void> write(tcp::socket& socket, std::string& output) {
-  std::error_code error;
-  const std::size_t written = socket.write_some(buffer(output), error);
-  if (error && error != asio::error::would_block) throw std::system_error(error);
-  if (written < output.size()) co_await asio::async_write(socket, buffer(output) + written, use_awaitable);
-  output.clear();
-}
-
-awaitable<void> read_to_end(tcp::socket& socket) {
-  std::array<char, 4096> waste;
-  std::error_code error;
-  while (!error) co_await socket.async_read_some(buffer(waste), asio::redirect_error(use_awaitable, error));
+  return {{HTTP_STATUS_NOT_FOUND, "not found\n"}};
 }
 
 awaitable<void> serve_connection(tcp::socket socket, cohort::worker& self) {
   static const std::string who = fmt::format("handled by worker {}, pid {}\n", self.slot(), ::getpid());
-  constexpr const char* closing = "Connection: close\r\n";
-  request_parser request;
+  http::request_parser request;
   std::array<char, 8192> bytes;
   std::string_view input;
   std::string output;  // all the answers to what was read at once
@@ -174,25 +79,22 @@ awaitable<void> serve_connection(tcp::socket socket, cohort::worker& self) {
     if (error) co_return;  // the client has left
 
     while (!close && request.parse(input)) {
-      const answer reply = route(request, who);
-      if (reply.after > 0ms) {
-        if (!output.empty()) co_await write(socket, output);
-        asio::steady_timer timer(self.get_executor(), reply.after);
+      const reply answer = route(request, who);
+      if (answer.after > 0ms) {
+        if (!output.empty()) co_await http::write(socket, output);
+        asio::steady_timer timer(self.get_executor(), answer.after);
         co_await timer.async_wait(use_awaitable);
       }
       // A draining worker answers all that has been read, and says so with the last answer.
-      fatal = reply.fatal;
+      fatal = answer.fatal;
       close = fatal || !request.keep_alive() || (self.draining() && input.empty());
-      const char* connection = close ? closing : request.is_http_1_0() ? "Connection: keep-alive\r\n" : "";
-      append(output, reply, connection, !request.is_head());
+      http::append(output, request, answer.what, close);
     }
     if (request.failed()) {
-      answer reply{HTTP_STATUS_BAD_REQUEST, "bad request\n"};
-      if (request.too_large()) reply.status = HTTP_STATUS_REQUEST_HEADER_FIELDS_TOO_LARGE;
-      append(output, reply, closing);
+      http::append(output, request, http::bad_request(request), true);
       close = true;
     }
-    if (!output.empty()) co_await write(socket, output);
+    if (!output.empty()) co_await http::write(socket, output);
     if (!close && !no_delay) {
       // Nagle's algorithm would keep back an answer while the client has not acknowledged the one before, for which a
       // client that pipelines may take 40 ms. A connection with a single answer does without this system call.
@@ -200,12 +102,7 @@ awaitable<void> serve_connection(tcp::socket socket, cohort::worker& self) {
       no_delay = true;
     }
   }
-
-  std::error_code ignored;
-  socket.shutdown(tcp::socket::shutdown_send, ignored);
-  // To close a socket that has something to read resets the connection, which may destroy an answer on its way.
-  const bool more_may_come = request.failed() || !input.empty() || (request.keep_alive() && !fatal);
-  if (more_may_come) co_await cohort::with_timeout(read_to_end(socket), 1s);
+  co_await http::end(socket, request.failed() || !input.empty() || (request.keep_alive() && !fatal));
   if (fatal) throw std::runtime_error("somebody asked for /fatal");
 }
 
@@ -219,7 +116,7 @@ cohort::distribution parse_distribution(std::string_view name) {
 template <class Number>
 Number parse_value(std::string_view option, std::string_view text, Number lowest, Number highest) {
   Number result{};
-  if (parse_number(text, lowest, highest, result)) return result;
+  if (http::parse_number(text, lowest, highest, result)) return result;
   throw std::invalid_argument(fmt::format("{}: want a number from {} to {}, got {}", option, lowest, highest, text));
 }
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSL-1.0
 """What the tests of the examples share: a program that runs, what it has printed, and the processes that it has named."""
+import http.client
 import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -91,6 +93,42 @@ class Program:
     def wait_gone(self, pid):
         ready, _, _ = select.select([self._pidfds[pid]], [], [], PATIENCE)
         assert ready, f'process {pid} is still there'
+
+
+class Client:
+    """One connection that speaks HTTP."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(('127.0.0.1', port), PATIENCE)
+        self.file = self.socket.makefile('rb')
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data.encode())
+
+    def get(self, path, *headers):
+        self.send('\r\n'.join([f'GET {path} HTTP/1.1', 'Host: localhost', *headers, '', '']))
+        return self.answer()
+
+    def answer(self, body=True):
+        """Reads one answer: its status, its headers and its body."""
+        line = self.file.readline().decode()
+        assert line, 'closed instead of an answer'
+        status = int(line.split()[1])
+        headers = http.client.parse_headers(self.file)
+        size = int(headers['Content-Length'])
+        text = self.file.read(size).decode() if body else ''
+        assert not body or len(text) == size, 'cut off'
+        return status, headers, text
+
+    def assert_closed(self):
+        assert self.file.read() == b'', 'more than was asked for'  # a reset raises
 
 
 def eventually(condition, what):

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSL-1.0
 """One case of what http_cluster promises, with one distribution: test_http_cluster.py PROGRAM CASE DISTRIBUTION"""
-import http.client
 import re
 import signal
 import socket
@@ -10,6 +9,7 @@ import threading
 import time
 
 import smoke
+from smoke import Client
 
 PROGRAM, CASE, DISTRIBUTION = sys.argv[1:]
 WORKERS = 2
@@ -23,42 +23,6 @@ class Server(smoke.Program):
         self.port = int(self.wait_for(r'^listening on 127\.0\.0\.1:(\d+)$')[0][1])
         self.wait_for(r'^worker \d+ ready', WORKERS)
         return self
-
-
-class Client:
-    """One connection."""
-
-    def __init__(self, port):
-        self.socket = socket.create_connection(('127.0.0.1', port), smoke.PATIENCE)
-        self.file = self.socket.makefile('rb')
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-        self.socket.close()
-
-    def send(self, data):
-        self.socket.sendall(data.encode())
-
-    def get(self, path, *headers):
-        self.send('\r\n'.join([f'GET {path} HTTP/1.1', 'Host: localhost', *headers, '', '']))
-        return self.answer()
-
-    def answer(self, body=True):
-        """Reads one answer: its status, its headers and its body."""
-        line = self.file.readline().decode()
-        assert line, 'closed instead of an answer'
-        status = int(line.split()[1])
-        headers = http.client.parse_headers(self.file)
-        size = int(headers['Content-Length'])
-        text = self.file.read(size).decode() if body else ''
-        assert not body or len(text) == size, 'cut off'
-        return status, headers, text
-
-    def assert_closed(self):
-        assert self.file.read() == b'', 'more than was asked for'  # a reset raises
 
 
 def ask(port, path='/'):

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSL-1.0
-"""Runs one of the examples that are a parent with children: test_programs.py PROGRAM CASE"""
+"""Runs one of the small examples: test_programs.py PROGRAM CASE"""
+import os
 import re
 import socket
 import sys
+import tempfile
 
 import smoke
 
@@ -64,6 +66,60 @@ def handoff_stop():
                 ask(port)
             parent.terminate()
             assert_ended(parent, children)
+
+
+def daemon_control(directory, verb, expected=0):
+    """What the program says, and its error output."""
+    with smoke.Program(PROGRAM, verb, directory) as control:
+        status = control.wait()
+        assert status == expected, (verb, status, control.lines('stderr'))
+        return control.lines('stdout'), control.lines('stderr')
+
+
+def contents(directory, name):
+    with open(os.path.join(directory, name), encoding='utf-8') as file:
+        return file.read()
+
+
+def title_of(pid):
+    with open(f'/proc/{pid}/cmdline', encoding='utf-8') as file:
+        return file.read().rstrip('\0')
+
+
+def daemon():
+    with tempfile.TemporaryDirectory() as directory:
+        assert daemon_control(directory, 'status', 3) == (['not running'], [])
+        assert daemon_control(directory, 'stop') == (['not running'], [])
+        try:
+            assert daemon_control(directory, 'start') == ([], [])
+            pid = int(contents(directory, 'daemon.pid'))
+            assert daemon_control(directory, 'status') == ([f'running, pid {pid}'], [])
+            assert os.getsid(pid) == pid
+            smoke.eventually(lambda: title_of(pid).startswith('daemon: round 2, up for'), 'the second title')
+            smoke.eventually(lambda: contents(directory, 'daemon.log').startswith('round 1\nround 2\n'), 'a log')
+            out, err = daemon_control(directory, 'start', 1)
+            assert out == [] and f'daemon.pid", pid {pid}: already running' in err[0] and len(err) == 1, err
+        finally:
+            daemon_control(directory, 'stop')
+        assert daemon_control(directory, 'status', 3) == (['not running'], [])
+        assert contents(directory, 'daemon.log').endswith('stopped by signal 15\n')
+        assert os.listdir(directory) == ['daemon.log']
+
+
+def daemon_failed():
+    out, err = daemon_control('/nope', 'start', 1)
+    assert (out, err) == ([], ['daemonize: pid file "/nope/daemon.pid": No such file or directory'])
+    daemon_control('/nope', 'nothing', 2)
+
+
+def daemon_run():
+    with tempfile.TemporaryDirectory() as directory, smoke.Program(PROGRAM, 'run', directory) as program:
+        program.wait_for('^round 1$')
+        assert daemon_control(directory, 'start', 1)[0] == []
+        program.terminate()
+        assert program.wait() == 0
+        assert program.lines('stdout')[-1] == 'stopped by signal 15'
+        assert os.listdir(directory) == []
 
 
 sys.exit(smoke.run(globals(), CASE))

@@ -10,6 +10,7 @@
 using cohort::test::verb;
 
 int main(int argc, char** argv) {
+  cohort::test::main_arguments = argv;
   const std::string name = argc > 1 ? argv[1] : "";
   const std::vector<std::string> arguments(argv + (argc > 1 ? 2 : 1), argv + argc);
   for (const verb* known = verb::first(); known != nullptr; known = known->next()) {

@@ -19,8 +19,11 @@
 // one child process: start it, talk over its standard streams, wait, stop
 #include "process/child.hpp"
 #include "process/command.hpp"
+#include "process/daemonize.hpp"
 #include "process/exit_status.hpp"
+#include "process/pid_file.hpp"
 #include "process/spawn.hpp"
+#include "process/this_process.hpp"
 
 // one channel: typed messages and handles between two processes
 #include "ipc/channel.hpp"

@@ -7,6 +7,9 @@
 
 namespace cohort::test {
 
+/// The argv of main.
+inline char** main_arguments = nullptr;
+
 /// One thing that the helper can do as a child process. A file of verbs needs nothing but to be linked:
 ///
 ///     const verb exit_code("exit-code", [](const verb::arguments& arguments) { return std::stoi(arguments.at(0)); });

@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <random>
@@ -27,7 +26,7 @@
 #include "../core/task_group.hpp"
 #include "../core/timeout.hpp"
 #include "../ipc/peer.hpp"
-#include "../process/detail/own_command.hpp"
+#include "../process/detail/own_program.hpp"
 #include "../worker/control.hpp"
 #include "../worker/worker.hpp"
 #include "address.hpp"

@@ -27,6 +27,7 @@ enum class errc {
   no_child,           ///< the object holds no child
   no_parent,          ///< this process was not started with a channel
   invalid_option,     ///< an option that cannot be served, said with its value
+  already_running,    ///< another process does the job, and has the pid file
   gave_up,            ///< the cluster has used up its restarts
   job_threw,          ///< a job of a process_pool has thrown an exception
   job_crashed,        ///< the process that did a job has ended
@@ -57,6 +58,7 @@ class category final : public std::error_category {
       case errc::no_child: return "there is no child";
       case errc::no_parent: return "not started with a channel";
       case errc::invalid_option: return "invalid option";
+      case errc::already_running: return "already running";
       case errc::gave_up: return "gave up restarting";
       case errc::job_threw: return "the job has thrown";
       case errc::job_crashed: return "the job's process has ended";

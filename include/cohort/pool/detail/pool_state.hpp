@@ -22,7 +22,7 @@
 #include "../../core/semaphore.hpp"
 #include "../../core/timeout.hpp"
 #include "../../ipc/peer.hpp"
-#include "../../process/detail/own_command.hpp"
+#include "../../process/detail/own_program.hpp"
 #include "../job_failed.hpp"
 #include "../options.hpp"
 #include "../protocol.hpp"

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: BSL-1.0
+// As much of HTTP/1.1 as the examples need: reading requests and writing answers.
+#pragma once
+
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <cstddef>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <http_parser.h>
+
+#include <asio/write.hpp>
+#include <cohort/core/asio.hpp>
+#include <cohort/core/timeout.hpp>
+
+namespace http {
+
+using asio::ip::tcp;
+
+template <class Number>
+bool parse_number(std::string_view text, Number lowest, Number highest, Number& result) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), result);
+  return error == std::errc() && end == text.data() + text.size() && lowest <= result && result <= highest;
+}
+
+/// Takes one request after the other out of what a client sends, and skips their bodies.
+class request_parser {
+ public:
+  request_parser() {
+    http_parser_init(&parser_, HTTP_REQUEST);
+    parser_.data = this;
+  }
+
+  /// Takes from `input` what belongs to the next request, or to the one that has begun; true when it is complete.
+  bool parse(std::string_view& input) {
+    if (state_ == complete) {
+      state_ = idle;
+      url_.clear();
+      http_parser_pause(&parser_, 0);
+    }
+    input.remove_prefix(http_parser_execute(&parser_, &callbacks, input.data(), input.size()));
+    return state_ == complete;
+  }
+
+  bool in_request() const { return state_ == begun; }
+  bool failed() const { return error() != HPE_OK && error() != HPE_PAUSED; }
+  bool too_large() const { return error() == HPE_HEADER_OVERFLOW; }
+
+  // of a request that is complete
+  bool keep_alive() const { return http_should_keep_alive(&parser_) != 0; }
+  bool is_http_1_0() const { return parser_.http_minor == 0; }
+  bool is_head() const { return parser_.method == HTTP_HEAD; }
+  std::string_view path() const { return part(UF_PATH); }
+  std::string_view query() const { return part(UF_QUERY); }
+
+ private:
+  static request_parser& of(http_parser* parser) { return *static_cast<request_parser*>(parser->data); }
+
+  static int on_begin(http_parser* parser) { return of(parser).state_ = begun, 0; }
+
+  static int on_url(http_parser* parser, const char* data, std::size_t size) {
+    of(parser).url_.append(data, size);
+    return 0;
+  }
+
+  static int on_complete(http_parser* parser) {
+    of(parser).state_ = complete;
+    http_parser_pause(parser, 1);
+    return 0;
+  }
+
+  static constexpr http_parser_settings callbacks = {on_begin, on_url,  nullptr,     nullptr, nullptr,
+                                                     nullptr,  nullptr, on_complete, nullptr, nullptr};
+
+  http_errno error() const { return HTTP_PARSER_ERRNO(&parser_); }
+
+  std::string_view part(http_parser_url_fields which) const {
+    http_parser_url url;
+    http_parser_url_init(&url);
+    if (http_parser_parse_url(url_.data(), url_.size(), parser_.method == HTTP_CONNECT, &url) != 0) return {};
+    return std::string_view(url_).substr(url.field_data[which].off, url.field_data[which].len);
+  }
+
+  http_parser parser_;
+  std::string url_;  // which may come in several reads
+  enum { idle, begun, complete } state_ = idle;
+};
+
+struct answer {
+  http_status status = HTTP_STATUS_OK;
+  std::string_view body;
+};
+
+inline answer bad_request(const request_parser& request) {
+  const bool large = request.too_large();
+  return {large ? HTTP_STATUS_REQUEST_HEADER_FIELDS_TOO_LARGE : HTTP_STATUS_BAD_REQUEST, "bad request\n"};
+}
+
+/// Adds the answer to a request. After the last one the connection ends.
+inline void append(std::string& output, const request_parser& request, const answer& what, bool last) {
+  const bool with_body = request.failed() || !request.is_head();
+  const char* const stays = request.is_http_1_0() ? "Connection: keep-alive\r\n" : "";
+  fmt::format_to(std::back_inserter(output),
+                 "HTTP/1.1 {} {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{}\r\n{}",
+                 static_cast<int>(what.status), http_status_str(what.status), what.body.size(),
+                 last ? "Connection: close\r\n" : stays, with_body ? what.body : std::string_view());
+}
+
+/// Writes all and empties `output`. Most often the kernel takes it at once, and nobody waits: the socket is
+/// non-blocking.
+inline asio::awaitable<void> write(tcp::socket& socket, std::string& output) {
+  std::error_code error;
+  const std::size_t written = socket.write_some(asio::buffer(output), error);
+  if (error && error != asio::error::would_block) throw std::system_error(error);
+  if (written < output.size()) co_await asio::async_write(socket, asio::buffer(output) + written, asio::use_awaitable);
+  output.clear();
+}
+
+inline asio::awaitable<void> read_to_end(tcp::socket& socket) {
+  std::array<char, 4096> waste;
+  std::error_code error;
+  while (!error) {
+    co_await socket.async_read_some(asio::buffer(waste), asio::redirect_error(asio::use_awaitable, error));
+  }
+}
+
+/// Ends a connection from which more may come: to close it then would reset it, and an answer on its way may be lost.
+inline asio::awaitable<void> end(tcp::socket& socket, bool more_may_come) {
+  std::error_code ignored;
+  socket.shutdown(tcp::socket::shutdown_send, ignored);
+  if (more_may_come) co_await cohort::with_timeout(read_to_end(socket), std::chrono::seconds(1));
+}
+
+}  // namespace http

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: BSL-1.0
+/// What the kernel knows of this process: the program, its arguments, and the memory that they stand in.
+#pragma once
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../../core/descriptor.hpp"
+#include "../../core/error.hpp"
+#include "../../core/system.hpp"
+#include "../command.hpp"
+
+namespace cohort::detail {
+
+/// A whole file of /proc/self.
+inline std::string read_own(const char* path) {
+  const descriptor file(system::retry(system::call.open, path, O_RDONLY | O_CLOEXEC, mode_t(0)));
+  if (!file) throw_error(fmt::format("this_process: open {}", path), errno);
+  std::string text;
+  for (;;) {
+    char piece[4096];
+    const auto size = system::retry(::read, file.get(), static_cast<void*>(piece), sizeof piece);
+    if (size < 0) throw_error(fmt::format("this_process: read {}", path), errno);
+    if (size == 0) return text;
+    text.append(piece, static_cast<std::size_t>(size));
+  }
+}
+
+/// The numbers of /proc/self/stat, by their places in proc(5), which count from 1.
+class own_stat {
+ public:
+  own_stat() {
+    const auto text = read_own("/proc/self/stat");
+    // The name in the second place may hold anything, spaces and parentheses too.
+    std::istringstream rest(text.substr(text.rfind(')') + 1));
+    for (std::string word; rest >> word;) words_.push_back(std::move(word));
+  }
+
+  /// For a place from 4 on that is never negative.
+  std::uint64_t operator[](std::size_t place) const { return std::stoull(words_.at(place - 3)); }
+
+ private:
+  std::vector<std::string> words_;
+};
+
+/// The memory that the kernel shows as the command line of this process. The environment stands right behind it.
+///
+/// There is one in a process: to be used by one thread at a time.
+class argument_area {
+ public:
+  /// The arguments as the program was started with them, each with a NUL at its end.
+  static std::string arguments() {
+    return saved_ == nullptr ? read_own("/proc/self/cmdline") : std::string(saved_, arguments_size_);
+  }
+
+  static bool overwritten() noexcept { return saved_ != nullptr; }
+
+  /// What stands there, if it has been overwritten.
+  static std::string text() { return size_ == 0 ? std::string() : std::string(begin_); }
+
+  /// Puts a text without a NUL into the place of the arguments and the environment, or as much of it as fits.
+  static void overwrite(std::string_view text) {
+    if (!overwritten()) move_away();
+    if (size_ == 0) return;
+    constexpr std::size_t largest = 4096;  // a page of any machine: the kernel shows no more of a text that is longer
+                                           // than the arguments were (get_mm_proctitle in fs/proc/base.c)
+    const auto length = std::min({text.size(), size_ - 1, largest - 1});
+    std::memcpy(begin_, text.data(), length);
+    std::memset(begin_ + length, 0, size_ - length);
+  }
+
+ private:
+  static void move_away() {
+    enum place { start_of_stack = 28, start_of_arguments = 48, end_of_arguments, start_of_environment, end };
+    const own_stat stat;
+    const auto begin = stat[start_of_arguments];
+    arguments_size_ = static_cast<std::size_t>(stat[end_of_arguments] - begin);
+    const bool together = stat[start_of_environment] == stat[end_of_arguments];
+    size_ = together ? static_cast<std::size_t>(stat[end] - begin) : arguments_size_;
+    begin_ = reinterpret_cast<char*>(static_cast<std::uintptr_t>(begin));
+    auto* const saved = new char[size_];  // for ever: the environment is read until the process ends
+    std::memcpy(saved, begin_, size_);
+
+    const auto move = [saved](char*& string) {
+      const auto offset = reinterpret_cast<std::uintptr_t>(string) - reinterpret_cast<std::uintptr_t>(begin_);
+      if (offset < size_) string = saved + offset;
+    };
+    const auto move_all = [&move](char** strings) {
+      for (; strings != nullptr && *strings != nullptr; ++strings) move(*strings);
+    };
+    // What a program starts with (System V ABI): at the bottom of the stack the number of arguments, then main's argv.
+    auto** const stack = reinterpret_cast<char**>(static_cast<std::uintptr_t>(stat[start_of_stack]));
+    if (stack != nullptr) move_all(stack + 1);
+    move_all(environ);
+    move(program_invocation_name);
+    move(program_invocation_short_name);
+    saved_ = saved;
+  }
+
+  static inline char* begin_ = nullptr;
+  static inline std::size_t size_ = 0;
+  static inline char* saved_ = nullptr;  // what stood there; null: it still does
+  static inline std::size_t arguments_size_ = 0;
+};
+
+/// What this program was started with, its name first; whatever its title is now.
+inline std::vector<std::string> own_words() {
+  std::istringstream arguments(argument_area::arguments());
+  std::vector<std::string> words;
+  for (std::string word; std::getline(arguments, word, '\0');) words.push_back(std::move(word));
+  return words;
+}
+
+/// The running program, as a command. Its file may be replaced at any time, so each start asks again.
+inline command own_command(const std::vector<std::string>& words) {
+  // By its path, so that the process has the program's name in ps; by the inode that runs, when that is another one.
+  std::string path(4096, '\0');
+  const auto size = ::readlink("/proc/self/exe", path.data(), path.size());
+  path.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+  struct stat running = {};
+  struct stat found = {};
+  const bool same = ::stat("/proc/self/exe", &running) == 0 && ::stat(path.c_str(), &found) == 0 &&
+                    running.st_dev == found.st_dev && running.st_ino == found.st_ino;
+  command result(same ? path : std::string("/proc/self/exe"));
+  if (!words.empty()) {
+    result.argv0(words.front());
+    result.args(std::vector<std::string>(words.begin() + 1, words.end()));
+  }
+  return result;
+}
+
+}  // namespace cohort::detail
