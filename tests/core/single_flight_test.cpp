@@ -45,7 +45,8 @@ struct asker {
   std::string failure;
 
   void ask(flights& from, const std::string& key, const std::shared_ptr<loader>& how) {
-    asio::co_spawn(from.get_executor(), run(from, key, how), asio::bind_cancellation_slot(cancel.slot(), asio::detached));
+    asio::co_spawn(from.get_executor(), run(from, key, how),
+                   asio::bind_cancellation_slot(cancel.slot(), asio::detached));
   }
 
   asio::awaitable<void> run(flights& from, std::string key, std::shared_ptr<loader> how) {
@@ -177,7 +178,8 @@ ASYNC_TEST("destroying it cancels its loads, and who waits hears of that") {
   for (const auto& each : two) CHECK(each.failure == "Operation aborted.");
 }
 
-PLAIN_TEST("a run can be cancelled at every suspension point: alone it cancels the load, together with another it does not") {
+PLAIN_TEST(
+    "a run can be cancelled at every suspension point: alone it cancels the load, together with another it does not") {
   for (const bool together : {false, true}) {
     CAPTURE(together);
     const auto points = cancel_at_every_turn([together](cancellation& cancelled) -> asio::awaitable<void> {

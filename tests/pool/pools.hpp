@@ -4,11 +4,14 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include <signal.h>
+#include <unistd.h>
 
 #include "../../include/cohort/pool/process_pool.hpp"
 #include "../process/children.hpp"
@@ -49,6 +52,18 @@ class scratch {
   std::filesystem::path path_;
 };
 
+/// Kills what this process has started.
+inline void kill_children() {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const auto pid = std::atoi(entry.path().filename().c_str());
+    std::ifstream file(entry.path() / "stat");
+    std::string line;
+    if (pid == 0 || !std::getline(file, line)) continue;
+    const auto name_end = line.rfind(')');  // "pid (name) state ppid …" (proc(5))
+    if (name_end != line.npos && std::atoi(line.c_str() + name_end + 4) == ::getpid()) ::kill(pid, SIGKILL);
+  }
+}
+
 /// How a job has ended, for the tests to look at.
 struct outcome {
   std::error_code code;
@@ -77,8 +92,7 @@ asio::awaitable<outcome> outcome_of(process_pool<Job>& pool, typename Job::argum
 /// A job in a coroutine of its own, which can be cancelled.
 class background {
  public:
-  background(const asio::any_io_executor& executor, asio::awaitable<outcome> job)
-      : state_(std::make_shared<state>()) {
+  background(const asio::any_io_executor& executor, asio::awaitable<outcome> job) : state_(std::make_shared<state>()) {
     asio::co_spawn(executor, std::move(job),
                    asio::bind_cancellation_slot(state_->cancel.slot(), [s = state_](std::exception_ptr, outcome seen) {
                      s->seen = std::move(seen);

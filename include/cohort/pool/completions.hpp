@@ -72,8 +72,8 @@ class completions {
 
   /// The next job that has ended; empty when all of them were returned.
   ///
-  /// A job that has failed is a value, see completion::failure. Throws what the range throws; those that were taken from
-  /// it before can still be waited for. Cancelling throws operation_aborted and loses nothing.
+  /// A job that has failed is a value, see completion::failure. Throws what the range throws; those that were taken
+  /// from it before can still be waited for. Cancelling throws operation_aborted and loses nothing.
   asio::awaitable<std::optional<completion<Job>>> next() { return next(shared_); }
 
  private:
@@ -83,7 +83,8 @@ class completions {
   using state_ptr = std::shared_ptr<pool::detail::pool_state<Job>>;
 
   struct shared {
-    shared(state_ptr in, View over) : pool(std::move(in)), range(std::move(over)), running(pool->get_executor()), changed(pool->get_executor()) {}
+    shared(state_ptr in, View over)
+        : pool(std::move(in)), range(std::move(over)), running(pool->get_executor()), changed(pool->get_executor()) {}
 
     state_ptr pool;
     View range;
@@ -134,8 +135,8 @@ class completions {
   static asio::awaitable<void> run(shared& self, std::size_t index, pool::order<Job> work) {
     completion<Job> done(index);
     try {
-      auto running = pool::detail::pool_state<Job>::run(self.pool, std::move(work), any_handle(),
-                                                        pool::detail::ignore_progress());
+      auto running =
+          pool::detail::pool_state<Job>::run(self.pool, std::move(work), any_handle(), pool::detail::ignore_progress());
       if constexpr (std::is_void_v<typename Job::result>) {
         co_await std::move(running);
       } else {

@@ -27,26 +27,17 @@ struct without_awaitable<asio::awaitable<T>> {
   using type = T;
 };
 
+template <class Returned, class Result>
+concept gives = std::same_as<Returned, Result> || std::same_as<Returned, asio::awaitable<Result>>;
+
 template <class Job>
 concept runs_with_context = requires(typename Job::argument argument, job_context<Job>& context) {
-  {
-    Job::run(std::move(argument), context)
-  } -> std::same_as<typename Job::result>;
-} || requires(typename Job::argument argument, job_context<Job>& context) {
-  {
-    Job::run(std::move(argument), context)
-  } -> std::same_as<asio::awaitable<typename Job::result>>;
+  { Job::run(std::move(argument), context) } -> gives<typename Job::result>;
 };
 
 template <class Job>
 concept runs_alone = requires(typename Job::argument argument) {
-  {
-    Job::run(std::move(argument))
-  } -> std::same_as<typename Job::result>;
-} || requires(typename Job::argument argument) {
-  {
-    Job::run(std::move(argument))
-  } -> std::same_as<asio::awaitable<typename Job::result>>;
+  { Job::run(std::move(argument)) } -> gives<typename Job::result>;
 };
 
 template <class Job>
@@ -67,11 +58,8 @@ inline constexpr bool reports_progress = requires { typename Job::progress; };
 /// What it throws arrives as text, see job_failed. A `static constexpr std::string_view name` tells the job apart from
 /// others in a program, and in error texts; the type's own name does without.
 template <class Job>
-concept pool_job = requires {
-  typename Job::argument;
-  typename Job::result;
-} && (std::is_void_v<typename Job::result> || std::default_initializable<typename Job::result>) &&
-    (detail::runs_with_context<Job> || detail::runs_alone<Job>);
+concept pool_job = (detail::runs_with_context<Job> || detail::runs_alone<Job>) &&
+                   (std::is_void_v<typename Job::result> || std::default_initializable<typename Job::result>);
 
 /// The name of a job: `Job::name`, or that of its type.
 template <class Job>

@@ -40,7 +40,8 @@ class pool_options {
     return *this;
   }
 
-  /// How often a job is tried again when its process crashes. One that throws or passes its deadline is not. 0 at first.
+  /// How often a job is tried again when its process crashes. One that throws or passes its deadline is not. 0 at
+  /// first.
   pool_options& retries(unsigned count) {
     retries_ = count;
     return *this;
@@ -64,8 +65,8 @@ class pool_options {
     return *this;
   }
 
-  /// The program that the processes run, which must call pool::worker_main() or pool::serve_if_worker(); at first the one
-  /// that runs, with its own arguments. Its standard input is /dev/null unless the command sets it.
+  /// The program that the processes run, which must call pool::worker_main() or pool::serve_if_worker(); at first the
+  /// one that runs, with its own arguments. Its standard input is /dev/null unless the command sets it.
   ///
   /// It dies with the parent (see command::die_with_parent: with the thread that has started it). With that turned off,
   /// it ends when it has finished its job.

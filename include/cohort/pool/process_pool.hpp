@@ -43,9 +43,9 @@ struct pool_stats {
 ///     cohort::process_pool<sum_job> pool(executor);
 ///     const double sum = co_await pool.run(1, 1'000'000);
 ///
-/// The processes run this program again (see pool::serve_if_worker, which main must call first) or another one. They are
-/// started when they are needed and kept for the next job. Whatever a job does to its process, it does to that one alone:
-/// a job that crashes, hangs or is cancelled costs its process, and the next job starts another one.
+/// The processes run this program again (see pool::serve_if_worker, which main must call first) or another one. They
+/// are started when they are needed and kept for the next job. Whatever a job does to its process, it does to that one
+/// alone: a job that crashes, hangs or is cancelled costs its process, and the next job starts another one.
 ///
 /// io_context::run() does not return while there are processes: close() or destroy the pool. Destroying it kills them
 /// (SIGKILL) and leaves them to the execution context to reap; jobs under way end with errc::closed.
@@ -83,10 +83,10 @@ class process_pool {
   /// turn.
   ///
   /// Throws job_failed, see there; errc::closed after close() or when the pool is destroyed; message_too_large; what
-  /// spawn() throws if a process cannot be started. Cancelling throws operation_aborted, and kills the process if it has
-  /// the job already.
+  /// spawn() throws if a process cannot be started. Cancelling throws operation_aborted, and kills the process if it
+  /// has the job already.
   template <class... Arguments>
-    requires std::constructible_from<argument, Arguments...>
+  requires std::constructible_from<argument, Arguments...>
   [[nodiscard]] asio::awaitable<result> run(Arguments&&... arguments) {
     static_assert((safe<Arguments&&> && ...),
                   "GCC before 13 would destroy this argument twice inside co_await: name it first "
@@ -99,23 +99,21 @@ class process_pool {
   /// an awaitable<void>, it is awaited before the next one is read, which makes a job wait that reports faster. What
   /// it throws ends the job and goes to the caller. A job that is tried again reports again.
   template <class Argument, class OnProgress>
-    requires(std::constructible_from<argument, Argument> && detail::reports_progress<Job>)
-  [[nodiscard]] asio::awaitable<result> run_with_progress(Argument&& value, OnProgress on_progress) {
-    static_assert(safe<Argument&&>,
-                  "GCC before 13 would destroy this argument twice inside co_await: name it first");
+  requires(std::constructible_from<argument, Argument>&& detail::reports_progress<Job>)
+      [[nodiscard]] asio::awaitable<result> run_with_progress(Argument&& value, OnProgress on_progress) {
+    static_assert(safe<Argument&&>, "GCC before 13 would destroy this argument twice inside co_await: name it first");
     return state::run(state_, make_order(std::forward<Argument>(value)), any_handle(), std::move(on_progress));
   }
 
   /// The same with a socket, a file or any other handle (see handle_traits), which the job finds in its context.
   ///
-  /// An rvalue is taken, and closed here when the job has ended, well or not. An lvalue is shared: it is duplicated, and
-  /// may be closed as soon as this has returned its awaitable.
+  /// An rvalue is taken, and closed here when the job has ended, well or not. An lvalue is shared: it is duplicated,
+  /// and may be closed as soon as this has returned its awaitable.
   template <class Argument, class Handle, class OnProgress = pool::detail::ignore_progress>
-    requires std::constructible_from<argument, Argument>
+  requires std::constructible_from<argument, Argument>
   [[nodiscard]] asio::awaitable<result> run_with_handle(Argument&& value, Handle&& handle,
                                                         OnProgress on_progress = {}) {
-    static_assert(safe<Argument&&>,
-                  "GCC before 13 would destroy this argument twice inside co_await: name it first");
+    static_assert(safe<Argument&&>, "GCC before 13 would destroy this argument twice inside co_await: name it first");
     auto work = make_order(std::forward<Argument>(value));
     work.has_handle = true;
     return state::run(state_, std::move(work), take(std::forward<Handle>(handle)), std::move(on_progress));
@@ -126,14 +124,14 @@ class process_pool {
   /// Throws what the first job throws that fails; the others are killed then, as when this is cancelled. Takes no more
   /// from the range than can run and wait. A range that is an lvalue must outlive the operation.
   template <std::ranges::input_range Range>
-    requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
+  requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
   [[nodiscard]] asio::awaitable<results> map(Range&& range) {
     return map_all(as_completed(std::forward<Range>(range)));
   }
 
   /// Does the job for each element of a range, and returns them one by one as they end: see completions.
   template <std::ranges::input_range Range>
-    requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
+  requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
   [[nodiscard]] completions<Job, std::views::all_t<Range>> as_completed(Range&& range) {
     return {state_, std::views::all(std::forward<Range>(range))};
   }

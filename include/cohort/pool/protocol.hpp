@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-/// What a pool and its processes say to each other. A process gets a job, reports progress, and answers; then it is free
-/// for the next one.
+/// What a pool and its processes say to each other. A process gets a job, reports progress, and answers; then it is
+/// free for the next one.
 #pragma once
 
 #include <string>

@@ -14,6 +14,8 @@
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
+#include "../ipc/channel.hpp"
+#include "../ipc/handle.hpp"
 #include "../ipc/peer.hpp"
 #include "job.hpp"
 #include "protocol.hpp"
@@ -43,13 +45,17 @@ class job_context {
 
   asio::any_io_executor get_executor() { return channel_.get_executor(); }
 
-  /// Sends a progress report to who has called run_with_progress(), and to nobody otherwise.
+  /// Sends the progress that `arguments` make, or are, to who has called run_with_progress(), and to nobody otherwise.
   ///
   /// Completes when the kernel has it; suspends only while the parent does not read. Throws as channel::send() does.
-  template <class Progress>
+  template <class... Arguments>
     requires(detail::reports_progress<Job>)
-  [[nodiscard]] asio::awaitable<void> report(const Progress& progress) {
-    const pool::progress_report<Job> message{typename Job::progress(progress)};
+  [[nodiscard]] asio::awaitable<void> report(Arguments&&... arguments) {
+    static_assert((detail::safe_in_await<Arguments&&> && ...),
+                  "GCC before 13 would destroy this progress twice inside co_await: name it first, or let it be made "
+                  "inside (co_await context.report(50, \"half\");)");
+    using progress = typename Job::progress;
+    const pool::progress_report<Job> message{progress(std::forward<Arguments>(arguments)...)};
     return channel_.send(message);
   }
 

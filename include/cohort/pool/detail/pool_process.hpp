@@ -25,7 +25,8 @@ namespace cohort::pool::detail {
 template <class Job>
 class pool_process : public std::enable_shared_from_this<pool_process<Job>> {
  public:
-  explicit pool_process(const asio::any_io_executor& executor) : ended(executor), released(executor), limit_(executor) {}
+  explicit pool_process(const asio::any_io_executor& executor)
+      : ended(executor), released(executor), limit_(executor) {}
 
   /// Ends the process at once, if it has not ended.
   void kill() noexcept {
@@ -59,13 +60,14 @@ class pool_process : public std::enable_shared_from_this<pool_process<Job>> {
   }
 
   cohort::peer<protocol<Job>> peer;
-  event ended;             // it has been reaped, with this
+  event ended;  // it has been reaped, with this
   exit_status status;
-  event released;          // no job has it
-  std::size_t jobs = 0;    // that it was given
+  event released;        // no job has it
+  std::size_t jobs = 0;  // that it was given
   bool ready = false;
-  bool overdue = false;    // killed because of kill_after()
-  bool has_permit = false; // to give back when it has ended
+  bool overdue = false;     // killed because of kill_after()
+  bool reporting = false;   // its progress is being dealt with
+  bool has_permit = false;  // to give back when it has ended
 
  private:
   asio::steady_timer limit_;

@@ -91,12 +91,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
           } else {
             co_return std::move(end.value.result);
           }
-        case ending::threw:
-          mine.give_back();
-          throw job_failed(errc::job_threw, job_name<Job>(), std::move(end.text));
-        case ending::refused:
-          mine.give_back();
-          std::rethrow_exception(end.refusal);
+        case ending::threw: mine.give_back(); throw job_failed(errc::job_threw, job_name<Job>(), std::move(end.text));
+        case ending::refused: mine.give_back(); std::rethrow_exception(end.refusal);
         case ending::not_ready:
           self->check_alive();
           throw job_failed(errc::not_ready, job_name<Job>(), std::move(end.text), end.status);
@@ -134,8 +130,10 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
  private:
   using clock = std::chrono::steady_clock;
 
-  // What a process gets to end by itself, when it is not needed any more or has ended its channel, before it is killed.
+  // What a process gets to end by itself when it is not needed any more, before it is killed;
   static constexpr std::chrono::milliseconds end_grace{5'000};
+  // and what one gets whose channel has ended: this is the last thing that the kernel does to a process.
+  static constexpr std::chrono::milliseconds exit_grace{1'000};
   // For what a process has said before its end, when somebody else holds the channel open: a child of it, say.
   static constexpr std::chrono::milliseconds last_words{200};
 
@@ -187,6 +185,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     asio::awaitable<void> take_process() {
       co_await owner_.acquire();
       has_permit_ = true;
+      owner_.check_alive();
       if (!owner_.idle_.empty()) {
         process_ = std::move(owner_.idle_.back());
         owner_.idle_.pop_back();
@@ -258,10 +257,12 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     std::erase(self->processes_, who);
     if (who->has_permit) self->permits_.release();
     self->changed_.notify();
-    try {
-      co_await with_timeout(who->released.wait(), last_words);
-    } catch (const std::system_error&) {
-    }
+    do {
+      try {
+        co_await with_timeout(who->released.wait(), last_words);
+      } catch (const std::system_error&) {
+      }
+    } while (who->reporting);  // what it said last has not been read
     who->peer.close();
   }
 
@@ -280,7 +281,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   }
 
   bool is_used_up(const process& who) const {
-    if (closing_ || (options.max_jobs() && who.jobs >= *options.max_jobs())) return true;
+    if (options.max_jobs() && who.jobs >= *options.max_jobs()) return true;
     return options.max_rss() && who.resident() > *options.max_rss();
   }
 
@@ -292,6 +293,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
 
   /// Ends a job's hold on a process that is about to end, and keeps the permit until then.
   void let_go(process& who) {
+    who.reporting = false;
     who.released.set();
     if (who.ended.is_set()) {
       permits_.release();
@@ -344,7 +346,9 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
       } else if constexpr (cohort::detail::reports_progress<Job>) {
         const auto& progress = std::get<progress_report<Job>>(*said).progress;
         if constexpr (std::is_same_v<decltype(on_progress(progress)), asio::awaitable<void>>) {
+          who.reporting = true;
           co_await on_progress(progress);
+          who.reporting = false;
         } else {
           on_progress(progress);
         }
@@ -353,7 +357,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
 
     // Its channel has ended, so it is about to end; one that closes it and stays has no right to.
     try {
-      co_await with_timeout(who.ended.wait(), end_grace);
+      co_await with_timeout(who.ended.wait(), exit_grace);
     } catch (const std::system_error& error) {
       if (error.code() != errc::timed_out) throw;
       who.kill();
