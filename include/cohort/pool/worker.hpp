@@ -59,7 +59,7 @@ class job_context {
     return channel_.send(message);
   }
 
-  /// The handle that has come with the job, empty if there is none: `std::move(context.handle()).template as<T>(…)`.
+  /// The handle that has come with the job, empty if there is none: `std::move(context.handle()).as<T>(…)`.
   any_handle& handle() noexcept { return handle_; }
 
  private:
