@@ -18,6 +18,19 @@ def parent_child():
         assert parent.lines('stderr') == []
 
 
+def exec_pipeline():
+    with smoke.Program(PROGRAM) as program:
+        assert program.wait() == 0
+        lines = program.lines('stdout')
+        end = lines.index('the shell exited with 0')
+        assert 0 < end <= 5
+        assert all(re.fullmatch(r' *\d+ \.[a-z]*', line) for line in lines[:end]), lines
+        assert lines[end + 1:2 * end + 1] == lines[:end]
+        tools = ['ls', 'grep', 'sort', 'uniq', 'sort', 'head']
+        assert lines[2 * end + 1:] == [f'{tool} exited with 0' for tool in tools]
+        assert program.lines('stderr') == []
+
+
 def ask(port):
     """Who answers, and its pid."""
     with socket.create_connection(('127.0.0.1', port), smoke.PATIENCE) as connection:

@@ -13,6 +13,7 @@
 #include "core/queue.hpp"
 #include "core/semaphore.hpp"
 #include "core/single_flight.hpp"
+#include "core/run_sync.hpp"
 #include "core/task_group.hpp"
 #include "core/timeout.hpp"
 
@@ -20,17 +21,20 @@
 #include "process/child.hpp"
 #include "process/command.hpp"
 #include "process/daemonize.hpp"
+#include "process/exec.hpp"
 #include "process/exit_status.hpp"
 #include "process/pid_file.hpp"
 #include "process/spawn.hpp"
 #include "process/this_process.hpp"
 
 // one channel: typed messages and handles between two processes
+#include "ipc/call.hpp"
 #include "ipc/channel.hpp"
 #include "ipc/codec.hpp"
 #include "ipc/handle.hpp"
 #include "ipc/peer.hpp"
 #include "ipc/schema.hpp"
+#include "ipc/shared_buffer.hpp"
 
 // a pool of processes: jobs that may block, crash, hang or be cancelled, each at the cost of its process alone
 #include "pool/completions.hpp"

@@ -17,6 +17,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/fault.hpp"
 #include "children.hpp"
+#include "processes.hpp"
 
 namespace cohort::test {
 namespace {
@@ -414,6 +415,130 @@ ASYNC_TEST("a detached child lives on") {
   int status = -1;
   ::waitpid(pid, &status, 0);  // ours to reap: nobody else does
   CHECK(status == 0);
+}
+
+// The number in "left PID", from a child that leaves a process behind.
+asio::awaitable<pid_t> left_by(child& gone) {
+  const auto line = co_await gone.out().read_line();
+  REQUIRE(line.has_value());
+  REQUIRE(line->starts_with("left "));
+  co_return std::stoi(line->substr(5));
+}
+
+ASYNC_TEST("a child is closed when nobody writes to its pipes any more, later than its exit") {
+  auto started = co_await spawn(helper("leave", "group", "600000").out(stdio::pipe));
+  const process left(co_await left_by(started));
+  const auto executor = co_await asio::this_coro::executor;
+  std::optional<exit_status> closed;
+  const auto wait = [&]() -> asio::awaitable<void> { closed = co_await started.closed(); };
+  asio::co_spawn(executor, wait(), asio::detached);
+  co_await until_dead(started);
+  co_await yield(5);
+  CHECK_FALSE(closed.has_value());
+  CHECK(exists(started.pid()));  // not reaped before it is closed
+  const auto status = co_await started.wait();
+  CHECK(status.success());
+  co_await yield(5);
+  CHECK_FALSE(closed.has_value());
+  left.kill();
+  const bool ended = co_await eventually([&] { return closed.has_value(); });
+  CHECK(ended);
+  CHECK(closed == exit_status::exited(0));
+}
+
+ASYNC_TEST("what a closed child has written can still be read") {
+  auto started = co_await spawn(helper("write-fd", "1", "out", "2", "err").out(stdio::pipe).err(stdio::pipe));
+  const auto status = co_await started.closed();
+  CHECK(status == exit_status::exited(0));
+  int turns = 0;
+  asio::post(co_await asio::this_coro::executor, [&] { ++turns; });
+  const auto again = co_await started.closed();
+  CHECK(again == status);
+  CHECK(turns == 0);
+  const auto out = co_await started.out().read_all();
+  CHECK(out == "out");
+  const auto err = co_await started.err().read_all();
+  CHECK(err == "err");
+}
+
+ASYNC_TEST("a child without pipes is closed when it has ended") {
+  auto started = co_await spawn(helper("exit-code", "5"));
+  const auto status = co_await started.closed();
+  CHECK(status == exit_status::exited(5));
+  CHECK_FALSE(exists(started.pid()));
+  child none;
+  const auto code = co_await error_of(none.closed());
+  CHECK(code == errc::no_child);
+}
+
+ASYNC_TEST("each of several waits for a closed child gets the status") {
+  auto started = co_await spawn(helper("cat").in(stdio::pipe).out(stdio::pipe));
+  const auto executor = co_await asio::this_coro::executor;
+  std::vector<exit_status> statuses;
+  const auto wait = [&]() -> asio::awaitable<void> {
+    const auto status = co_await started.closed();
+    statuses.push_back(status);
+  };
+  for (int i = 0; i < 3; ++i) asio::co_spawn(executor, wait(), asio::detached);
+  const auto write = co_await error_of(started.in().write("read by nobody"));
+  CHECK_FALSE(write);
+  started.in().close();
+  const bool all = co_await eventually([&] { return statuses.size() == 3; });
+  CHECK(all);
+  for (const auto& status : statuses) CHECK(status.success());
+}
+
+ASYNC_TEST("a pipe that is closed or released here does not keep a child from being closed") {
+  for (const bool release : {false, true}) {
+    auto started = co_await spawn(helper("leave", "group", "600000").out(stdio::pipe));
+    const process left(co_await left_by(started));
+    descriptor kept;
+    asio::steady_timer soon(co_await asio::this_coro::executor, 20ms);
+    soon.async_wait([&](std::error_code) {
+      if (release) {
+        kept = started.out().release();
+      } else {
+        started.out().close();
+      }
+    });
+    const auto status = co_await started.closed();
+    CHECK(status.success());
+    CHECK(left.runs());
+    left.kill();
+  }
+}
+
+ASYNC_TEST("who holds the pipes of an ended child can be killed") {
+  auto started = co_await spawn(helper("leave", "group", "600000").out(stdio::pipe));
+  const process left(co_await left_by(started));
+  co_await until_dead(started);
+  const auto code = co_await error_of(with_timeout(started.closed(), 20ms));
+  CHECK(code == errc::timed_out);
+  CHECK(started.kill_tree());
+  const auto status = co_await started.closed();
+  CHECK(status.success());
+  const bool ended = co_await left.ends();
+  CHECK(ended);
+}
+
+PLAIN_TEST("a cancelled wait for a closed child changes nothing and can be repeated") {
+  const auto cancelled_runs = cancel_at_every_turn([](cancellation& cancelled) -> asio::awaitable<void> {
+    auto started = co_await spawn(command("cat").in(stdio::pipe).out(stdio::pipe).err(stdio::pipe));
+    co_await started.in().write("text");
+    asio::steady_timer soon(co_await asio::this_coro::executor, 5ms);
+    soon.async_wait([&](std::error_code error) {
+      if (!error) started.in().close();
+    });
+    auto status = co_await cancelled(started.closed());
+    if (!status) {
+      started.in().close();
+      status = co_await started.closed();
+    }
+    CHECK(status == exit_status::exited(0));
+    const auto text = co_await started.out().read_all();
+    CHECK(text == "text");
+  });
+  CHECK(cancelled_runs > 0);
 }
 
 }  // namespace

@@ -87,7 +87,7 @@ void check_failed(const directory& here, const started& result, const std::strin
 }
 
 ASYNC_TEST("the process in the foreground ends well when the daemon is ready, and not before") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   auto foreground = co_await spawn(daemon(here, "when").arg(here / "go").out(stdio::pipe).err(stdio::pipe));
   const bool waits = co_await eventually([&] { return has_facts(here); });
@@ -104,12 +104,12 @@ ASYNC_TEST("the process in the foreground ends well when the daemon is ready, an
   const auto said = co_await foreground.err().read_all();
   CHECK(said == "");
   CHECK(pid_file::owner(here / "x.pid") == pid);
-  CHECK(here_to.end(*pid) == 0);
+  CHECK(reaper.end(*pid) == 0);
   CHECK(here.names() == std::vector<std::string>{"go", "out"});
 }
 
 ASYNC_TEST("a daemon has a session, a directory and descriptors of its own") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   command given = daemon(here, "ready");
   const auto result = co_await start(given.arg("an argument").fd(7, stdio::null).env("KEPT", "1"));
@@ -132,14 +132,15 @@ ASYNC_TEST("a daemon has a session, a directory and descriptors of its own") {
   CHECK(descriptors[2] == "2 /dev/null");
   CHECK(descriptors[3].starts_with("3 pipe:"));
   CHECK(descriptors[4].ends_with("x.pid"));
-  CHECK_FALSE(fs::exists("/proc/" + number + "/fd/3"));  // closed when it was ready
+  const bool told = co_await eventually([&] { return !fs::exists(fs::symlink_status("/proc/" + number + "/fd/3")); });
+  CHECK(told);  // and nothing is left of that
   const auto name = contents("/proc/" + number + "/comm");
   CHECK(name == fs::path(helper_path()).filename().string() + '\n');
-  CHECK(here_to.end(pid) == 0);
+  CHECK(reaper.end(pid) == 0);
 }
 
 ASYNC_TEST("a daemon runs where and with the mask that it was told") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   command given = daemon(here, "ready");
   const auto result = co_await start(given.arg("umask=027").arg("cwd=" + here.path()).cwd("/usr"));
@@ -149,23 +150,23 @@ ASYNC_TEST("a daemon runs where and with the mask that it was told") {
   struct stat file = {};
   CHECK(::stat((here / "out").c_str(), &file) == 0);
   CHECK((file.st_mode & 07777) == 0640);
-  CHECK(here_to.end(pid_file::owner(here / "x.pid").value_or(0)) == 0);
+  CHECK(reaper.end(pid_file::owner(here / "x.pid").value_or(0)) == 0);
 }
 
 ASYNC_TEST("relative paths start where the program was started") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   const auto result = co_await start(helper("daemon", "ready", "pid=x.pid", "out=out", "err=err").cwd(here.path()));
   CHECK(result.status.success());
   const auto pid = pid_file::owner(here / "x.pid").value_or(0);
   CHECK(has_facts(here));
   CHECK(contents(here / "err") == "an error line\n");
-  CHECK(here_to.end(pid) == 0);
+  CHECK(reaper.end(pid) == 0);
   CHECK(here.names() == std::vector<std::string>{"err", "out"});
 }
 
 ASYNC_TEST("log files are added to, and both may be one") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   std::ofstream(here / "out") << "before\n";
   const auto result = co_await start(daemon(here, "ready").arg("err=" + here / "out"));
@@ -173,11 +174,11 @@ ASYNC_TEST("log files are added to, and both may be one") {
   const auto log = contents(here / "out");
   CHECK(log.starts_with("before\npid "));
   CHECK(log.ends_with("facts end\nan error line\n"));
-  CHECK(here_to.end(pid_file::owner(here / "x.pid").value_or(0)) == 0);
+  CHECK(reaper.end(pid_file::owner(here / "x.pid").value_or(0)) == 0);
 }
 
 ASYNC_TEST("a daemon that is started with nothing open has its standard descriptors") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   command given("/bin/sh", "-c", "exec \"$0\" \"$@\" <&- >&- 2>&-", helper_path(), "daemon", "ready");
   const auto result = co_await start(given.arg("pid=" + here / "x.pid").arg("out=" + here / "out"));
@@ -189,11 +190,11 @@ ASYNC_TEST("a daemon that is started with nothing open has its standard descript
   CHECK(descriptors[0] == "0 /dev/null");
   CHECK(descriptors[1] == "1 " + here / "out");
   CHECK(descriptors[2] == "2 /dev/null");
-  CHECK(here_to.end(pid) == 0);
+  CHECK(reaper.end(pid) == 0);
 }
 
 ASYNC_TEST("a second daemon is refused, and the first one does not notice") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   co_await start(daemon(here, "ready"));
   const auto pid = pid_file::owner(here / "x.pid").value_or(0);
@@ -205,27 +206,27 @@ ASYNC_TEST("a second daemon is refused, and the first one does not notice") {
         "daemonize: pid file \"" + here / "x.pid" + "\", pid " + std::to_string(pid) + ": already running\n");
   CHECK(contents(here / "out") == log);
   CHECK(pid_file::owner(here / "x.pid") == pid);
-  CHECK(here_to.end(pid) == 0);
+  CHECK(reaper.end(pid) == 0);
   CHECK_FALSE(fs::exists(here / "x.pid"));
 }
 
 ASYNC_TEST("a daemon starts again after one that was killed") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   co_await start(daemon(here, "ready"));
   const auto killed = pid_file::owner(here / "x.pid").value_or(0);
-  here_to.end(killed, SIGKILL);
+  reaper.end(killed, SIGKILL);
   CHECK(fs::exists(here / "x.pid"));
 
   const auto second = co_await start(daemon(here, "ready"));
   CHECK(second.status.success());
   const auto pid = pid_file::owner(here / "x.pid").value_or(0);
   CHECK(pid != killed);
-  CHECK(here_to.end(pid) == 0);
+  CHECK(reaper.end(pid) == 0);
 }
 
 ASYNC_TEST("what a daemon fails with is said in the foreground") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   auto result = co_await start(daemon(here, "failed").arg("listen 127.0.0.1:80: Permission denied"));
   check_failed(here, result, "listen 127.0.0.1:80: Permission denied");
@@ -238,7 +239,7 @@ ASYNC_TEST("what a daemon fails with is said in the foreground") {
 }
 
 ASYNC_TEST("how a daemon ends that is not ready yet is said in the foreground") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   auto result = co_await start(daemon(here, "exit").arg("3"));
   check_failed(here, result, "daemonize: the daemon ended before it was ready: exited with 3");
@@ -250,7 +251,7 @@ ASYNC_TEST("how a daemon ends that is not ready yet is said in the foreground") 
 }
 
 ASYNC_TEST("a daemon that does not get ready in time is stopped") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   for (const char* end : {"late", "lose"}) {
     const auto result = co_await start(daemon(here, end).arg("within=1000"));
@@ -262,7 +263,7 @@ ASYNC_TEST("a daemon that does not get ready in time is stopped") {
 }
 
 ASYNC_TEST("what a daemon cannot be given is said in the foreground, and it does not run") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   const auto nope = here / "nope/x";
   auto result = co_await start(daemon(here, "ready").arg("cwd=" + nope));
@@ -277,7 +278,7 @@ ASYNC_TEST("what a daemon cannot be given is said in the foreground, and it does
 }
 
 ASYNC_TEST("a daemon lives on when the foreground is killed before it is ready") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   auto foreground = co_await spawn(daemon(here, "when").arg(here / "go").err(stdio::null));
   const bool waits = co_await eventually([&] { return has_facts(here); });
@@ -288,18 +289,18 @@ ASYNC_TEST("a daemon lives on when the foreground is killed before it is ready")
   const auto pipe = "/proc/" + std::to_string(pid) + "/fd/3";
   const bool told = co_await eventually([&] { return !fs::exists(fs::symlink_status(pipe)); });
   CHECK(told);
-  CHECK(here_to.end(pid) == 0);
+  CHECK(reaper.end(pid) == 0);
 }
 
 ASYNC_TEST("a daemon cannot become one again") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   const auto result = co_await start(daemon(here, "twice"));
   check_failed(here, result, "daemonize: this daemon: already running");
 }
 
 ASYNC_TEST("neither a title nor threads are in the way") {
-  const subreaper here_to;
+  const subreaper reaper;
   const directory here;
   const auto result = co_await start(daemon(here, "ready").arg("title=a title").arg("thread=1").arg("an argument"));
   CHECK(result.status.success());
@@ -308,7 +309,7 @@ ASYNC_TEST("neither a title nor threads are in the way") {
   REQUIRE(words.size() == 8);
   CHECK(words.front() == helper_path());
   CHECK(words.back() == "an argument");
-  CHECK(here_to.end(pid_file::owner(here / "x.pid").value_or(0)) == 0);
+  CHECK(reaper.end(pid_file::owner(here / "x.pid").value_or(0)) == 0);
 }
 
 ASYNC_TEST("a descriptor that no foreground process gave is not taken for its word") {

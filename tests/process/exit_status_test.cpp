@@ -71,6 +71,8 @@ PLAIN_TEST("usage comes in microseconds and bytes") {
   CHECK(status.usage().user_time == std::chrono::microseconds(1'500'000));
   CHECK(status.usage().system_time == std::chrono::microseconds(20));
   CHECK(status.usage().max_rss == 3 * 1024);
+  CHECK(status.usage().wall_time == 0us);
+  CHECK(exit_status(info, used, 7us).usage().wall_time == 7us);
 }
 
 ASYNC_TEST("a child's status tells its code, its signal and what it has used") {
@@ -86,6 +88,13 @@ ASYNC_TEST("a child's status tells its code, its signal and what it has used") {
   auto burning = co_await spawn(helper("burn", "30"));
   const auto burnt = co_await burning.wait();
   CHECK(burnt.usage().user_time + burnt.usage().system_time >= 25ms);
+
+  const auto before = std::chrono::steady_clock::now();
+  auto sleeping = co_await spawn(helper("sleep", "30"));
+  const auto slept = co_await sleeping.wait();
+  CHECK(slept.usage().wall_time >= 30ms);
+  CHECK(slept.usage().wall_time <= std::chrono::steady_clock::now() - before);
+  CHECK(slept.usage().user_time + slept.usage().system_time < slept.usage().wall_time);
 }
 
 }  // namespace

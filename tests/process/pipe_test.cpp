@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "../support/cancellation.hpp"
@@ -319,6 +320,193 @@ ASYNC_TEST("closing a pipe ends a read that waits on it") {
   asio::post(co_await asio::this_coro::executor, [&] { out.close(); });
   const auto code = co_await error_of(out.read_all());
   CHECK(code == asio::error::operation_aborted);
+}
+
+bool hangs_up(read_pipe& pipe) {
+  pollfd look{pipe.native_handle(), 0, 0};
+  return ::poll(&look, 1, 0) > 0;
+}
+
+ASYNC_TEST("a pipe is closed when nobody holds its other end, and what was written before stays readable") {
+  auto pipe = make_pipe();
+  const auto executor = co_await asio::this_coro::executor;
+  read_pipe out(executor, std::move(pipe.reading));
+  put(pipe.writing, "one\ntwo");
+  descriptor copy(::fcntl(pipe.writing.get(), F_DUPFD_CLOEXEC, 0));
+  bool closed = false;
+  const auto wait = [&]() -> asio::awaitable<void> {
+    co_await out.closed();
+    closed = true;
+  };
+  asio::co_spawn(executor, wait(), asio::detached);
+  co_await yield(3);
+  const auto one = co_await out.read_line();  // beside the wait
+  CHECK(one == "one");
+  pipe.writing.reset();
+  co_await yield(3);
+  CHECK_FALSE(closed);
+  put(copy, "three");
+  copy.reset();
+  const bool ended = co_await eventually([&] { return closed; });
+  CHECK(ended);
+  const auto rest = co_await out.read_all();
+  CHECK(rest == "twothree");
+}
+
+ASYNC_TEST("a pipe that hung up before anybody looked is closed") {
+  auto pipe = make_pipe();
+  const auto executor = co_await asio::this_coro::executor;
+  read_pipe out(executor, std::move(pipe.reading));
+  put(pipe.writing, "unread");
+  co_await yield(3);
+  pipe.writing.reset();
+  co_await yield(3);
+  REQUIRE(hangs_up(out));
+  int turns = 0;
+  asio::post(executor, [&] { ++turns; });
+  co_await out.closed();
+  CHECK(turns == 0);
+
+  // the reactor tells it as well: it has reported the hang-up once, to nobody
+  asio::posix::stream_descriptor same(executor, ::fcntl(out.native_handle(), F_DUPFD_CLOEXEC, 0));
+  co_await yield(3);
+  for (int i = 0; i < 2; ++i) {
+    co_await same.async_wait(asio::posix::stream_descriptor::wait_error, asio::use_awaitable);
+  }
+  const auto text = co_await out.read_all();
+  CHECK(text == "unread");
+  co_await out.closed();
+}
+
+ASYNC_TEST("several can wait until a pipe is closed, and a pipe to write to is closed as well") {
+  auto pipe = make_pipe();
+  const auto executor = co_await asio::this_coro::executor;
+  write_pipe in(executor, std::move(pipe.writing));
+  int closed = 0;
+  const auto wait = [&]() -> asio::awaitable<void> {
+    co_await in.closed();
+    ++closed;
+  };
+  for (int i = 0; i < 3; ++i) asio::co_spawn(executor, wait(), asio::detached);
+  co_await in.write("x");
+  co_await yield(3);
+  CHECK(closed == 0);
+  pipe.reading.reset();
+  const bool all = co_await eventually([&] { return closed == 3; });
+  CHECK(all);
+  in.close();
+  const auto text = co_await text_of(in.closed());
+  CHECK(text == "pipe: closed: already closed on this side");
+}
+
+ASYNC_TEST("closing this end ends a wait for the other one") {
+  auto pipe = make_pipe();
+  read_pipe out(co_await asio::this_coro::executor, std::move(pipe.reading));
+  asio::post(co_await asio::this_coro::executor, [&] { out.close(); });
+  const auto code = co_await error_of(out.closed());
+  CHECK(code == asio::error::operation_aborted);
+}
+
+PLAIN_TEST("a cancelled wait until a pipe is closed changes nothing") {
+  const auto cancelled_runs = cancel_at_every_turn([](cancellation& cancelled) -> asio::awaitable<void> {
+    auto pipe = make_pipe();
+    const auto executor = co_await asio::this_coro::executor;
+    read_pipe out(executor, std::move(pipe.reading));
+    put(pipe.writing, "text");
+    asio::steady_timer soon(executor, 5ms);
+    soon.async_wait([&](std::error_code) { pipe.writing.reset(); });
+    const auto closed = co_await cancelled(out.closed());
+    if (!closed) co_await out.closed();
+    const auto text = co_await out.read_all();
+    CHECK(text == "text");
+  });
+  CHECK(cancelled_runs > 0);
+}
+
+ASYNC_TEST("a released end is blocking and close-on-exec, and gone from here") {
+  auto pipe = make_pipe();
+  const auto executor = co_await asio::this_coro::executor;
+  write_pipe in(executor, std::move(pipe.writing));
+  read_pipe out(executor, std::move(pipe.reading));
+  co_await in.write("text");
+  const auto reading_number = out.native_handle();
+  const auto reading = out.release();
+  const auto writing = in.release();
+  CHECK(reading.get() == reading_number);
+  for (const auto* end : {&reading, &writing}) {
+    CHECK((::fcntl(end->get(), F_GETFL) & O_NONBLOCK) == 0);
+    CHECK(::fcntl(end->get(), F_GETFD) == FD_CLOEXEC);
+  }
+  CHECK_FALSE(in.is_open());
+  CHECK_FALSE(out.is_open());
+  CHECK(take(reading) == "text");
+
+  std::string text;
+  try {
+    const auto none = out.release();
+  } catch (const std::system_error& error) {
+    text = error.what();
+  }
+  CHECK(text == "pipe: release: already closed on this side");
+}
+
+ASYNC_TEST("a pipe out of which more was read than asked for is not released") {
+  auto pipe = make_pipe();
+  read_pipe out(co_await asio::this_coro::executor, std::move(pipe.reading));
+  put(pipe.writing, "one\ntwo");
+  const auto line = co_await out.read_line();
+  CHECK(line == "one");
+  std::string text;
+  try {
+    const auto end = out.release();
+  } catch (const std::system_error& error) {
+    text = error.what();
+  }
+  CHECK(text == "pipe: release with 3 bytes read ahead: Device or resource busy");
+  REQUIRE(out.is_open());
+  char buffer[8];
+  const auto some = co_await out.read_some(asio::buffer(buffer));
+  CHECK(std::string_view(buffer, some) == "two");
+  put(pipe.writing, "three");
+  const auto end = out.release();
+  CHECK(take(end) == "three");
+}
+
+ASYNC_TEST("releasing a pipe ends a read that waits on it") {
+  auto pipe = make_pipe();
+  read_pipe out(co_await asio::this_coro::executor, std::move(pipe.reading));
+  descriptor released;
+  asio::post(co_await asio::this_coro::executor, [&] { released = out.release(); });
+  const auto code = co_await error_of(out.read_all());
+  CHECK(code == asio::error::operation_aborted);
+  CHECK(released);
+}
+
+ASYNC_TEST("three children make a pipeline, and each has its status") {
+  constexpr std::size_t size = 20'000'000;  // far more than the pipes hold
+  auto first = co_await spawn(helper("fill", std::to_string(size)).out(stdio::pipe));
+  auto second = co_await spawn(helper("cat").in(first.out().release()).out(stdio::pipe));
+  auto third = co_await spawn(command("wc", "-c").in(second.out().release()).out(stdio::pipe));
+  const auto text = co_await third.out().read_line();
+  CHECK(text == std::to_string(size));
+  for (auto* each : {&first, &second, &third}) {
+    const auto status = co_await each->wait();
+    CHECK(status == exit_status::exited(0));
+  }
+}
+
+ASYNC_TEST("a pipeline can be made from its end, and SIGPIPE ends those before one that has enough") {
+  auto last = co_await spawn(command("head", "-c", "100000").in(stdio::pipe).out(stdio::pipe));
+  auto middle = co_await spawn(helper("cat").in(stdio::pipe).out(last.in().release()));
+  auto first = co_await spawn(helper("flood").out(middle.in().release()));
+  const auto text = co_await last.out().read_all();
+  CHECK(text.size() == 100'000);
+  const auto ended = co_await last.wait();
+  CHECK(ended == exit_status::exited(0));
+  const auto cut = co_await middle.wait();
+  CHECK(cut == exit_status::killed(SIGPIPE));
+  const auto flood = co_await first.wait();
+  CHECK(flood == exit_status::killed(SIGPIPE));
 }
 
 }  // namespace

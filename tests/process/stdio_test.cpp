@@ -66,6 +66,74 @@ ASYNC_TEST("files can be read from, written to and added to") {
   ::unlink(path.c_str());
 }
 
+ASYNC_TEST("a descriptor can be the same as another, whichever is set first") {
+  const auto what = helper("write-fd", "1", "to 1,", "2", "to 2");
+  for (const bool first : {true, false}) {
+    auto joined = what;
+    if (first) joined.err(stdio::same_as(1)).out(stdio::pipe);
+    if (!first) joined.out(stdio::pipe).err(stdio::same_as(1));
+    auto started = co_await spawn(joined);
+    const auto text = co_await started.out().read_all();
+    CHECK(text == "to 1,to 2");
+    co_await started.wait();
+  }
+  // the other way round: to the pipe of a higher number
+  auto up = co_await spawn(command(what).out(stdio::same_as(2)).err(stdio::pipe));
+  const auto text = co_await up.err().read_all();
+  CHECK(text == "to 1,to 2");
+  co_await up.wait();
+}
+
+ASYNC_TEST("a descriptor can be the same as one that is the same as a third") {
+  auto started = co_await spawn(helper("write-fd", "7", "a", "2", "b", "0", "c")
+                                    .fd(7, stdio::same_as(2))
+                                    .err(stdio::same_as(0))
+                                    .in(stdio::same_as(1))
+                                    .out(stdio::pipe));
+  const auto text = co_await started.out().read_all();
+  CHECK(text == "abc");
+  co_await started.wait();
+}
+
+ASYNC_TEST("a descriptor can be the same as one that the parent had") {
+  auto started = co_await spawn(helper("join-output").out(stdio::pipe).err(stdio::pipe));
+  const auto out = co_await started.out().read_all();
+  const auto err = co_await started.err().read_all();
+  CHECK(out == "to 1,to 2");
+  CHECK(err.empty());
+  co_await started.wait();
+}
+
+ASYNC_TEST("descriptors that are the same share one place in their file") {
+  const directory place;
+  const auto path = place / "both";
+  auto started = co_await spawn(
+      helper("write-fd", "1", "1,", "2", "2,", "1", "3").out(stdio::to_file(path)).err(stdio::same_as(1)));
+  co_await started.wait();
+  CHECK(file_text(path) == "1,2,3");
+}
+
+ASYNC_TEST("a descriptor that is the same as none is refused, before anything is opened") {
+  const directory place;
+  const auto path = place / "kept";
+  std::ofstream(path) << "kept";
+  const auto what = helper("echo").in(stdio::to_file(path));
+  const auto missing = co_await text_of(spawn(command(what).out(stdio::same_as(5))));
+  CHECK(missing == "spawn: stdout same as fd 5: invalid option");
+  const auto negative = co_await text_of(spawn(command(what).out(stdio::same_as(-1))));
+  CHECK(negative == "spawn: stdout same as fd -1: invalid option");
+  const auto itself = co_await text_of(spawn(command(what).fd(4, stdio::same_as(4))));
+  CHECK(itself == "spawn: fd 4 same as fd 4: invalid option");
+  const auto ring = co_await text_of(spawn(command(what).out(stdio::same_as(2)).err(stdio::same_as(1))));
+  CHECK(ring == "spawn: stdout same as stderr: invalid option");
+  const auto into_ring =
+      co_await text_of(spawn(command(what).fd(3, stdio::same_as(4)).fd(4, stdio::same_as(5)).fd(5, stdio::same_as(4))));
+  CHECK(into_ring == "spawn: fd 3 same as fd 4: invalid option");
+  const auto code = co_await error_of(spawn(command(what).out(stdio::same_as(5))));
+  CHECK(code == errc::invalid_option);
+  CHECK(file_text(path) == "kept");
+}
+
 ASYNC_TEST("the child's ends of its pipes are blocking") {
   auto started = co_await spawn(helper("blocking", "0", "1", "2").in(stdio::pipe).out(stdio::pipe).err(stdio::pipe));
   const auto status = co_await started.wait();

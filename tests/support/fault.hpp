@@ -22,6 +22,10 @@
 #include <functional>
 #include <utility>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 #include "../../include/cohort/core/system.hpp"
 
 namespace cohort::test {
@@ -61,6 +65,14 @@ class intercept<Entry> {
   real_call real_;
   unsigned calls_ = 0;
 };
+
+/// To be called by a replacement of execve before the real one: AddressSanitizer would hold its frames, which nobody
+/// leaves, for a part of the parent's stack.
+inline void leave_no_frames() {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_handle_no_return();
+#endif
+}
 
 inline constexpr unsigned every_time = ~0u;
 

@@ -13,6 +13,8 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../../include/cohort/process/spawn.hpp"
@@ -34,13 +36,38 @@ const verb environment("environment", [](const verb::arguments&) {
   return 0;
 });
 
-// The masks of blocked, ignored and caught signals, as the kernel shows them.
-const verb signals("signals", [](const verb::arguments&) {
+// The named lines of /proc/self/status (proc_pid_status(5)), in the order of the file.
+const verb status("status", [](const verb::arguments& arguments) {
   std::ifstream file("/proc/self/status");
   std::string line;
   while (std::getline(file, line)) {
-    if (line.starts_with("SigBlk") || line.starts_with("SigIgn")) std::printf("%s\n", line.c_str());
+    for (const auto& name : arguments) {
+      if (line.starts_with(name + ':')) std::printf("%s\n", line.c_str());
+    }
   }
+  return 0;
+});
+
+const verb session("session", [](const verb::arguments&) {
+  std::printf("%d\n", static_cast<int>(::getsid(0)));
+  return 0;
+});
+
+// The soft and the hard limit of each resource, by number.
+const verb limits("limits", [](const verb::arguments& arguments) {
+  for (const auto& resource : arguments) {
+    rlimit limit;
+    if (::getrlimit(static_cast<decltype(RLIMIT_CPU)>(std::stoi(resource)), &limit) == -1) return 1;
+    std::printf("%llu %llu\n", static_cast<unsigned long long>(limit.rlim_cur),
+                static_cast<unsigned long long>(limit.rlim_max));
+  }
+  return 0;
+});
+
+// The nice value, and class and level of the priority at disks.
+const verb priorities("priorities", [](const verb::arguments&) {
+  const auto io = ::syscall(SYS_ioprio_get, 1, 0);
+  std::printf("%d %ld:%ld\n", ::getpriority(PRIO_PROCESS, 0), io >> 13, io & 7);
   return 0;
 });
 
@@ -136,6 +163,13 @@ asio::awaitable<void> start_and_wait(command what) {
 const verb swap_output("swap-output", [](const verb::arguments&) {
   command swapped("/proc/self/exe", "write-fd", "1", "to 1", "2", "to 2");
   run(start_and_wait(swapped.out(stdio::borrow(2)).err(stdio::borrow(1))));
+  return 0;
+});
+
+// Starts a child whose error output goes where its own output, which it does not set, goes.
+const verb join_output("join-output", [](const verb::arguments&) {
+  command joined("/proc/self/exe", "write-fd", "1", "to 1,", "2", "to 2");
+  run(start_and_wait(joined.err(stdio::same_as(1))));
   return 0;
 });
 

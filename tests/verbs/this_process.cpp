@@ -90,6 +90,15 @@ void say_facts() {
   std::fprintf(stderr, "an error line\n");
 }
 
+// So that no thread of the process, neither this one nor one that it starts, dies of SIGTERM.
+sigset_t blocked_term() {
+  sigset_t term;
+  ::sigemptyset(&term);
+  ::sigaddset(&term, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &term, nullptr);
+  return term;
+}
+
 // daemon END OPTION=VALUE…: says facts to its output before it does what END is.
 //
 //     ready          is ready, and stays until SIGTERM
@@ -101,10 +110,6 @@ void say_facts() {
 //     lose           forgets the daemon and stays
 //     twice          calls daemonize again, and fails with what that throws
 int run_daemon(const std::string& end, const std::string& detail, std::map<std::string, std::string>& given) {
-  sigset_t term;
-  ::sigemptyset(&term);
-  ::sigaddset(&term, SIGTERM);
-
   this_process::daemon_options options;
   if (given.contains("pid")) options.pid_file(given["pid"]);
   if (given.contains("out")) options.out(given["out"]);
@@ -116,7 +121,6 @@ int run_daemon(const std::string& end, const std::string& detail, std::map<std::
   if (given.contains("early")) return std::stoi(given["early"]);
 
   auto self = this_process::daemonize(options);
-  ::pthread_sigmask(SIG_BLOCK, &term, nullptr);
   say_facts();
   if (end == "when") {
     while (!fs::exists(detail)) std::this_thread::sleep_for(1ms);
@@ -142,6 +146,7 @@ int run_daemon(const std::string& end, const std::string& detail, std::map<std::
     self.failed("too late");
   }
   int signal = 0;
+  const sigset_t term = blocked_term();
   ::sigwait(&term, &signal);
   return 0;
 }
@@ -157,11 +162,8 @@ const verb daemon("daemon", [](const verb::arguments& arguments) {
       given[argument.substr(0, equals)] = argument.substr(equals + 1);
     }
   }
-  std::thread busy;
-  if (given.contains("thread")) {
-    busy = std::thread([] { std::this_thread::sleep_for(1h); });
-    busy.detach();
-  }
+  blocked_term();
+  if (given.contains("thread")) std::thread([] { std::this_thread::sleep_for(1h); }).detach();
   return run_daemon(arguments.at(0), detail, given);
 });
 

@@ -15,12 +15,13 @@ enum class errc {
   closed,             ///< this side has closed or disconnected the object
   malformed,          ///< bytes that no correct peer sends; the channel is closed
   message_too_large,  ///< a message over max_message, in either direction
-  unknown_message,    ///< the other side does not know this type of message
+  unknown_message,    ///< one side does not know this type of message
   schema_mismatch,    ///< both sides have one type of message, and it is not the same
   wrong_handle_kind,  ///< a descriptor is not what it was said to be
   handle_lost,        ///< the receiver had no room for a descriptor (its table is full)
   handle_refused,     ///< the peer gave a handle back without having used it
   too_many_handles,   ///< more descriptors than one message can carry
+  call_failed,        ///< the other side could not answer a call; the text is its own
   output_too_large,   ///< a program wrote more than the caller wants to hold
   timed_out,          ///< the time given to with_timeout has passed
   status_taken,       ///< a child's exit status was collected by somebody else in this process
@@ -46,12 +47,13 @@ class category final : public std::error_category {
       case errc::closed: return "already closed on this side";
       case errc::malformed: return "malformed data from the peer";
       case errc::message_too_large: return "message too large";
-      case errc::unknown_message: return "the peer does not know this message";
+      case errc::unknown_message: return "the message is not known to both sides";
       case errc::schema_mismatch: return "the two sides define the message differently";
       case errc::wrong_handle_kind: return "the handle is of another kind";
       case errc::handle_lost: return "no free descriptor to receive the handle";
       case errc::handle_refused: return "the peer gave the handle back";
       case errc::too_many_handles: return "too many handles in one message";
+      case errc::call_failed: return "the call failed on the other side";
       case errc::output_too_large: return "output too large";
       case errc::timed_out: return "timed out";
       case errc::status_taken: return "the exit status was collected by somebody else";

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -17,6 +18,15 @@
 #include <unistd.h>
 
 namespace cohort::system {
+
+/// The numbers of the calls whose first versions take users and groups of 16 bits.
+namespace number {
+#ifdef SYS_setresuid32
+inline constexpr long setgroups = SYS_setgroups32, setresgid = SYS_setresgid32, setresuid = SYS_setresuid32;
+#else
+inline constexpr long setgroups = SYS_setgroups, setresgid = SYS_setresgid, setresuid = SYS_setresuid;
+#endif
+}  // namespace number
 
 /// The replaceable calls, by the names of their man pages.
 struct calls {
@@ -37,6 +47,7 @@ struct calls {
   /// fcntl(F_DUPFD_CLOEXEC): the lowest free number from `from` on.
   int (*duplicate)(int fd, int from) = [](int fd, int from) { return ::fcntl(fd, F_DUPFD_CLOEXEC, from); };
   ssize_t (*write)(int fd, const void* data, size_t size) = ::write;
+  int (*memfd_create)(const char* name, unsigned flags) = ::memfd_create;
 
   // processes
   int (*clone)(int (*entry)(void*), void* stack_top, int flags, void* argument, int* pidfd) =
@@ -49,15 +60,55 @@ struct calls {
         constexpr int p_pidfd = 3;
         return static_cast<int>(::syscall(SYS_waitid, p_pidfd, pidfd, info, options, usage));
       };
+  int (*pidfd_open)(pid_t pid) = [](pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); };
   int (*pidfd_send_signal)(int pidfd, int signal) = [](int pidfd, int signal) {
     return static_cast<int>(::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
   };
 
   // between clone and exec, in the child
+  int (*ignore_signal)(int signal) = [](int signal) {
+    struct sigaction action = {};
+    action.sa_handler = SIG_IGN;
+    return ::sigaction(signal, &action, nullptr);
+  };
+  pid_t (*setsid)() = ::setsid;
   int (*setpgid)(pid_t pid, pid_t group) = ::setpgid;
   int (*prctl_pdeathsig)(int signal) = [](int signal) {
     constexpr int pr_set_pdeathsig = 1;
     return static_cast<int>(::syscall(SYS_prctl, pr_set_pdeathsig, signal, 0, 0, 0));
+  };
+  int (*prctl_no_new_privileges)() = [] {
+    constexpr int pr_set_no_new_privs = 38;
+    return static_cast<int>(::syscall(SYS_prctl, pr_set_no_new_privs, 1, 0, 0, 0));
+  };
+  /// setpriority(2) of the calling thread.
+  int (*set_nice)(int value) = [](int value) {
+    return static_cast<int>(::syscall(SYS_setpriority, PRIO_PROCESS, 0, value));
+  };
+  /// ioprio_set(2) of the calling thread.
+  int (*set_io_priority)(int value) = [](int value) {
+    constexpr int ioprio_who_process = 1;
+    return static_cast<int>(::syscall(SYS_ioprio_set, ioprio_who_process, 0, value));
+  };
+  int (*sched_setaffinity)(size_t size, const unsigned long* set) = [](size_t size, const unsigned long* set) {
+    return static_cast<int>(::syscall(SYS_sched_setaffinity, 0, size, set));
+  };
+  int (*sched_getaffinity)(size_t size, unsigned long* set) = [](size_t size, unsigned long* set) {
+    return static_cast<int>(::syscall(SYS_sched_getaffinity, 0, size, set));
+  };
+  int (*setrlimit)(int resource, const rlimit* limit) = [](int resource, const rlimit* limit) {
+    return ::setrlimit(static_cast<decltype(RLIMIT_CPU)>(resource), limit);
+  };
+  // The kernel's own calls, which change the calling thread alone. The C library's have every thread of the process do
+  // the same, and in the child that list of threads is the parent's.
+  int (*setgroups)(size_t size, const gid_t* groups) = [](size_t size, const gid_t* groups) {
+    return static_cast<int>(::syscall(number::setgroups, size, groups));
+  };
+  int (*setresgid)(gid_t real, gid_t effective, gid_t saved) = [](gid_t real, gid_t effective, gid_t saved) {
+    return static_cast<int>(::syscall(number::setresgid, real, effective, saved));
+  };
+  int (*setresuid)(uid_t real, uid_t effective, uid_t saved) = [](uid_t real, uid_t effective, uid_t saved) {
+    return static_cast<int>(::syscall(number::setresuid, real, effective, saved));
   };
   int (*chdir)(const char* path) = ::chdir;
   int (*dup2)(int from, int to) = ::dup2;

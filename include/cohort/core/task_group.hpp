@@ -30,8 +30,10 @@ class task_group {
 
   /// Runs `work` on the executor, where it begins at once when this is called there. When it has ended,
   /// `ended(std::exception_ptr)` is called there, in a later turn even if `work` does not suspend.
+  ///
+  /// Returns what cancels this one alone, for as long as it runs.
   template <class Ended>
-  void start(asio::awaitable<void> work, Ended ended) {
+  std::weak_ptr<asio::cancellation_signal> start(asio::awaitable<void> work, Ended ended) {
     const auto self = running_.insert(running_.end(), std::make_shared<asio::cancellation_signal>());
     auto finish = [this, self, ended = std::move(ended)](std::exception_ptr failure) mutable {
       // Kept for another turn: Asio's bookkeeping of the coroutine stands in the signal, and is still in use here.
@@ -40,8 +42,9 @@ class task_group {
       if (running_.empty()) emptied_.notify();
       ended(failure);
     };
-    const auto slot = (*self)->slot();
-    asio::co_spawn(get_executor(), std::move(work), asio::bind_cancellation_slot(slot, std::move(finish)));
+    const auto signal = *self;
+    asio::co_spawn(get_executor(), std::move(work), asio::bind_cancellation_slot(signal->slot(), std::move(finish)));
+    return signal;
   }
 
   /// Cancels what runs now: the operation that each is waiting for ends with operation_aborted.

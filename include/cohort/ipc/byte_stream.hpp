@@ -2,14 +2,19 @@
 #pragma once
 
 #include <bit>
+#include <cerrno>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
+#include "../core/descriptor.hpp"
 #include "../core/error.hpp"
 #include "byte_buffer.hpp"
 
@@ -99,7 +104,8 @@ class nesting {
 /// Distinct objects over distinct buffers: safe. Shared objects: unsafe.
 class writer {
  public:
-  explicit writer(byte_buffer& out) noexcept : out_(&out) {}
+  /// Handles that belong to what is written are added to `handles`, if that is given; otherwise there may be none.
+  explicit writer(byte_buffer& out, std::vector<int>* handles = nullptr) noexcept : out_(&out), handles_(handles) {}
 
   /// Appends `n` bytes and returns where they begin; the caller writes them before anything else is appended.
   char* grow(std::size_t n) { return out_->grow(n); }
@@ -120,6 +126,13 @@ class writer {
     put(static_cast<std::uint32_t>(count));
   }
 
+  /// Adds a descriptor, which stays its owner's. Throws errc::too_many_handles beyond 253 of them (SCM_MAX_FD, unix(7)).
+  void handle(int fd) {
+    if (handles_ == nullptr) throw_error("encode: a handle, which only a message that is named to send() can hold", EINVAL);
+    if (handles_->size() == 253) throw_error("encode: 254 handles", errc::too_many_handles);
+    handles_->push_back(fd);
+  }
+
   /// Enters one more level of nesting, until the result is destroyed. A codec of a type that can contain itself calls
   /// it. Throws errc::message_too_large beyond max_nesting.
   [[nodiscard]] detail::nesting descend() { return {depth_, true}; }
@@ -130,6 +143,7 @@ class writer {
   }
 
   byte_buffer* out_;
+  std::vector<int>* handles_;
   unsigned depth_ = 0;
 };
 
@@ -139,9 +153,12 @@ class writer {
 /// Distinct objects: safe. Shared objects: unsafe.
 class reader {
  public:
-  reader(const char* data, std::size_t size) noexcept : next_(data), end_(data + size) {}
+  /// `handles`, if they are given, are the descriptors that came along; they are moved out as they are taken.
+  reader(const char* data, std::size_t size, std::span<descriptor> handles = {}) noexcept
+      : next_(data), end_(data + size), handles_(handles) {}
 
   std::size_t remaining() const noexcept { return static_cast<std::size_t>(end_ - next_); }
+  std::size_t remaining_handles() const noexcept { return handles_.size(); }
 
   /// The next `n` bytes, in place; good for as long as what the reader reads from.
   const char* take(std::size_t n) {
@@ -154,6 +171,14 @@ class reader {
   template <detail::plain_number T>
   T get() {
     return detail::load_number<T>(take(sizeof(T)));
+  }
+
+  /// The next of the descriptors.
+  descriptor handle() {
+    if (handles_.empty()) [[unlikely]] detail::fail_decode("a handle that did not come");
+    descriptor taken = std::move(handles_.front());
+    handles_ = handles_.subspan(1);
+    return taken;
   }
 
   /// Takes a number of elements, each of which will need `each` bytes or more (1 at least): when it returns, that many
@@ -177,6 +202,7 @@ class reader {
  private:
   const char* next_;
   const char* end_;
+  std::span<descriptor> handles_;
   unsigned depth_ = 0;
 };
 

@@ -1,20 +1,33 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <exception>
 #include <memory>
 #include <optional>
-#include <string>
+#include <ranges>
+#include <span>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
+#include "../core/task_group.hpp"
 #include "byte_buffer.hpp"
+#include "call.hpp"
+#include "channel_options.hpp"
+#include "channel_pair.hpp"
 #include "codec.hpp"
+#include "detail/encoded_message.hpp"
+#include "detail/take_message.hpp"
 #include "handle.hpp"
 #include "link.hpp"
 #include "schema.hpp"
@@ -33,9 +46,8 @@ namespace detail {
 // GCC before 13 destroys an aggregate that is made inside an await expression twice (PR101976, PR99576).
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 template <class M>
-inline constexpr bool safe_in_await =
-    std::is_lvalue_reference_v<M> || !std::is_aggregate_v<std::remove_cvref_t<M>> ||
-    std::is_trivially_destructible_v<std::remove_cvref_t<M>>;
+inline constexpr bool safe_in_await = std::is_lvalue_reference_v<M> || !std::is_aggregate_v<std::remove_cvref_t<M>> ||
+                                      std::is_trivially_destructible_v<std::remove_cvref_t<M>>;
 #else
 template <class M>
 inline constexpr bool safe_in_await = true;
@@ -45,11 +57,11 @@ inline constexpr bool safe_in_await = true;
 
 /// Typed messages and handles between two processes.
 ///
-/// `Out` is what this side sends and `In` what it receives: one type, or a std::variant of several. Messages arrive whole,
-/// in order and once; handles among themselves likewise. Any number of coroutines may use one channel on one strand. An
-/// operation that waits holds what it needs: the channel may be moved meanwhile, or destroyed, which ends it with
-/// operation_aborted or errc::closed. Everything that this side has queued goes out only if it calls disconnect() or
-/// flush() before it destroys the channel.
+/// `Out` is what this side sends and `In` what it receives: one type, or a std::variant of several. Messages arrive
+/// whole, in order and once; handles among themselves likewise. Any number of coroutines may use one channel on one
+/// strand. An operation that waits holds what it needs: the channel may be moved meanwhile, or destroyed, which ends it
+/// with operation_aborted or errc::closed. Everything that this side has queued goes out only if it calls disconnect()
+/// or flush() before it destroys the channel.
 ///
 /// Every operation throws what breaks the channel: errc::malformed, message_too_large (the peer sends what it may not;
 /// the channel is closed), schema_mismatch (both sides have a single type, and not the same).
@@ -67,7 +79,8 @@ class channel {
   /// Takes the connected AF_UNIX stream socket that the peer's channel has the other end of, and sends the hello, for
   /// which nobody waits.
   channel(asio::any_io_executor executor, descriptor socket, const channel_options& options = {})
-      : link_(std::make_shared<link>(std::move(executor), std::move(socket), options, &negotiate<Out, In>)) {
+      : link_(std::make_shared<link>(std::move(executor), std::move(socket), options, &negotiate<Out, In>,
+                                     outgoing::names)) {
     link_->greet(make_hello<Out, In>(options.max_message));
   }
 
@@ -81,6 +94,7 @@ class channel {
   }
   ~channel() { close(); }
 
+  /// Whether the channel is neither closed here nor broken. The peer may be gone.
   bool is_open() const noexcept { return link_ && link_->is_open(); }
   asio::any_io_executor get_executor() { return open("get_executor").get_executor(); }
 
@@ -92,21 +106,40 @@ class channel {
   /// Throws errc::peer_closed, unknown_message (the peer's program does not know this type), message_too_large, closed.
   /// Cancelling sends none of it and throws operation_aborted, or, if it had begun, sends the whole and returns. The
   /// message is encoded before this returns, or copied when it is small: it need not outlive the call.
+  ///
+  /// A message with handles in it (see `handle`) goes by the rules of send_handle(): this completes when the peer's
+  /// receive() has returned it, an rvalue is given away and an lvalue shared, and if it throws, the message is as it was.
+  /// It must outlive the operation, hold 253 handles at most and be encoded in 128 KiB. (Before GCC 13, which does not
+  /// let an rvalue of a struct through here: send it as an lvalue, and let go of it afterwards.)
   template <class M>
     requires(outgoing::template contains<std::remove_cvref_t<M>>)
   [[nodiscard]] asio::awaitable<void> send(M&& message) {
     static_assert(detail::safe_in_await<M&&>,
                   "GCC before 13 would destroy this message twice inside co_await: "
-                  "name it first (job j{1, \"x\"}; co_await ch.send(j);) or let it be made inside (co_await ch.send<job>(1, \"x\");)");
-    return send_any(message);
+                  "name it first (job j{1, \"x\"}; co_await ch.send(j);) "
+                  "or let it be made inside (co_await ch.send<job>(1, \"x\");)");
+    return send_any<!std::is_lvalue_reference_v<M>>(message);
   }
 
-  /// Makes an M of `arguments` and sends it: `co_await ch.send<job>(1, "x")`.
+  /// Makes an M of `arguments` and sends it: `co_await ch.send<job>(1, "x")`. Not for one with handles, which would have
+  /// nowhere to go if it failed: EINVAL.
   template <class M, class... Arguments>
     requires(outgoing::template contains<M> && !std::is_reference_v<M>)
   [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
     const M message(std::forward<Arguments>(arguments)...);
-    return send_any(message);
+    return send_plain(message);
+  }
+
+  /// Sends all messages of a range, as many in one write as fit. Suspends while the peer does not read; no more than
+  /// `high_water` bytes wait here then. Returns how many have been sent, which are all.
+  ///
+  /// Throws as send() does; those before the one that it is about have been sent. Cancelling takes back what has not
+  /// begun, and returns how many are sent all the same, or throws operation_aborted if that is none. The range must
+  /// outlive the operation.
+  template <std::ranges::input_range Range>
+    requires(outgoing::template contains<std::ranges::range_value_t<Range>>)
+  [[nodiscard]] asio::awaitable<std::size_t> send_many(Range&& messages) {
+    return send_range(link_, messages);
   }
 
   /// Queues a message and returns at once; what a turn of the loop queues goes out together at its end.
@@ -116,10 +149,9 @@ class channel {
     requires(outgoing::template contains<M>)
   bool post(const M& message) {
     link& self = open("post");
-    constexpr std::size_t type = outgoing::template index_of<M>;
-    self.check_sendable("post", type);
+    self.check_sendable("post", number_of<M>);
     if (self.out().waiting_bytes() >= self.options().high_water) return false;
-    self.out().append(wire::kind::message, [&](byte_buffer& to) { put(self.max_message(), to, type, message); });
+    append(self, "post", message);
     if (self.out().waiting_bytes() >= flush_at) {
       self.flush_now();
     } else {
@@ -135,15 +167,54 @@ class channel {
     return post(message);
   }
 
-  /// Waits until the kernel has everything that was queued before. Throws as send() does; cancelling takes nothing back.
-  [[nodiscard]] asio::awaitable<void> flush() { return flush_link(shared("flush")); }
+  /// Waits until the kernel has everything that was queued before. Throws as send() does; cancelling changes nothing.
+  [[nodiscard]] asio::awaitable<void> flush() { return flush_link(link_); }
 
-  /// Takes the next message; empty when the peer has disconnected or is gone, and everything it had sent has been taken.
+  /// Takes the next message; empty when the peer has disconnected or is gone and everything it had sent has been taken.
   ///
   /// Does not suspend while messages that have been read are left. Throws errc::peer_closed when the peer died in the
   /// middle of a message, errc::unknown_message for one that this program does not know (the next can be received).
   /// Cancelling throws operation_aborted and leaves the message for the next call.
-  [[nodiscard]] asio::awaitable<std::optional<In>> receive() { return receive_message(shared("receive")); }
+  [[nodiscard]] asio::awaitable<std::optional<In>> receive() { return receive_message(link_); }
+
+  /// Asks the peer something, and waits for its answer: `const auto r = co_await ch.call<result>(question);`.
+  ///
+  /// Many calls may be under way at once; answers may come in any order. `Reply` is a type that this side receives, or
+  /// In itself if any of them will do. `progress(message)` is called with each word about how far the work is, if it
+  /// takes messages of that type. Nothing here limits the time: with_timeout() does.
+  ///
+  /// Throws as send() does, and errc::call_failed with the text of what the peer's handler threw, errc::unknown_message
+  /// if nothing there answers such a question, errc::schema_mismatch for an answer of another type, errc::peer_closed if
+  /// the peer closes or dies first. Cancelling throws operation_aborted; the peer is told, and cancels its handler.
+  template <class Reply, class M, class Progress = std::monostate>
+    requires(outgoing::template contains<M> && (incoming::template contains<Reply> || std::is_same_v<Reply, In>))
+  [[nodiscard]] asio::awaitable<Reply> call(const M& question, Progress progress = {}) {
+    return detail::calls<Out, In>::template call<Reply>(
+        link_, number_of<M>, detail::encode_now(wire::envelope_size, number_of<M>, question), std::move(progress));
+  }
+
+  /// Answers the peer's calls until it disconnects or is gone; one coroutine at a time does this.
+  ///
+  /// `handler(question)` or `handler(question, cohort::caller<Out>& who)` returns an awaitable of the answer, which is a
+  /// type that this side sends. It may be overloaded for several types of questions; those that it does not take are
+  /// refused. Each question is answered in a coroutine of its own, `max_calls` of them at a time. What it throws is
+  /// told to the caller, whose cancellation cancels it.
+  ///
+  /// Returns when the answers under way are sent. Throws as receive() does; cancelling throws operation_aborted. In both
+  /// cases the answers under way are cancelled, and their callers told so.
+  template <class Handler>
+  [[nodiscard]] asio::awaitable<void> serve_calls(Handler handler) {
+    return detail::calls<Out, In>::serve(link_, std::move(handler));
+  }
+
+  /// Has whoever waits for input here look for it again and again for so long, before it sleeps. Off at first, and 0
+  /// turns it off.
+  ///
+  /// A sleeper on another core takes 30 us and more to wake up on a virtual machine; who polls has the message in a few.
+  /// The price is the processor: the loop does nothing else meanwhile, so this is for a peer whose answer is a matter of
+  /// microseconds, on a machine with a core for each of the two. Not for servers with many connections on the loop, and
+  /// not where both sides share a core, which makes each wait for the other.
+  void poll_for(std::chrono::nanoseconds time) { open("poll_for").poll_for(time); }
 
   /// Hands `object` (a socket, an acceptor, a descriptor: see handle_traits) to the peer with a message, and completes when
   /// the peer's receive_handle() has returned it.
@@ -151,28 +222,35 @@ class channel {
   /// An rvalue is given away: it is closed here then, and not before. An lvalue is shared. If this throws, `object` is
   /// still the caller's, open as it was: errc::peer_closed (the peer died or closed before it took it), handle_refused,
   /// handle_lost (its descriptor table is full), wrong_handle_kind, unknown_message, message_too_large.
-  /// Cancelling throws operation_aborted; a peer that has not taken the handle yet is told to drop it. The object must
-  /// outlive the operation and not be closed meanwhile; many may be under way at once (`max_leases`).
+  /// Cancelling throws operation_aborted and tells the peer to drop the handle; a peer that takes it before it hears of
+  /// that has it too, as if it had been shared. The object must outlive the operation and not be closed meanwhile; many
+  /// may be under way at once (`max_leases`).
   template <class M, class Handle>
     requires(outgoing::template contains<std::remove_cvref_t<M>>)
   [[nodiscard]] asio::awaitable<void> send_handle(M&& message, Handle&& object) {
     static_assert(detail::safe_in_await<M&&>,
                   "GCC before 13 would destroy this message twice inside co_await: name it first");
     constexpr bool give = !std::is_lvalue_reference_v<Handle>;
-    constexpr std::size_t type = outgoing::template index_of<std::remove_cvref_t<M>>;
-    byte_buffer encoded;
-    std::shared_ptr<link> self = shared("send_handle");
-    put(self->options().max_message, encoded, type, message);
-    return lease<give>(std::move(self), type, std::move(encoded), object);
+    constexpr std::size_t type = number_of<std::remove_cvref_t<M>>;
+    return lease<give>(link_, type, detail::encode_now(lease_head, type, message), object);
+  }
+
+  /// Gives away many at once, each with the same message: `objects` is a range of them, an lvalue.
+  ///
+  /// Returns for each what became of it: no error, and it is closed here, or what send_handle() would have thrown, and it
+  /// is still the caller's. Cancelling ends those that have not been taken, with operation_aborted for each, and returns.
+  template <class M, std::ranges::forward_range Range>
+    requires(outgoing::template contains<M>)
+  [[nodiscard]] asio::awaitable<std::vector<std::error_code>> send_handles(const M& message, Range& objects) {
+    return lease_all(link_, number_of<M>, detail::encode_now(lease_head, number_of<M>, message), objects);
   }
 
   /// Takes the next message that came with a handle; empty when none will come. This is what tells the sender that the
-  /// handle has been taken over (the word leaves with this turn of the loop).
+  /// handle has been taken over: the word leaves with this turn of the loop, or as soon as the sender reads again. A
+  /// channel that is closed before takes it along, and the sender keeps the handle too; flush() waits for it.
   ///
   /// Otherwise as receive(). Cancelling leaves the handle for the next call.
-  [[nodiscard]] asio::awaitable<std::optional<received<In>>> receive_handle() {
-    return receive_lease(shared("receive_handle"));
-  }
+  [[nodiscard]] asio::awaitable<std::optional<received<In>>> receive_handle() { return receive_lease(link_); }
 
   /// Gives back the handles that have arrived and not been taken, and those that still come: their senders get
   /// errc::handle_refused and keep them. They are read, and so given back, while somebody waits for input here.
@@ -181,9 +259,11 @@ class channel {
   /// Ends this side's messages: everything queued goes out, and then the peer's receive() is empty. Receiving goes on.
   ///
   /// Completes when the kernel has it all, also when the peer is gone. Cancelling leaves it to go out by itself.
-  [[nodiscard]] asio::awaitable<void> disconnect() { return link::disconnect(shared("disconnect")); }
+  [[nodiscard]] asio::awaitable<void> disconnect() { return disconnect_link(link_); }
 
-  /// Closes at once; see the destructor. Handles that arrived and were not taken go back to the peer.
+  /// Closes at once, as the destructor does. What waits here ends with operation_aborted or errc::closed, what has not
+  /// been written is dropped, and handles that arrived and were not taken go back to the peer. A handle that is under
+  /// way is the caller's again; as after a cancellation, the peer may have it too.
   void close() noexcept {
     if (link_) link_->close();
   }
@@ -191,38 +271,45 @@ class channel {
  private:
   static constexpr std::size_t flush_at = 64 * 1024;
 
+  // Bytes before the message in a lease: u64 number, u8 kind of the handle; in a parcel, the number alone.
+  static constexpr std::size_t lease_head = 9;
+  static constexpr std::size_t parcel_head = 8;
+
+  template <class M>
+  static constexpr std::size_t number_of = outgoing::template index_of<M>;
+
   link& open(const char* step) {
-    if (!link_) throw_error(step, errc::closed);
+    link::check_open(link_, step);
     return *link_;
   }
 
-  std::shared_ptr<link> shared(const char* step) {
-    if (!link_) throw_error(step, errc::closed);
-    return link_;
+  template <class M>
+  static link::ticket append(link& self, const char* step, const M& message) {
+    return self.out().append(wire::kind::message, [&](byte_buffer& to) {
+      const std::size_t start = to.size();
+      detail::put_message(to, number_of<M>, message);
+      self.check_size(step, number_of<M>, to.size() - start);
+    });
   }
 
-  template <class M>
-  static void put(std::uint32_t max_message, byte_buffer& to, std::size_t type, const M& message) {
-    const std::size_t start = to.size();
-    wire::store(to.grow(2), type, 2);
-    encode(to, message);
-    if (to.size() - start > max_message) {
-      throw_error("send: " + std::string(outgoing::names[type]) + " of " + std::to_string(to.size() - start) +
-                      " bytes, at most " + std::to_string(max_message),
-                  errc::message_too_large);
+  template <bool Give, class M>
+  asio::awaitable<void> send_any(M& message) {
+    if constexpr (std::is_trivially_copyable_v<M>) {
+      return send_plain(message);
+    } else {
+      constexpr std::size_t type = number_of<std::remove_const_t<M>>;
+      auto encoded = detail::encode_now(0, type, message, true);
+      if (encoded.handles.empty()) return link::send(link_, "send", type, std::move(encoded));
+      return send_parcel<Give>(link_, type, std::move(encoded), message);
     }
   }
 
   template <class M>
-  asio::awaitable<void> send_any(const M& message) {
-    constexpr std::size_t type = outgoing::template index_of<M>;
+  asio::awaitable<void> send_plain(const M& message) {
     if constexpr (std::is_trivially_copyable_v<M> && sizeof(M) <= 256) {
-      return send_small<M>(shared("send"), message);
+      return send_small<M>(link_, message);
     } else {
-      std::shared_ptr<link> self = shared("send");
-      byte_buffer encoded;
-      put(self->options().max_message, encoded, type, message);
-      return send_encoded(std::move(self), type, std::move(encoded));
+      return link::send(link_, "send", number_of<M>, detail::encode_now(0, number_of<M>, message));
     }
   }
 
@@ -230,34 +317,69 @@ class channel {
 
   template <class M>
   static asio::awaitable<void> send_small(std::shared_ptr<link> self, M message) {
-    constexpr std::size_t type = outgoing::template index_of<M>;
-    self->check_sendable("send", type);
-    const auto ticket = self->out().append(
-        wire::kind::message, [&](byte_buffer& to) { put(self->max_message(), to, type, message); });
+    link::check_open(self, "send");
+    self->check_sendable("send", number_of<M>);
+    const auto sent = append(*self, "send", message);
     self->flush_now();
-    if (self->out().completed() < ticket) co_await link::written(self, "send", ticket, true);
+    if (self->out().completed() < sent) co_await link::written(self, "send", sent, true);
   }
 
-  static asio::awaitable<void> send_encoded(std::shared_ptr<link> self, std::size_t type, byte_buffer encoded) {
-    self->check_sendable("send", type);
-    if (encoded.size() > self->max_message()) {
-      throw_error("send: " + std::to_string(encoded.size()) + " bytes, the peer takes " +
-                      std::to_string(self->max_message()),
-                  errc::message_too_large);
+  template <class Range>
+  static asio::awaitable<std::size_t> send_range(std::shared_ptr<link> self, Range& messages) {
+    using M = std::ranges::range_value_t<Range>;
+    link::check_open(self, "send_many");
+    const auto before = self->out().appended();
+    auto last = before;
+    try {
+      for (const M& each : messages) {
+        self->check_sendable("send_many", number_of<M>);
+        last = append(*self, "send_many", each);
+        if (self->out().waiting_bytes() < flush_at) continue;
+        self->flush_now();
+        if (self->out().waiting_bytes() >= self->options().high_water) {
+          co_await link::written(self, "send_many", last, false);
+        }
+      }
+      self->flush_now();
+      if (self->out().completed() < last) co_await link::written(self, "send_many", last, false);
+    } catch (const std::system_error& error) {
+      if (error.code() != asio::error::operation_aborted) throw;
+      // From the end, so that what is left has no gaps.
+      while (last > before && self->out().withdraw(last)) --last;
+      if (last == before) throw;
     }
-    const auto ticket = self->out().append(wire::kind::message, std::move(encoded));
-    self->flush_now();
-    if (self->out().completed() < ticket) co_await link::written(self, "send", ticket, true);
+    co_return static_cast<std::size_t>(last - before);
+  }
+
+  template <bool Give, class M>
+  static asio::awaitable<void> send_parcel(std::shared_ptr<link> self, std::size_t type,
+                                           detail::encoded_message encoded, M& message) {
+    link::check_open(self, "send");
+    if (encoded.failure) std::rethrow_exception(encoded.failure);
+    byte_buffer payload;
+    char* const to = payload.grow(parcel_head + encoded.bytes.size());
+    std::memcpy(to + parcel_head, encoded.bytes.data(), encoded.bytes.size());
+    co_await link::lease(self, "send", type, wire::kind::parcel, std::move(payload), parcel_head, encoded.handles);
+    if constexpr (Give) const M closing(std::move(message));
   }
 
   static asio::awaitable<void> flush_link(std::shared_ptr<link> self) {
+    link::check_open(self, "flush");
     self->flush_now();
-    const auto last = self->out().appended();
+    const auto last = self->out().mark();
     if (self->out().completed() < last) co_await link::written(self, "flush", last, false);
   }
 
+  static asio::awaitable<void> disconnect_link(std::shared_ptr<link> self) {
+    link::check_open(self, "disconnect");
+    co_await link::disconnect(self);
+  }
+
   template <bool Give, class Handle>
-  static asio::awaitable<void> lease(std::shared_ptr<link> self, std::size_t type, byte_buffer encoded, Handle& object) {
+  static asio::awaitable<void> lease(std::shared_ptr<link> self, std::size_t type, detail::encoded_message message,
+                                     Handle& object) {
+    link::check_open(self, "send_handle");
+    if (message.failure) std::rethrow_exception(message.failure);
     using traits = handle_traits<std::remove_cv_t<Handle>>;
     const int fd = traits::get(object);
     if (fd < 0) throw_error("send_handle: the handle is not open", EBADF);
@@ -267,22 +389,82 @@ class channel {
     } else if (kind == handle_kind::descriptor) {
       kind = kind_of(fd);
     }
-    co_await link::lease(std::move(self), type, kind, fd, std::move(encoded));
+    message.bytes.data()[lease_head - 1] = static_cast<char>(kind);
+    co_await link::lease(self, "send_handle", type, wire::kind::lease, std::move(message.bytes), lease_head,
+                         std::span<const int>(&fd, 1));
     if constexpr (Give) const descriptor closing = traits::release(object);
   }
 
+  template <class Range>
+  static asio::awaitable<std::vector<std::error_code>> lease_all(std::shared_ptr<link> self, std::size_t type,
+                                                                 detail::encoded_message message, Range& objects) {
+    link::check_open(self, "send_handles");
+    if (message.failure) std::rethrow_exception(message.failure);
+    task_group leases(self->get_executor());
+    std::vector<std::error_code> results(static_cast<std::size_t>(std::ranges::distance(objects)));
+    std::exception_ptr failure;
+    std::size_t at = 0;
+    for (auto& each : objects) {
+      detail::encoded_message copy;
+      std::memcpy(copy.bytes.grow(message.bytes.size()), message.bytes.data(), message.bytes.size());
+      leases.start(lease<true>(self, type, std::move(copy), each), [&failure, &result = results[at++]](auto thrown) {
+        try {
+          if (thrown) std::rethrow_exception(thrown);
+        } catch (const std::system_error& error) {
+          result = error.code();
+        } catch (...) {
+          failure = thrown;
+        }
+      });
+    }
+    try {
+      co_await leases.wait_empty();
+    } catch (const std::system_error&) {
+      leases.cancel();
+    }
+    // They use what is here; each knows best whether it was taken before it was cancelled.
+    co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+    co_await leases.wait_empty();
+    if (failure) std::rethrow_exception(failure);
+    co_return results;
+  }
+
+  // Lets go of the first message when it has been taken, or could not be. A message that breaks the link takes all with
+  // it.
+  struct popped {
+    link& owner;
+    ~popped() {
+      if (owner.in().has_message()) owner.pop_message();
+    }
+  };
+
   static asio::awaitable<std::optional<In>> receive_message(std::shared_ptr<link> self) {
+    link::check_open(self, "receive");
     if (!self->in().has_message()) co_await link::wait_message(self);
     std::optional<In> result;
     if (!self->in().has_message()) {
       self->check_end("receive");
       co_return result;
     }
-    take(*self, self->in().message_data(), self->in().message_size(), result, [&] { self->pop_message(); });
+    const popped after{*self};
+    auto& front = self->in().first_message();
+    if (!front.parcel) {
+      result = detail::take_message<In>(*self, "receive", front.data, front.size);
+      co_return result;
+    }
+    const std::uint64_t id = front.parcel->id;
+    try {
+      result = detail::take_message<In>(*self, "receive", front.data, front.size, front.parcel->handles);
+    } catch (const std::system_error& error) {
+      if (error.code() == errc::unknown_message) self->refuse(id, wire::refusal::unknown);
+      throw;
+    }
+    self->adopt(id);
     co_return result;
   }
 
   static asio::awaitable<std::optional<received<In>>> receive_lease(std::shared_ptr<link> self) {
+    link::check_open(self, "receive_handle");
     auto& leases = self->in().leases;
     if (leases.empty()) co_await link::wait_lease(self);
     std::optional<received<In>> result;
@@ -290,11 +472,10 @@ class channel {
       self->check_end("receive_handle");
       co_return result;
     }
-    detail::arrived_lease lease = std::move(leases.front());
-    leases.pop_front();
+    detail::arrived_lease lease = self->pop_lease();
     std::optional<In> message;
     try {
-      take(*self, lease.message.data(), lease.message.size(), message, [] {});
+      message = detail::take_message<In>(*self, "receive_handle", lease.message.data(), lease.message.size());
     } catch (const std::system_error& error) {
       if (error.code() == errc::unknown_message) self->refuse(lease.id, wire::refusal::unknown);
       throw;
@@ -302,27 +483,6 @@ class channel {
     self->adopt(lease.id);
     result.emplace(received<In>{std::move(*message), any_handle(lease.kind, std::move(lease.fd))});
     co_return result;
-  }
-
-  /// Decodes a message into `result` and calls `done`, also for one that is not known here.
-  template <class Done>
-  static void take(link& self, const char* data, std::size_t size, std::optional<In>& result, Done done) {
-    const std::size_t number = wire::load(data, 2);
-    const auto& types = self.agreed().incoming;
-    if (number >= types.size()) {
-      self.reject(std::make_exception_ptr(std::system_error(
-          make_error_code(errc::malformed), "receive: message of type " + std::to_string(number))));
-    }
-    if (types[number] < 0) {
-      done();
-      throw_error("receive: message " + self.peer_hello()->sends[number].name, errc::unknown_message);
-    }
-    try {
-      incoming::decode(static_cast<std::size_t>(types[number]), data + 2, size - 2, result);
-    } catch (...) {  // a codec of the user's may throw anything, and the message must not stand in the way for ever
-      self.reject(std::current_exception());
-    }
-    done();
   }
 
   std::shared_ptr<link> link_;

@@ -304,10 +304,10 @@ consteval auto choose_codec() {
 template <class T>
 struct codec : decltype(detail::choose_codec<T>())::type {};
 
-/// Appends `message` to `out`. When it throws, `out` is as it was before.
+/// Appends `message` to `out`, and the descriptors in it to `handles`. When it throws, `out` is as it was before.
 template <class T>
-void encode(byte_buffer& out, const T& message) {
-  writer to(out);
+void encode(byte_buffer& out, const T& message, std::vector<int>* handles = nullptr) {
+  writer to(out, handles);
   if constexpr (detail::raw<T>) {
     codec<T>::encode(to, message);
   } else {
@@ -327,12 +327,14 @@ void decode_into(reader& in, T& message) {
   codec<T>::decode(in, message);
 }
 
-/// Replaces `message` by the one that these bytes are, the whole of them: bytes that are left over are malformed.
+/// Replaces `message` by the one that these bytes and descriptors are, the whole of them: any that are left over are
+/// malformed.
 template <class T>
-void decode_into(const char* data, std::size_t size, T& message) {
-  reader in(data, size);
+void decode_into(const char* data, std::size_t size, T& message, std::span<descriptor> handles = {}) {
+  reader in(data, size, handles);
   codec<T>::decode(in, message);
   if (in.remaining() != 0) [[unlikely]] detail::fail_trailing(in.remaining());
+  if (in.remaining_handles() != 0) [[unlikely]] detail::fail_decode("a handle that no part of the message is");
 }
 
 /// The message that these bytes are, the whole of them.

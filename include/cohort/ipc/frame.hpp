@@ -3,9 +3,9 @@
 ///
 ///     u32 payload size | u8 lane | u8 kind | u8 handle count | u8 zero
 ///
-/// A message larger than `max_frame` travels as pieces, so that frames of the control lane pass between them. Descriptors
-/// ride as SCM_RIGHTS on a sendmsg whose first frame is `handles`: it says how many there are, and the frames after it
-/// take them in order. Lost descriptors (MSG_CTRUNC) therefore never shift to another frame.
+/// A message larger than `max_frame` travels as pieces, so that frames of the control lane pass between them.
+/// Descriptors ride as SCM_RIGHTS on a sendmsg whose first frame is `handles`: it says how many there are, and the
+/// frames after it take them in order. Lost descriptors (MSG_CTRUNC) therefore never shift to another frame.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,6 @@
 #include <cstring>
 
 namespace cohort::wire {
-
-inline constexpr std::uint16_t version = 1;
 
 inline constexpr std::size_t header_size = 8;
 
@@ -30,16 +28,38 @@ enum class lane : std::uint8_t {
 };
 
 enum class kind : std::uint8_t {
-  hello = 1,     ///< control: the first frame of each side, once
-  message = 2,   ///< user: a message, or the last piece of one: u16 type, then its encoding
-  piece = 3,     ///< user: a piece of a message; more follows
-  handles = 4,   ///< user: no payload; announces the descriptors that came with its first byte
-  lease = 5,     ///< user: u64 id, u8 kind of the handle, u16 type, encoding; takes one descriptor
-  adopted = 6,   ///< control: u64 id of a lease that the application has taken over
-  refused = 7,   ///< control: u64 id, u8 reason
-  revoked = 8,   ///< user: u64 id of a lease whose sender no longer wants it served
-  goodbye = 9,   ///< user: no payload; nothing follows in the user lane
+  hello = 1,       ///< control: the first frame of each side, once
+  message = 2,     ///< user: a message, or the last piece of one: u16 type, then its encoding
+  piece = 3,       ///< user: a piece of a message; more follows
+  handles = 4,     ///< user: no payload; announces the descriptors that came with its first byte
+  lease = 5,       ///< user: u64 id, u8 kind of the handle, u16 type, encoding; takes one descriptor
+  adopted = 6,     ///< control: u64 id of a lease that the application has taken over
+  refused = 7,     ///< control: u64 id, u8 reason
+  revoked = 8,     ///< user: u64 id of a lease whose sender no longer wants it served
+  goodbye = 9,     ///< user: no payload; nothing follows in the user lane
   withdrawn = 10,  ///< user: a message that was cancelled before a byte of it was sent; to be skipped
+  parcel = 11,     ///< user: u64 id, u16 type, encoding: a message with handles in it, a lease of them all
+};
+
+/// What stands in place of a message's type when the message is part of a call. Types are numbered from 0 and end far
+/// below (max_announced).
+enum class envelope : std::uint16_t {
+  request = 0xffff,   ///< u64 id, u16 type, encoding
+  progress = 0xfffe,  ///< u64 id of the request, u16 type, encoding; more follows
+  reply = 0xfffd,     ///< u64 id of the request, u16 type, encoding
+  failure = 0xfffc,   ///< u64 id of the request, u8 reason, text
+  cancel = 0xfffb,    ///< u64 id: who has sent this request does not wait any more
+};
+
+inline constexpr std::uint16_t first_envelope = 0xfffb;
+
+/// Bytes before what an envelope holds: u16 envelope, u64 id.
+inline constexpr std::size_t envelope_size = 10;
+
+/// Why a call has failed on the other side.
+enum class call_failure : std::uint8_t {
+  thrown = 1,   ///< its handler threw; the text says what
+  unknown = 2,  ///< nothing there answers this type of request
 };
 
 /// Why a lease came back.
@@ -102,7 +122,7 @@ inline header get_header(const void* from) noexcept {
 /// Whether a correct peer can have sent this header.
 inline bool is_valid(const header& h) noexcept {
   const auto kind = static_cast<std::uint8_t>(h.kind);
-  if (kind < 1 || kind > 10 || h.zero != 0 || h.size > max_frame || h.lane != lane_of(h.kind)) return false;
+  if (kind < 1 || kind > 11 || h.zero != 0 || h.size > max_frame || h.lane != lane_of(h.kind)) return false;
   switch (h.kind) {
     case kind::hello:
     case kind::piece:
@@ -110,6 +130,7 @@ inline bool is_valid(const header& h) noexcept {
     case kind::message: return h.handles == 0;
     case kind::handles: return h.handles >= 1 && h.handles <= max_handles && h.size == 0;
     case kind::lease: return h.handles == 1 && h.size >= 11;
+    case kind::parcel: return h.handles >= 1 && h.handles <= max_handles && h.size >= 10;
     case kind::adopted:
     case kind::revoked: return h.handles == 0 && h.size == 8;
     case kind::refused: return h.handles == 0 && h.size == 9;

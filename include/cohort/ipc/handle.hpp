@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <sys/socket.h>
@@ -12,6 +15,7 @@
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
+#include "codec.hpp"
 
 namespace cohort {
 
@@ -186,18 +190,95 @@ class any_handle {
   /// `asio::posix::stream_descriptor` accept every kind.
   template <class T>
   T as(const asio::any_io_executor& executor) && {
-    using traits = handle_traits<T>;
-    if (!fd_ || (traits::kind != handle_kind::descriptor && traits::kind != kind_)) {
-      throw_error("handle: wanted a " + std::string(to_string(traits::kind)) + ", got " +
-                      (fd_ ? "a " + std::string(to_string(kind_)) : std::string("none")),
-                  errc::wrong_handle_kind);
-    }
-    return traits::make(executor, std::move(fd_));
+    check<T>();
+    return handle_traits<T>::make(executor, std::move(fd_));
+  }
+
+  /// Throws errc::wrong_handle_kind if it could not be made a T.
+  template <class T>
+  void check() const {
+    constexpr handle_kind wanted = handle_traits<T>::kind;
+    if (fd_ && (wanted == handle_kind::descriptor || wanted == kind_)) return;
+    throw_error("handle: wanted a " + std::string(to_string(wanted)) + ", got " +
+                    (fd_ ? "a " + std::string(to_string(kind_)) : std::string("none")),
+                errc::wrong_handle_kind);
   }
 
  private:
   descriptor fd_;
   handle_kind kind_ = handle_kind::descriptor;
+};
+
+/// A handle inside a message, which travels and returns with it: see channel::send().
+///
+///     struct route { std::string host; cohort::handle<asio::ip::tcp::socket> client; };
+///
+/// Owns the descriptor, outside of any reactor, until it is made into a T again. Distinct objects: safe. Shared objects:
+/// unsafe.
+template <class T>
+class handle {
+  using traits = handle_traits<T>;
+
+ public:
+  /// None; a message with such a one cannot be sent: EBADF. One that may be missing is a std::optional<handle<T>>.
+  handle() = default;
+
+  /// Takes over what `object` owns, and leaves it closed.
+  handle(T&& object) {
+    if constexpr (std::is_same_v<T, any_handle>) {
+      held_ = std::move(object);
+    } else if (traits::get(object) >= 0) {
+      descriptor fd = traits::release(object);
+      const auto kind = kind_of(fd.get());
+      held_ = any_handle(kind, std::move(fd));
+    }
+  }
+
+  /// A descriptor that came from somewhere else. Throws errc::wrong_handle_kind if it is not what a T needs.
+  explicit handle(any_handle given) {
+    given.check<T>();
+    held_ = std::move(given);
+  }
+
+  explicit operator bool() const noexcept { return static_cast<bool>(held_); }
+  handle_kind kind() const noexcept { return held_.kind(); }
+
+  /// The bare descriptor, still owned by the handle.
+  int native_handle() const noexcept { return held_.native_handle(); }
+
+  /// Makes it a T on `executor` and leaves the handle empty. Throws errc::wrong_handle_kind if it is empty already.
+  T make(const asio::any_io_executor& executor) && {
+    if constexpr (std::is_same_v<T, any_handle>) {
+      return std::move(held_);
+    } else {
+      return std::move(held_).template as<T>(executor);
+    }
+  }
+
+ private:
+  any_handle held_;
+};
+
+template <class T>
+struct codec<handle<T>> {
+  static constexpr std::size_t min_size = 1;
+
+  static void encode(writer& out, const handle<T>& value) {
+    if (!value) throw_error("encode: a handle that is not open", EBADF);
+    out.put(static_cast<std::uint8_t>(value.kind()));
+    out.handle(value.native_handle());
+  }
+
+  static void decode(reader& in, handle<T>& value) {
+    const auto kind = static_cast<handle_kind>(in.get<std::uint8_t>());
+    descriptor fd = in.handle();
+    if (kind_of(fd.get()) != kind) throw_error("decode: handle", errc::wrong_handle_kind);
+    value = handle<T>(any_handle(kind, std::move(fd)));
+  }
+
+  static constexpr std::uint64_t shape() {
+    return detail::shape_of_kind(detail::kind::handle, handle_traits<T>::kind);
+  }
 };
 
 /// A handle goes on as what it is, without asking the kernel again.

@@ -8,9 +8,10 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -18,59 +19,42 @@
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
 #include "../core/event.hpp"
-#include "../core/system.hpp"
 #include "byte_buffer.hpp"
+#include "channel_options.hpp"
+#include "detail/call_book.hpp"
+#include "detail/encoded_message.hpp"
 #include "detail/inbox.hpp"
+#include "detail/lease_window.hpp"
 #include "detail/outbox.hpp"
 #include "frame.hpp"
 #include "schema.hpp"
 
 namespace cohort {
 
-/// What a channel allows itself and its peer.
-struct channel_options {
-  channel_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
-
-  /// The largest message, in bytes of its encoding, in either direction.
-  std::uint32_t max_message = 64 * 1024 * 1024;
-  /// post() answers false while this many bytes wait to be written.
-  std::size_t high_water = 1024 * 1024;
-  /// Handles given and not yet adopted; further ones wait.
-  std::size_t max_leases = 64;
-};
-
-/// The two connected ends of a channel, close-on-exec. Throws what socketpair(2) says.
-inline std::pair<descriptor, descriptor> make_channel_pair() {
-  int ends[2];
-  if (system::call.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
-    throw_error("channel: socketpair", errno);
-  }
-  std::pair<descriptor, descriptor> result{descriptor(ends[0]), descriptor(ends[1])};
-  // The default size, said aloud: a set buffer counts double (socket(7)), and a stream across cores is 1.9 times as fast.
-  const int size = 212992;
-  for (const int end : ends) ::setsockopt(end, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-  return result;
-}
-
 /// Frames and descriptors between two processes, on a loop: what `channel` gives types to.
 ///
-/// Nothing runs in the background but the writing of what has been queued. Whoever waits for input reads; one at a time,
-/// and hands over to the next when it leaves. Held by shared_ptr, so that an operation outlives the channel it came from.
+/// Nothing runs in the background but the writing of what has been queued. Whoever waits for input reads; one at a
+/// time, and hands over to the next when it leaves. Held by shared_ptr, so that an operation outlives the channel it
+/// came from.
 class link : public std::enable_shared_from_this<link> {
  public:
   using ticket = detail::outbox::ticket;
   using negotiator = negotiation (*)(const hello&);
 
-  link(asio::any_io_executor executor, descriptor socket, const channel_options& options, negotiator negotiate)
+  /// `names` are those of the types that this side sends, by number.
+  link(asio::any_io_executor executor, descriptor socket, const channel_options& options, negotiator negotiate,
+       std::span<const std::string_view> names)
       : options_(options),
         negotiate_(negotiate),
+        names_(names),
         stream_(executor),
         retry_(executor),
         progress_(executor),
-        vacancy_(executor),
         messages_changed_(executor),
+        requests_changed_(executor),
         leases_changed_(executor),
-        inbox_(options.max_message) {
+        inbox_(options.max_message),
+        given_(options.max_leases) {
     stream_.assign(socket.get());
     (void)socket.release();
   }
@@ -81,7 +65,7 @@ class link : public std::enable_shared_from_this<link> {
   asio::any_io_executor get_executor() { return stream_.get_executor(); }
   const channel_options& options() const noexcept { return options_; }
   int native_handle() { return stream_.native_handle(); }
-  bool is_open() const noexcept { return !closed_; }
+  bool is_open() const noexcept { return !closed_ && !broken_; }
 
   /// Queues this side's hello, which must be the first frame, and lets it go out.
   void greet(const hello& mine) {
@@ -100,18 +84,28 @@ class link : public std::enable_shared_from_this<link> {
 
   detail::outbox& out() noexcept { return outbox_; }
 
-  /// Throws what stands in the way of sending message number `type`: this side closed, the peer gone or of another mind.
+  /// Throws what stands in the way of sending message number `type`.
   void check_sendable(const char* step, std::size_t type) {
     if (closed_ || disconnected_) throw_error(step, errc::closed);
     if (broken_) std::rethrow_exception(broken_);
     if (write_error_) throw_error(step, write_error_);
-    if (peer_hello_ && !agreed_.outgoing[type]) throw_error(step, errc::unknown_message);
+    if (peer_hello_ && !agreed_.outgoing[type]) {
+      throw_error(std::string(step).append(": ").append(names_[type]), errc::unknown_message);
+    }
   }
 
-  /// Largest encoding that both sides take.
-  std::uint32_t max_message() const noexcept {
-    return peer_hello_ ? std::min(options_.max_message, peer_hello_->max_message) : options_.max_message;
+  /// Throws errc::message_too_large unless both sides take a message of `size` bytes, and it is not above `most`.
+  void check_size(const char* step, std::size_t type, std::size_t size, std::size_t most = ~std::size_t{0}) const {
+    most = std::min<std::size_t>(most, options_.max_message);
+    if (peer_hello_) most = std::min<std::size_t>(most, peer_hello_->max_message);
+    if (size <= most) return;
+    throw_error(std::string(step).append(": ").append(names_[type]) + " of " + std::to_string(size) +
+                    " bytes, at most " + std::to_string(most),
+                errc::message_too_large);
   }
+
+  /// See channel::poll_for().
+  void poll_for(std::chrono::nanoseconds time) noexcept { poll_time_ = time; }
 
   /// Writes what is queued as far as the socket takes it; the rest follows by itself.
   void flush_now() {
@@ -125,7 +119,8 @@ class link : public std::enable_shared_from_this<link> {
       case detail::outbox::outcome::failed:
         write_error_ = errno == EPIPE || errno == ECONNRESET ? make_error_code(errc::peer_closed)
                                                              : std::error_code(errno, std::system_category());
-        wake_leases();
+        ::shutdown(stream_.native_handle(), SHUT_WR);  // the peer is not to wait for the rest
+        given_.wake_all();
         progress_.notify();
         return;
     }
@@ -145,12 +140,14 @@ class link : public std::enable_shared_from_this<link> {
 
   /// Waits until the kernel has message `which` whole.
   ///
-  /// With `take_back`, cancelling before a byte of it is with the kernel takes it back and throws operation_aborted; after
-  /// that the message is sent, the rest of it by itself, and this returns. Without, cancelling ends the waiting alone.
+  /// With `take_back`, cancelling before a byte of it is with the kernel takes it back and throws operation_aborted;
+  /// after that the message is sent, the rest of it by itself, and this returns. Without, cancelling ends the waiting
+  /// alone.
   static asio::awaitable<void> written(std::shared_ptr<link> self, const char* step, ticket which, bool take_back) {
     while (self->outbox_.completed() < which) {
-      if (self->write_error_) throw_error(step, self->write_error_);
       if (self->closed_) throw_error(step, errc::closed);
+      if (self->broken_) std::rethrow_exception(self->broken_);
+      if (self->write_error_) throw_error(step, self->write_error_);
       try {
         co_await self->progress_.wait();
       } catch (const std::system_error&) {
@@ -159,6 +156,26 @@ class link : public std::enable_shared_from_this<link> {
         co_return;
       }
     }
+  }
+
+  /// Queues a message of type number `type` (u16 type, or an envelope, and encoding) and waits until the kernel has the
+  /// whole of it. Cancelling takes it back, see written().
+  static asio::awaitable<void> send(std::shared_ptr<link> self, const char* step, std::size_t type,
+                                    detail::encoded_message message) {
+    check_open(self, step);
+    self->check_sendable(step, type);
+    if (message.failure) std::rethrow_exception(message.failure);
+    self->check_size(step, type, message.bytes.size());
+    const auto sent = self->outbox_.append(wire::kind::message, std::move(message.bytes));
+    self->flush_now();
+    if (self->outbox_.completed() < sent) co_await written(self, step, sent, true);
+  }
+
+  /// Whether anything can still be sent.
+  bool is_writable() const noexcept { return !closed_ && !disconnected_ && !broken_ && !write_error_; }
+
+  static void check_open(const std::shared_ptr<link>& self, const char* step) {
+    if (!self) throw_error(step, errc::closed);
   }
 
   /// Ends this side's messages: nothing more can be sent; what is queued goes out, then a goodbye.
@@ -176,62 +193,64 @@ class link : public std::enable_shared_from_this<link> {
 
   // -- leases: handles on their way out ------------------------------------------------------------------------------
 
-  /// Gives `fd` to the peer with a message, and waits until the application there has taken it.
+  /// Gives descriptors to the peer with a message, and waits until the application there has taken them.
   ///
-  /// Throws errc::peer_closed, handle_refused, handle_lost, wrong_handle_kind, unknown_message; in each of these cases the
-  /// peer does not have it. Cancelling throws operation_aborted; when the lease was on its way the peer is told to drop
-  /// it, which it does unless the application has it already.
-  static asio::awaitable<void> lease(std::shared_ptr<link> self, std::size_t type, handle_kind kind, int fd,
-                                     byte_buffer message) {
-    while (self->leases_.size() >= self->options_.max_leases) {
-      self->check_sendable("send_handle", type);
-      co_await self->vacancy_.wait();
-    }
-    self->check_sendable("send_handle", type);
+  /// The message begins behind `head` bytes, of which the first 8 are for the number of the lease. Throws
+  /// errc::peer_closed, handle_refused, handle_lost, wrong_handle_kind, unknown_message; in each of these cases the peer
+  /// does not have them. Cancelling throws operation_aborted; when the lease was on its way the peer is told to drop it,
+  /// which it does unless the application has it already.
+  static asio::awaitable<void> lease(std::shared_ptr<link> self, const char* step, std::size_t type, wire::kind kind,
+                                     byte_buffer payload, std::size_t head, std::span<const int> fds) {
+    const auto check = [&] { self->check_sendable(step, type); };
+    if (!self->given_.has_room()) co_await self->given_.wait_room(self->get_executor(), check);
+    check();
+    self->check_size(step, type, payload.size() - head, wire::max_frame - head);
 
-    outgoing_lease mine(self->get_executor());
-    const std::uint64_t id = ++self->last_lease_;
-    byte_buffer payload;
-    char* head = payload.grow(9 + message.size());
-    wire::store(head, id, 8);
-    head[8] = static_cast<char>(kind);
-    std::memcpy(head + 9, message.data(), message.size());
-    if (payload.size() > wire::max_frame) {
-      throw_error("send_handle: message of " + std::to_string(message.size()) + " bytes", errc::message_too_large);
-    }
-    self->leases_.emplace(id, &mine);
-    const lease_guard guard{*self, id};
-    const ticket sent = self->outbox_.append_lease(payload, fd);
+    detail::lease_window::lease mine(self->given_, self->get_executor());
+    wire::store(payload.data(), mine.id, 8);
+    mine.sent = self->outbox_.append_handles(kind, payload, fds);
     self->flush_soon();
 
+    // What the peer may have got before writing failed, it may also have adopted: its last words are still to be read.
     const auto settled = [&] {
-      return mine.state != outgoing_lease::pending || self->input_ended() ||
-             (self->write_error_ && self->outbox_.completed() < sent);
+      return mine.state != lease_state::pending || self->input_ended() ||
+             (self->write_error_ && self->outbox_.begun() < mine.sent);
     };
     try {
       co_await wait_input(self, mine.changed, settled);
     } catch (const std::system_error&) {
-      if (mine.state == outgoing_lease::adopted) co_return;
-      if (!self->closed_ && !self->outbox_.withdraw(sent)) {
+      if (mine.state == lease_state::adopted) co_return;
+      if (!self->closed_ && !self->outbox_.withdraw(mine.sent)) {
         byte_buffer revoked;
-        wire::store(revoked.grow(8), id, 8);
+        wire::store(revoked.grow(8), mine.id, 8);
         self->outbox_.append(wire::kind::revoked, std::move(revoked));
         self->flush_soon();
       }
       throw;
     }
-    if (mine.state == outgoing_lease::adopted) co_return;
-    if (mine.state == outgoing_lease::pending) {
-      if (!self->closed_) self->outbox_.withdraw(sent);
+    if (mine.state == lease_state::adopted) co_return;
+    if (mine.state == lease_state::pending) {
+      if (!self->closed_) self->outbox_.withdraw(mine.sent);
       if (self->broken_) std::rethrow_exception(self->broken_);
-      throw_error("send_handle", self->closed_ ? errc::closed : errc::peer_closed);
+      throw_error(step, self->closed_ ? errc::closed : errc::peer_closed);
     }
-    switch (mine.reason) {
-      case wire::refusal::lost: throw_error("send_handle", errc::handle_lost);
-      case wire::refusal::wrong_kind: throw_error("send_handle", errc::wrong_handle_kind);
-      case wire::refusal::unknown: throw_error("send_handle", errc::unknown_message);
-      default: throw_error("send_handle", errc::handle_refused);
-    }
+    throw_error(step, error_of(mine.reason));
+  }
+
+  // -- calls ----------------------------------------------------------------------------------------------------------
+
+  detail::call_book& calls() noexcept { return calls_; }
+
+  /// Waits until there is an answer to a call, or none will come.
+  static asio::awaitable<void> wait_answer(std::shared_ptr<link> self, detail::call_book::waiting& call) {
+    return wait_input(self, call.changed,
+                      [&call, link = self.get()] { return !call.answers.empty() || link->messages_ended(); });
+  }
+
+  /// Waits until a request has been read or none will come.
+  static asio::awaitable<void> wait_request(std::shared_ptr<link> self) {
+    return wait_input(self, self->requests_changed_,
+                      [link = self.get()] { return !link->inbox_.requests.empty() || link->messages_ended(); });
   }
 
   // -- receiving ----------------------------------------------------------------------------------------------------
@@ -245,7 +264,9 @@ class link : public std::enable_shared_from_this<link> {
   void check_end(const char* step) const {
     if (broken_) std::rethrow_exception(broken_);
     if (closed_) throw_error(step, std::error_code(asio::error::operation_aborted));
-    if (!said_goodbye_ && inbox_.is_torn()) throw_error(std::string(step) + ": in the middle of a message", errc::peer_closed);
+    if (!said_goodbye_ && inbox_.is_torn()) {
+      throw_error(std::string(step) + ": in the middle of a message", errc::peer_closed);
+    }
   }
 
   /// Waits until a message has been read or none will come.
@@ -265,6 +286,22 @@ class link : public std::enable_shared_from_this<link> {
     const bool was_full = is_full();
     inbox_.pop_message();
     if (was_full && !is_full()) pass_on_reading();
+  }
+
+  /// Drops a message that has been taken out of the inbox, a request or an answer; as pop_message().
+  void drop(detail::inbox::stored& message) {
+    const bool was_full = is_full();
+    inbox_.drop(message);
+    if (was_full && !is_full()) pass_on_reading();
+  }
+
+  /// Takes the first handle; as pop_message().
+  detail::arrived_lease pop_lease() {
+    const bool was_full = is_full();
+    detail::arrived_lease first = std::move(inbox_.leases.front());
+    inbox_.leases.pop_front();
+    if (was_full && !is_full()) pass_on_reading();
+    return first;
   }
 
   void adopt(std::uint64_t id) {
@@ -287,6 +324,7 @@ class link : public std::enable_shared_from_this<link> {
     declining_ = true;
     for (const auto& each : inbox_.leases) refuse(each.id, wire::refusal::declined);
     inbox_.leases.clear();
+    if (!reading_) pass_on_reading();
   }
 
   // -- the end -------------------------------------------------------------------------------------------------------
@@ -298,12 +336,14 @@ class link : public std::enable_shared_from_this<link> {
     closed_ = true;
     retry_.cancel();
     descriptor closing(stream_.release());
+    inbox_.drop_messages();
     inbox_.leases.clear();
     wake_all();
   }
 
-  /// Breaks the link because of what the peer has sent, and throws it.
+  /// Breaks the link because of a message that the peer has sent, drops what came after it, and throws `why`.
   [[noreturn]] void reject(std::exception_ptr why) {
+    inbox_.drop_messages();
     break_off(why);
     std::rethrow_exception(why);
   }
@@ -316,15 +356,48 @@ class link : public std::enable_shared_from_this<link> {
     peer_hello_ = std::move(theirs);
   }
 
-  void on_adopted(std::uint64_t id) { settle(id, outgoing_lease::adopted, wire::refusal::declined); }
+  void on_adopted(std::uint64_t id) { settle(id, lease_state::adopted, wire::refusal::declined); }
 
-  void on_refused(std::uint64_t id, wire::refusal reason) { settle(id, outgoing_lease::refused, reason); }
+  void on_refused(std::uint64_t id, wire::refusal reason) { settle(id, lease_state::refused, reason); }
 
   void on_revoked(std::uint64_t id) {
     std::erase_if(inbox_.leases, [id](const detail::arrived_lease& each) { return each.id == id; });
+    inbox_.drop_parcel(id);
   }
 
-  void on_goodbye() { said_goodbye_ = true; }
+  bool on_parcel(const detail::arrived_parcel& parcel) {
+    const bool whole = std::all_of(parcel.handles.begin(), parcel.handles.end(),
+                                   [](const descriptor& each) { return static_cast<bool>(each); });
+    if (!whole) refuse(parcel.id, wire::refusal::lost);
+    return whole;
+  }
+
+  void on_answer(wire::envelope what, std::uint64_t id, detail::inbox::stored content) {
+    bool was_made = false;
+    auto* const call = calls_.find(id, was_made);
+    if (call != nullptr) {
+      call->answers.push_back({what, std::move(content)});
+      call->changed.notify();
+    } else {
+      inbox_.drop(content);
+      if (!was_made) throw_error("receive: answer to a call that was not made", errc::malformed);
+    }
+  }
+
+  void on_cancel(std::uint64_t id) {
+    if (inbox_.drop_request(id)) return;
+    // In a turn of its own: the handler may end in the cancellation, and this is the middle of a read.
+    if (auto signal = calls_.answering(id)) {
+      asio::post(stream_.get_executor(), [signal] { signal->emit(asio::cancellation_type::terminal); });
+    }
+  }
+
+  void on_goodbye() {
+    said_goodbye_ = true;
+    calls_.wake();
+    requests_changed_.notify();
+    leases_changed_.notify();
+  }
 
   void on_lease(detail::arrived_lease lease) {
     if (!lease.fd) {
@@ -340,25 +413,10 @@ class link : public std::enable_shared_from_this<link> {
   }
 
  private:
+  using lease_state = detail::lease_window::state;
+
   // Messages read ahead on behalf of somebody who waits for something else: no more than this, in bytes.
   static constexpr std::size_t inbox_limit = 4 * 1024 * 1024;
-
-  struct outgoing_lease {
-    explicit outgoing_lease(const asio::any_io_executor& executor) : changed(executor) {}
-
-    event changed;
-    enum { pending, adopted, refused } state = pending;
-    wire::refusal reason = wire::refusal::declined;
-  };
-
-  struct lease_guard {
-    link& owner;
-    std::uint64_t id;
-    ~lease_guard() {
-      owner.leases_.erase(id);
-      owner.vacancy_.notify();
-    }
-  };
 
   struct reading_guard {
     link& owner;
@@ -380,8 +438,19 @@ class link : public std::enable_shared_from_this<link> {
     ~waiting_guard() { owner.waiting_.erase(std::find(owner.waiting_.begin(), owner.waiting_.end(), mine)); }
   };
 
+  static errc error_of(wire::refusal reason) noexcept {
+    switch (reason) {
+      case wire::refusal::lost: return errc::handle_lost;
+      case wire::refusal::wrong_kind: return errc::wrong_handle_kind;
+      case wire::refusal::unknown: return errc::unknown_message;
+      default: return errc::handle_refused;
+    }
+  }
+
   bool input_ended() const noexcept { return ended_ || closed_ || broken_; }
-  bool is_full() const noexcept { return inbox_.stored_bytes() >= inbox_limit; }
+  bool is_full() const noexcept {
+    return inbox_.stored_bytes() >= inbox_limit || inbox_.leases.size() > options_.max_leases;
+  }
 
   /// Waits until `ready()`, reading as long as nobody else does.
   template <class Ready>
@@ -393,7 +462,7 @@ class link : public std::enable_shared_from_this<link> {
         co_await changed.wait();
         continue;
       }
-      if (self->read_once()) continue;
+      if (self->read_once() || self->poll()) continue;
       self->reading_ = true;
       std::error_code error;
       {
@@ -405,6 +474,16 @@ class link : public std::enable_shared_from_this<link> {
       if (!error || ready()) continue;
       throw_error("receive", error);
     }
+  }
+
+  /// Looks again and again for as long as poll_for() says; false when nothing has come.
+  bool poll() {
+    if (poll_time_.count() == 0) return false;
+    const auto end = std::chrono::steady_clock::now() + poll_time_;
+    do {
+      if (read_once()) return true;
+    } while (std::chrono::steady_clock::now() < end);
+    return false;
   }
 
   /// Reads what is there; false when nothing is. Failures break the link and count as news.
@@ -422,16 +501,21 @@ class link : public std::enable_shared_from_this<link> {
           wake_all();
           return true;
       }
-      if (!waiting_.empty()) messages_changed_.notify();
+      if (!waiting_.empty()) {
+        messages_changed_.notify();
+        if (!inbox_.requests.empty()) requests_changed_.notify();
+      }
     } catch (...) {
       break_off(std::current_exception());
     }
     return true;
   }
 
-  /// The peer is not to be believed any more. Everything that it sent is dropped, and it sees the end of the stream.
+  /// The peer is not to be believed any more, and sees the end of the stream. Messages that came before can be taken.
   void break_off(std::exception_ptr why) {
+    if (closed_ || broken_) return;
     broken_ = std::move(why);
+    flush_now();  // the last words are which handles have been taken over
     write_error_ = make_error_code(errc::malformed);
     retry_.cancel();
     descriptor closing(stream_.release());
@@ -439,32 +523,21 @@ class link : public std::enable_shared_from_this<link> {
     wake_all();
   }
 
-  void settle(std::uint64_t id, decltype(outgoing_lease::state) state, wire::refusal reason) {
-    const auto at = leases_.find(id);
-    if (at == leases_.end()) {
-      // A lease that was cancelled here may still be answered; one that never was cannot.
-      if (id == 0 || id > last_lease_) throw_error("receive: answer to a handle that was not sent", errc::malformed);
-      return;
-    }
-    at->second->state = state;
-    at->second->reason = reason;
-    at->second->changed.notify();
+  void settle(std::uint64_t id, lease_state answer, wire::refusal reason) {
+    given_.settle(id, answer, reason, outbox_.begun());
   }
 
   void pass_on_reading() {
     if (!waiting_.empty()) waiting_.front()->notify();
   }
 
-  void wake_leases() {
-    for (const auto& each : leases_) each.second->changed.notify();
-  }
-
   void wake_all() {
-    wake_leases();
+    given_.wake_all();
+    calls_.wake();
     messages_changed_.notify();
+    requests_changed_.notify();
     leases_changed_.notify();
     progress_.notify();
-    vacancy_.notify();
   }
 
   void resume_when_writable() {
@@ -485,26 +558,28 @@ class link : public std::enable_shared_from_this<link> {
   }
 
   channel_options options_;
+  std::chrono::nanoseconds poll_time_{0};
   negotiator negotiate_;
+  std::span<const std::string_view> names_;
   asio::posix::stream_descriptor stream_;
   asio::steady_timer retry_;
-  event progress_;          // something was written, or nothing will be
-  event vacancy_;           // a lease has ended
+  event progress_;  // something was written, or nothing will be
   event messages_changed_;
+  event requests_changed_;
   event leases_changed_;
   detail::outbox outbox_;
   detail::inbox inbox_;
   std::vector<event*> waiting_;  // of those who wait while somebody else reads
-  std::unordered_map<std::uint64_t, outgoing_lease*> leases_;
-  std::uint64_t last_lease_ = 0;
+  detail::lease_window given_;
+  detail::call_book calls_;
   ticket goodbye_ = 0;
   std::optional<hello> peer_hello_;
   negotiation agreed_;
   std::exception_ptr broken_;
   std::error_code write_error_;
   bool reading_ = false;
-  bool drained_ = false;       // the last read took all there was
-  bool writing_ = false;       // the rest goes out when the socket or the kernel has room
+  bool drained_ = false;  // the last read took all there was
+  bool writing_ = false;  // the rest goes out when the socket or the kernel has room
   bool flush_posted_ = false;
   bool disconnected_ = false;
   bool said_goodbye_ = false;

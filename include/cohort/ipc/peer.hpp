@@ -17,6 +17,7 @@
 #include "../core/error.hpp"
 #include "../process/spawn.hpp"
 #include "channel.hpp"
+#include "channel_pair.hpp"
 
 namespace cohort {
 
@@ -39,8 +40,8 @@ inline constexpr const char* channel_variable = "COHORT_CHANNEL_FD";
 /// A child process and the channel to it: all that `channel` has, and the child.
 ///
 /// The two end apart: receive() is empty when the child has closed its side, and everything that it sent before is
-/// received first, even when the child is gone long since. Destroying a peer closes the channel and then kills a child
-/// that still runs (see child).
+/// received first, even when the child is gone long since. Destroying a peer closes the channel and kills a child that
+/// still runs (see child).
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
 template <protocol_type Protocol>

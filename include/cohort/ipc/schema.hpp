@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -16,6 +18,7 @@
 #include "codec.hpp"
 #include "detail/reflect.hpp"
 #include "detail/shape.hpp"
+#include "frame.hpp"
 
 namespace cohort {
 
@@ -67,17 +70,18 @@ struct message_list {
                 "cohort: two alternatives of a message are the same type, or look the same to the peer: make each a "
                 "struct of its own");
 
-  static void decode(std::size_t index, const char* data, std::size_t bytes, std::optional<M>& result) {
-    static_cast<void>(((index == index_of<T> ? (decode_as<T>(data, bytes, result), true) : false) || ...));
+  static void decode(std::size_t index, const char* data, std::size_t bytes, std::optional<M>& result,
+                     std::span<descriptor> handles = {}) {
+    static_cast<void>(((index == index_of<T> ? (decode_as<T>(data, bytes, result, handles), true) : false) || ...));
   }
 
  private:
   template <class U>
-  static void decode_as(const char* data, std::size_t bytes, std::optional<M>& result) {
+  static void decode_as(const char* data, std::size_t bytes, std::optional<M>& result, std::span<descriptor> handles) {
     if constexpr (std::is_same_v<M, U>) {
-      decode_into(data, bytes, result.emplace());
+      decode_into(data, bytes, result.emplace(), handles);
     } else {
-      decode_into(data, bytes, std::get<U>(result.emplace(std::in_place_type<U>)));
+      decode_into(data, bytes, std::get<U>(result.emplace(std::in_place_type<U>)), handles);
     }
   }
 };
@@ -90,8 +94,9 @@ struct message_list {
 ///   - `contains<T>`: whether T is one, `index_of<T>`: its place, from 0;
 ///   - `fingerprints`, `names`: of each, in this order;
 ///   - `is_single`: M is no variant;
-///   - `decode(index, data, bytes, std::optional<M>& result)`: makes `result` the message of the type at `index` (below
-///     size) that these bytes are. Throws errc::malformed; `result` has any value then.
+///   - `decode(index, data, bytes, std::optional<M>& result, handles)`: makes `result` the message of the type at `index`
+///     (below size) that these bytes, and the descriptors that came along, are. Throws errc::malformed; `result` has any
+///     value then.
 ///
 /// It is a compile error when a type stands twice.
 template <class M>
@@ -126,21 +131,24 @@ struct hello {
 inline constexpr std::size_t max_announced = 1024;
 inline constexpr std::size_t max_announced_name = 256;
 
-/// The hello of the side that sends Out and receives In. A name longer than max_announced_name is cut: names serve
-/// error messages only.
+/// The hello of the side that sends Out and receives In. Names are cut at max_announced_name, or earlier where there
+/// are so many that the hello would not fit into one frame: they serve error messages only.
 template <class Out, class In>
 hello make_hello(std::uint32_t max_message) {
   static_assert(message_set<Out>::size <= max_announced && message_set<In>::size <= max_announced,
                 "cohort: more than 1024 message types in one direction");
+  // with each name go its length and the fingerprint, and in front of all the other members
+  constexpr std::size_t room = (wire::max_frame - 64) / (message_set<Out>::size + message_set<In>::size) - 12;
+  constexpr std::size_t longest = std::min(room, max_announced_name);
   hello mine;
   mine.max_message = max_message;
   for (std::size_t i = 0; i < message_set<Out>::size; ++i) {
     mine.sends.push_back(
-        {message_set<Out>::fingerprints[i], std::string(message_set<Out>::names[i].substr(0, max_announced_name))});
+        {message_set<Out>::fingerprints[i], std::string(message_set<Out>::names[i].substr(0, longest))});
   }
   for (std::size_t i = 0; i < message_set<In>::size; ++i) {
     mine.understands.push_back(
-        {message_set<In>::fingerprints[i], std::string(message_set<In>::names[i].substr(0, max_announced_name))});
+        {message_set<In>::fingerprints[i], std::string(message_set<In>::names[i].substr(0, longest))});
   }
   return mine;
 }

@@ -20,6 +20,10 @@ namespace cohort {
 
 class command;
 
+namespace detail {
+class execution;
+}
+
 /// A child process, and the parent's ends of its pipes.
 ///
 /// Owns the process: the destructor of a child that has not ended kills it (SIGKILL) and leaves it to the execution
@@ -75,6 +79,20 @@ class child {
   /// SIGCHLD is ignored, which lets the kernel drop the status.
   asio::awaitable<exit_status> wait() { return detail::child_state::wait(state_); }
 
+  /// Waits until the child has ended and no process holds the other ends of out() and err() any more: those that it has
+  /// started have them too. Nothing will be written after this; what was written and not read is still there.
+  ///
+  /// A pipe that is closed here, or was moved or released, is not waited for. The child is reaped only when the pipes
+  /// are closed, so that kill_tree() can end a process that holds them. Otherwise as wait(). The child must not be
+  /// moved or destroyed meanwhile.
+  asio::awaitable<exit_status> closed() {
+    const auto state = state_;
+    co_await detail::child_state::wait_ended(state);
+    co_await hung_up(out_);
+    co_await hung_up(err_);
+    co_return co_await detail::child_state::wait(state);
+  }
+
   /// Whether the child has not ended yet. Asks the kernel and does not wait.
   bool running() noexcept { return state_ && !state_->gone(); }
 
@@ -85,6 +103,32 @@ class child {
   bool signal(int number) {
     if (!state_) throw_error("child: signal", errc::no_child);
     return state_->signal(number);
+  }
+
+  /// signal(SIGTERM), which asks the child to end.
+  bool terminate() { return signal(SIGTERM); }
+
+  /// signal(SIGKILL), which ends it.
+  bool kill() { return signal(SIGKILL); }
+
+  /// Sends a signal to the child, its descendants, and whoever else is in the process group and the session that it
+  /// leads, those whose own parent has ended included. False, and nothing is sent, if the child has been reaped: its
+  /// number is no longer its own.
+  ///
+  /// All of them are stopped (SIGSTOP) while they are looked for, so that none gets away by forking; then they get the
+  /// signal, children before their parents, and continue (SIGCONT), except after SIGSTOP. Each is recognized by its
+  /// number and start time at once, so that no other process is hit. Other signals that stop are lost to SIGCONT.
+  ///
+  /// Not found: a descendant that has left the child's group and session and whose parent has ended, as daemons do.
+  /// Left as it is: one that this process may not signal (set-user-ID programs).
+  ///
+  /// Holds the thread while it reads all of /proc, at least twice, each time some 10 µs for each process of the machine;
+  /// 1 s at most, if new processes keep appearing.
+  /// Throws EINVAL for a number that is no signal, ESRCH if the child's record in /proc cannot be read, EMFILE with
+  /// fewer than 2 free descriptors; nobody stays stopped then.
+  bool kill_tree(int number = SIGKILL) {
+    if (!state_) throw_error("child: kill_tree", errc::no_child);
+    return state_->signal_tree(number);
   }
 
   /// Ends the child: each step of the policy in turn until it has ended, then SIGKILL; returns when it is reaped.
@@ -99,9 +143,19 @@ class child {
 
  private:
   friend asio::awaitable<child> spawn(command);
+  friend class detail::execution;
 
   child(std::shared_ptr<detail::child_state> state, write_pipe in, read_pipe out, read_pipe err)
       : state_(std::move(state)), in_(std::move(in)), out_(std::move(out)), err_(std::move(err)) {}
+
+  static asio::awaitable<void> hung_up(read_pipe& pipe) {
+    if (!pipe.is_open()) co_return;
+    try {
+      co_await pipe.closed();
+    } catch (const std::system_error&) {
+      if (pipe.is_open()) throw;
+    }
+  }
 
   static asio::awaitable<exit_status> stop(std::shared_ptr<detail::child_state> state, stop_policy policy) {
     if (!state) throw_error("child: stop", errc::no_child);

@@ -19,6 +19,9 @@ struct resource_usage {
   std::chrono::microseconds user_time{0};
   std::chrono::microseconds system_time{0};
 
+  /// From the call of spawn until the child was reaped, which is later than its end if nobody waited for it then.
+  std::chrono::microseconds wall_time{0};
+
   /// The most memory it has had resident, in bytes. Linux counts what a process shared with its parent until it
   /// executed its program, so that this is never less than what the parent had resident when it called spawn.
   std::size_t max_rss = 0;
@@ -32,11 +35,12 @@ class exit_status {
   exit_status() = default;
 
   /// Reads what waitid(2) with WEXITED has filled in.
-  exit_status(const siginfo_t& info, const rusage& usage) noexcept
+  exit_status(const siginfo_t& info, const rusage& usage, std::chrono::microseconds wall_time = {}) noexcept
       : ending_(info.si_code == CLD_EXITED ? ending::exited : ending::killed),
         core_dumped_(info.si_code == CLD_DUMPED),
         value_(info.si_status),
-        usage_{duration(usage.ru_utime), duration(usage.ru_stime), static_cast<std::size_t>(usage.ru_maxrss) * 1024} {}
+        usage_{duration(usage.ru_utime), duration(usage.ru_stime), wall_time,
+               static_cast<std::size_t>(usage.ru_maxrss) * 1024} {}
 
   static exit_status exited(int code) noexcept { return exit_status(ending::exited, code); }
   static exit_status killed(int signal) noexcept { return exit_status(ending::killed, signal); }

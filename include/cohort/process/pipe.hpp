@@ -13,6 +13,9 @@
 #include <string_view>
 #include <utility>
 
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 
 #include "../core/asio.hpp"
@@ -96,7 +99,29 @@ class pipe_end {
     if (is_open()) descriptor(stream_->release());
   }
 
+  /// Waits until no process holds the other end any more. Reads and writes nothing: what is in the pipe stays there.
+  ///
+  /// Does not suspend if nobody holds it. May wait beside a read or a write. Cancelling throws operation_aborted and
+  /// changes nothing.
+  asio::awaitable<void> closed() {
+    for (;;) {
+      auto& end = stream("pipe: closed");
+      pollfd look{end.native_handle(), 0, 0};  // asks for POLLHUP (reading end) and POLLERR (writing end) alone
+      if (::poll(&look, 1, 0) > 0) co_return;
+      co_await end.async_wait(asio::posix::stream_descriptor::wait_error, asio::use_awaitable);
+    }
+  }
+
  protected:
+  /// Gives the descriptor away as a program expects it to be: blocking.
+  descriptor release(const char* step) {
+    descriptor end(stream(step).release());
+    // The flag is one of the open file, which is to be another process's.
+    const int flags = ::fcntl(end.get(), F_GETFL);
+    if (flags == -1 || ::fcntl(end.get(), F_SETFL, flags & ~O_NONBLOCK) == -1) throw_error(step, errno);
+    return end;
+  }
+
   asio::posix::stream_descriptor& stream(const char* step) {
     if (!is_open()) throw_error(step, errc::closed);
     return *stream_;
@@ -141,6 +166,12 @@ class write_pipe : public detail::pipe_end {
   }
 
   asio::awaitable<void> write(std::string_view text) { return write(asio::const_buffer(text.data(), text.size())); }
+
+  /// Gives this end away, for another child to write to: `command("b").out(a.in().release())`.
+  ///
+  /// The descriptor is blocking and close-on-exec, and this object closed. What waits on it ends with
+  /// operation_aborted.
+  [[nodiscard]] descriptor release() { return pipe_end::release("pipe: release"); }
 };
 
 /// The end of a pipe that a child writes to.
@@ -179,6 +210,9 @@ class read_pipe : public detail::pipe_end {
   }
 
   /// Reads one line and returns it without its newline; empty when the pipe has ended. A last line needs no newline.
+  /// All lines, one by one:
+  ///
+  ///     while (auto line = co_await child.out().read_line()) use(*line);
   ///
   /// Throws errc::output_too_large when the line has more than `limit` bytes; what was read can then still be read.
   asio::awaitable<std::optional<std::string>> read_line(std::size_t limit = default_limit) {
@@ -198,6 +232,16 @@ class read_pipe : public detail::pipe_end {
     }
     if (kept_.empty()) co_return std::nullopt;
     co_return std::exchange(kept_, {});
+  }
+
+  /// Gives this end away, for another child to read from: `command("b").in(a.out().release())`.
+  ///
+  /// The descriptor is blocking and close-on-exec, and this object closed. What waits on it ends with
+  /// operation_aborted. Throws EBUSY, and keeps the pipe, if read_line, or a read that was cancelled or over its limit,
+  /// has taken bytes out of it that nobody has got yet: the other child would miss them. read_some gets them.
+  [[nodiscard]] descriptor release() {
+    if (!kept_.empty()) throw_error(fmt::format("pipe: release with {} bytes read ahead", kept_.size()), EBUSY);
+    return pipe_end::release("pipe: release");
   }
 
  private:

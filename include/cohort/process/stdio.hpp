@@ -11,7 +11,7 @@
 
 namespace cohort {
 namespace detail {
-class launch;
+class connections;
 }
 
 /// What a descriptor of a child is connected to.
@@ -40,7 +40,8 @@ class stdio {
     return result;
   }
 
-  /// A file to read from, opened by the parent at each spawn: a relative path starts at the parent's directory.
+  /// A file to read from, opened by the parent at each spawn: with the rights of the parent, and a relative path starts
+  /// at the parent's directory.
   static stdio from_file(std::string path) { return stdio(std::move(path), O_RDONLY); }
 
   /// A file to write to, emptied first; made with mode 0666 less the umask if there is none.
@@ -49,10 +50,19 @@ class stdio {
   /// A file to add to; made with mode 0666 less the umask if there is none.
   static stdio append_to_file(std::string path) { return stdio(std::move(path), O_WRONLY | O_CREAT | O_APPEND); }
 
- private:
-  friend class detail::launch;
+  /// What another descriptor of the child is connected to, the very same open file: `err(stdio::same_as(1))` is the
+  /// shell's `2>&1`, whichever of the two is set first. The other one may be the same as a third; it must be 0, 1, 2 or
+  /// set in the command.
+  static stdio same_as(int number) {
+    stdio result(kind::same);
+    result.number_ = number;
+    return result;
+  }
 
-  enum class kind { inherit = stdio::inherit, pipe = stdio::pipe, null = stdio::null, file, number };
+ private:
+  friend class detail::connections;
+
+  enum class kind { inherit = stdio::inherit, pipe = stdio::pipe, null = stdio::null, file, number, same };
 
   explicit stdio(kind what) : kind_(what) {}
   stdio(std::string path, int flags) : kind_(kind::file), path_(std::move(path)), flags_(flags) {}

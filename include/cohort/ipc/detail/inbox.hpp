@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -22,6 +23,12 @@
 
 namespace cohort::detail {
 
+/// Handles that have arrived in a message.
+struct arrived_parcel {
+  std::uint64_t id = 0;
+  std::vector<descriptor> handles;
+};
+
 /// A lease that has arrived and that the application has not taken.
 struct arrived_lease {
   std::uint64_t id = 0;
@@ -35,7 +42,18 @@ struct arrived_lease {
 /// Messages stay in the buffer that they were read into until they are taken. What no correct peer sends throws
 /// errc::malformed or errc::message_too_large, and everything that came along is closed with the inbox.
 class inbox {
+  struct chunk;
+
  public:
+  /// A message that lies here. To be given to drop() in the end.
+  struct stored {
+    const char* data;
+    std::size_t size;
+    chunk* home;                             // where the bytes are, unless
+    byte_buffer whole;                       // they came in pieces
+    std::unique_ptr<arrived_parcel> parcel;  // the handles in it, if there are any
+  };
+
   enum class outcome {
     data,     ///< something was read, more may be there
     drained,  ///< something was read, and it was all
@@ -45,8 +63,9 @@ class inbox {
 
   explicit inbox(std::uint32_t max_message) : max_message_(max_message) {}
 
-  /// Reads once, never blocking, and sorts what came: messages and leases are kept here, the rest goes to `sink`, which
-  /// has on_hello(data, size), on_adopted(id), on_refused(id, reason), on_revoked(id), on_goodbye(), on_lease(lease).
+  /// Reads once, never blocking, and sorts what came: messages, requests and leases are kept here, the rest goes to
+  /// `sink`, which has on_hello(data, size), on_adopted(id), on_refused(id, reason), on_revoked(id), on_goodbye(),
+  /// on_lease(lease), on_parcel(parcel) (false: not to be kept), on_answer(envelope, id, stored), on_cancel(id).
   template <class Sink>
   outcome read(int fd, Sink& sink) {
     chunk& into = writable_chunk();
@@ -59,7 +78,8 @@ class inbox {
     message.msg_controllen = sizeof ancillary;
     const ssize_t got = system::retry(system::call.recvmsg, fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0) {
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return outcome::empty;
+      // Short of memory, there is nothing to read for now: the socket stays readable, and is asked again.
+      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM) return outcome::empty;
       // A peer that dies with unread bytes of ours resets the pair; all that it had sent has been read by then.
       if (errno == ECONNRESET) return outcome::end;
       throw_error("receive: recvmsg", errno);
@@ -73,20 +93,49 @@ class inbox {
   }
 
   bool has_message() const noexcept { return first_ < messages_.size(); }
-  const char* message_data() const noexcept { return messages_[first_].data; }
-  std::size_t message_size() const noexcept { return messages_[first_].size; }
+  stored& first_message() noexcept { return messages_[first_]; }
 
-  /// Drops the first message; its bytes are gone with it.
+  /// Lets go of a message that has been taken from here; its bytes are gone with it.
+  void drop(stored& message) {
+    stored_bytes_ -= message.size;
+    if (message.home) release(*message.home);
+    message.whole = byte_buffer();
+    message.parcel.reset();
+  }
+
+  /// Drops the first message.
   void pop_message() {
-    stored& front = messages_[first_];
-    stored_bytes_ -= front.size;
-    if (front.home) release(*front.home);
-    front.whole = byte_buffer();
+    drop(messages_[first_]);
     ++first_;
     if (first_ == messages_.size() || (first_ >= 1024 && first_ * 2 >= messages_.size())) {
       messages_.erase(messages_.begin(), messages_.begin() + static_cast<std::ptrdiff_t>(first_));
       first_ = 0;
     }
+  }
+
+  void drop_messages() {
+    while (has_message()) pop_message();
+    for (; !requests.empty(); requests.pop_front()) drop(requests.front());
+  }
+
+  /// Drops the request with this number; false if it is not here any more.
+  bool drop_request(std::uint64_t id) {
+    const auto at = std::find_if(requests.begin(), requests.end(),
+                                 [id](const stored& each) { return wire::load(each.data + 2, 8) == id; });
+    if (at == requests.end()) return false;
+    drop(*at);
+    requests.erase(at);
+    return true;
+  }
+
+  /// Drops the message whose handles came with this number, if it is still here.
+  void drop_parcel(std::uint64_t id) {
+    const auto begin = messages_.begin() + static_cast<std::ptrdiff_t>(first_);
+    const auto at = std::find_if(begin, messages_.end(),
+                                 [id](const stored& each) { return each.parcel && each.parcel->id == id; });
+    if (at == messages_.end()) return;
+    drop(*at);
+    messages_.erase(at);
   }
 
   /// Bytes of messages that wait to be taken.
@@ -99,6 +148,9 @@ class inbox {
 
   std::deque<arrived_lease> leases;
 
+  /// Requests that nobody has begun to answer, their envelopes around them.
+  std::deque<stored> requests;
+
  private:
   // Holds at least one whole frame behind a partial one, and is what one read can bring.
   static constexpr std::size_t chunk_size = 256 * 1024;
@@ -110,19 +162,16 @@ class inbox {
     std::size_t live = 0;  // messages in it that have not been taken
   };
 
-  struct stored {
-    const char* data;
-    std::size_t size;
-    chunk* home;        // where the bytes are, unless
-    byte_buffer whole;  // they came in pieces
-  };
-
   struct batch {
     std::vector<descriptor> handles;
     bool truncated = false;
   };
 
   [[noreturn]] static void malformed(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
+
+  [[noreturn]] void too_large() const {
+    throw_error("receive: message of more than " + std::to_string(max_message_) + " bytes", errc::message_too_large);
+  }
 
   chunk& writable_chunk() {
     if (!chunks_.empty()) {
@@ -189,7 +238,7 @@ class inbox {
       from.parsed += wire::header_size + header.size;
       take(from, header, at + wire::header_size, sink);
     }
-    // Descriptors come with the first byte of the frame that announces them: more can only be waiting for the rest of it.
+    // Descriptors come with the first byte of the frame that announces them, the rest of which may still be to come.
     if (batches_.size() > (from.filled == from.parsed ? 0u : 1u)) malformed("descriptors that no frame announces");
   }
 
@@ -203,7 +252,11 @@ class inbox {
       case wire::kind::message:
       case wire::kind::piece:
         if (said_goodbye_) malformed("message after goodbye");
-        take_message(from, header, payload);
+        take_message(from, header, payload, sink);
+        break;
+      case wire::kind::parcel:
+        if (said_goodbye_) malformed("message after goodbye");
+        take_parcel(from, header, payload, sink);
         break;
       case wire::kind::handles: announce(header.handles); break;
       case wire::kind::lease:
@@ -211,9 +264,7 @@ class inbox {
         take_lease(header, payload, sink);
         break;
       case wire::kind::adopted: sink.on_adopted(wire::load(payload, 8)); break;
-      case wire::kind::refused:
-        sink.on_refused(wire::load(payload, 8), static_cast<wire::refusal>(payload[8]));
-        break;
+      case wire::kind::refused: sink.on_refused(wire::load(payload, 8), static_cast<wire::refusal>(payload[8])); break;
       case wire::kind::revoked: sink.on_revoked(wire::load(payload, 8)); break;
       case wire::kind::goodbye:
         if (said_goodbye_ || assembly_.size() != 0) malformed("goodbye out of place");
@@ -224,25 +275,69 @@ class inbox {
     }
   }
 
-  void take_message(chunk& from, const wire::header& header, const char* payload) {
-    if (assembly_.size() + header.size > max_message_) {
-      throw_error("receive: message of more than " + std::to_string(max_message_) + " bytes", errc::message_too_large);
-    }
+  template <class Sink>
+  void take_message(chunk& from, const wire::header& header, const char* payload, Sink& sink) {
+    if (assembly_.size() + header.size > max_message_) too_large();
     if (header.kind == wire::kind::message && assembly_.size() == 0) {
-      if (header.size < 2) malformed("message without a type");
-      messages_.push_back(stored{payload, header.size, &from, {}});
-      ++from.live;
-      stored_bytes_ += header.size;
+      keep(stored{payload, header.size, &from, {}, {}}, sink);
       return;
     }
     if (header.size == 0) malformed("empty piece of a message");
     std::memcpy(assembly_.grow(header.size), payload, header.size);
     if (header.kind == wire::kind::piece) return;
-    stored whole{nullptr, assembly_.size(), nullptr, std::move(assembly_)};
+    stored whole{nullptr, assembly_.size(), nullptr, std::move(assembly_), {}};
     assembly_ = byte_buffer();
     whole.data = whole.whole.data();
-    stored_bytes_ += whole.size;
-    messages_.push_back(std::move(whole));
+    keep(std::move(whole), sink);
+  }
+
+  template <class Sink>
+  void take_parcel(chunk& from, const wire::header& header, const char* payload, Sink& sink) {
+    if (header.size - 8 > max_message_) too_large();
+    if (assembly_.size() != 0) malformed("message inside another");
+    auto parcel = std::make_unique<arrived_parcel>();
+    parcel->id = wire::load(payload, 8);
+    for (unsigned i = 0; i < header.handles; ++i) parcel->handles.push_back(take_announced());
+    if (!sink.on_parcel(*parcel)) return;
+    keep(stored{payload + 8, header.size - 8, &from, {}, std::move(parcel)}, sink);
+  }
+
+  template <class Sink>
+  void keep(stored message, Sink& sink) {
+    if (message.size < 2) malformed("message without a type");
+    const auto type = static_cast<std::uint16_t>(wire::load(message.data, 2));
+    if (type < wire::first_envelope) {
+      store(message);
+      messages_.push_back(std::move(message));
+      return;
+    }
+    const auto envelope = static_cast<wire::envelope>(type);
+    const std::size_t inside = envelope == wire::envelope::cancel ? 0 : envelope == wire::envelope::failure ? 1 : 2;
+    if (message.parcel || message.size < wire::envelope_size + inside) {
+      malformed("call of " + std::to_string(message.size) + " bytes" + (message.parcel ? " with handles" : ""));
+    }
+    const std::uint64_t id = wire::load(message.data + 2, 8);
+    if (envelope == wire::envelope::cancel) {
+      sink.on_cancel(id);
+    } else if (envelope == wire::envelope::request) {
+      store(message);
+      requests.push_back(std::move(message));
+    } else {
+      store(message);
+      sink.on_answer(envelope, id, std::move(message));
+    }
+  }
+
+  void store(const stored& message) {
+    if (message.home) ++message.home->live;
+    stored_bytes_ += message.size;
+  }
+
+  descriptor take_announced() {
+    if (announced_.empty()) malformed("handle without a descriptor");
+    descriptor taken = std::move(announced_.front());
+    announced_.pop_front();
+    return taken;
   }
 
   void announce(std::size_t count) {
@@ -258,10 +353,9 @@ class inbox {
 
   template <class Sink>
   void take_lease(const wire::header& header, const char* payload, Sink& sink) {
-    if (announced_.empty()) malformed("lease without a descriptor");
+    if (header.size - 9 > max_message_) too_large();
     arrived_lease lease;
-    lease.fd = std::move(announced_.front());
-    announced_.pop_front();
+    lease.fd = take_announced();
     lease.id = wire::load(payload, 8);
     lease.kind = static_cast<handle_kind>(payload[8]);
     std::memcpy(lease.message.grow(header.size - 9), payload + 9, header.size - 9);
@@ -275,8 +369,8 @@ class inbox {
   std::size_t first_ = 0;
   std::size_t stored_bytes_ = 0;
   byte_buffer assembly_;
-  std::deque<batch> batches_;          // read, not yet announced
-  std::deque<descriptor> announced_;   // announced, not yet taken by a frame
+  std::deque<batch> batches_;         // read, not yet announced
+  std::deque<descriptor> announced_;  // announced, not yet taken by a frame
   bool greeted_ = false;
   bool said_goodbye_ = false;
 };

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,7 @@ namespace cohort::detail {
 class outbox {
  public:
   using ticket = std::uint64_t;
+  static constexpr ticket never = ~ticket{0};
 
   enum class outcome {
     done,     ///< nothing is left
@@ -84,16 +86,19 @@ class outbox {
     return own.first = own.last = ++appended_;
   }
 
-  /// Queues a lease frame with the descriptor that rides with it. `fd` stays the caller's, open until it is written.
-  ticket append_lease(const byte_buffer& payload, int fd) {
-    if (!segments_.empty() && segments_.back().handles.size() == wire::max_handles) segments_.back().sealed = true;
-    const ticket result = append(wire::kind::lease, [&](byte_buffer& run) {
+  /// Queues a lease or a parcel with the descriptors that ride with it, 253 at most. They stay the caller's, open until
+  /// they are written or withdrawn.
+  ticket append_handles(wire::kind kind, const byte_buffer& payload, std::span<const int> fds) {
+    if (!segments_.empty() && segments_.back().handles.size() + fds.size() > wire::max_handles) {
+      segments_.back().sealed = true;
+    }
+    const ticket result = append(kind, [&](byte_buffer& run) {
       std::memcpy(run.grow(payload.size()), payload.data(), payload.size());
     });
     segment& run = segments_.back();
     const std::size_t start = run.bytes.size() - payload.size() - wire::header_size;
-    run.bytes.data()[start + 6] = 1;
-    run.handles.emplace_back(start, fd);
+    run.bytes.data()[start + 6] = static_cast<char>(fds.size());
+    for (const int fd : fds) run.handles.emplace_back(start, fd);
     return result;
   }
 
@@ -113,13 +118,23 @@ class outbox {
     for (ticket each = at->first; each < which; ++each) {
       offset += wire::header_size + wire::get_header(at->bytes.data() + offset).size;
     }
-    wire::put_header(at->bytes.data() + offset, wire::kind::withdrawn, wire::get_header(at->bytes.data() + offset).size);
+    wire::put_header(at->bytes.data() + offset, wire::kind::withdrawn,
+                     wire::get_header(at->bytes.data() + offset).size);
     std::erase_if(at->handles, [&](const auto& entry) { return entry.first == offset; });
     return true;
   }
 
   /// The last message that was queued.
   ticket appended() const noexcept { return appended_; }
+
+  /// A ticket that is completed when everything that is queued now has been written, the control lane included.
+  ticket mark() {
+    if (control_.size() == 0 && control_writing_.size() == 0) return appended_;
+    return append(wire::kind::withdrawn, byte_buffer());  // which goes behind the control lane, as all messages do
+  }
+
+  /// The last message of which the kernel may have a part.
+  ticket begun() const noexcept { return begun_; }
 
   /// The last message that the kernel has whole.
   ticket completed() const noexcept { return completed_; }
@@ -158,14 +173,14 @@ class outbox {
   static constexpr std::size_t batch_vectors = 32;
 
   struct segment {
-    byte_buffer bytes;                                  // a run's frames, or the payload of one large message
-    std::vector<std::pair<std::size_t, int>> handles;   // of a run: where the frame starts, and its descriptor
-    ticket first = 0;                                   // the messages in it
+    byte_buffer bytes;                                 // a run's frames, or the payload of one large message
+    std::vector<std::pair<std::size_t, int>> handles;  // of a run: where the frame starts, and its descriptor
+    ticket first = 0;                                  // the messages in it
     ticket last = 0;
-    std::size_t sent = 0;                               // of a large one: bytes in batches so far,
-    std::size_t sent_before = 0;                        // and without the one under way
+    std::size_t sent = 0;         // of a large one: bytes in batches so far,
+    std::size_t sent_before = 0;  // and without the one under way
     bool large = false;
-    bool sealed = false;                                // part of a batch: nothing may be appended
+    bool sealed = false;  // part of a batch: nothing may be appended
     bool dropped = false;
   };
 
@@ -301,6 +316,7 @@ class outbox {
     }
     iov_.clear();
     next_ = 0;
+    control_writing_.clear();
   }
 
   byte_buffer control_;
@@ -308,7 +324,7 @@ class outbox {
   byte_buffer spare_;  // the storage of the last run, for the next one
   std::size_t waiting_bytes_ = 0;
   ticket appended_ = 0;
-  ticket begun_ = 0;         // the last message that is with the kernel in part or in whole
+  ticket begun_ = 0;
   ticket begun_before_ = 0;
   ticket completed_ = 0;
 

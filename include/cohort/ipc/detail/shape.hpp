@@ -31,6 +31,7 @@ enum class kind : std::uint64_t {
   nothing = 20,
   recursion = 21,
   custom = 22,
+  handle = 23,
 };
 
 constexpr std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {

@@ -14,12 +14,14 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "../../core/asio.hpp"
 #include "../../core/descriptor.hpp"
 #include "../../core/error.hpp"
 #include "../../core/system.hpp"
 #include "../exit_status.hpp"
+#include "process_tree.hpp"
 
 namespace cohort::detail {
 
@@ -51,22 +53,19 @@ class child_state {
 
   /// The status, if the child has ended; reaps it then. Throws errc::status_taken if somebody else has.
   const std::optional<exit_status>& collect() {
-    if (!status_) {
-      siginfo_t info = {};
-      rusage usage = {};
-      if (taken_) throw_error("child: wait", errc::status_taken);
-      if (system::retry(system::call.waitid, native_handle(), &info, WEXITED | WNOHANG, &usage) == -1) {
-        if (errno != ECHILD) throw_error("child: wait", errno);
-        taken_ = true;
-        close();
-        throw_error("child: wait", errc::status_taken);
-      }
-      if (info.si_pid != 0) {
-        status_.emplace(info, usage);
-        close();
-      }
+    rusage usage = {};
+    siginfo_t info;
+    if (!status_ && ask(info, 0, &usage)) {
+      status_.emplace(info, usage, std::chrono::duration_cast<std::chrono::microseconds>(clock::now() - begun_));
+      close();
     }
     return status_;
+  }
+
+  /// Whether the child has ended. Does not reap it, so that its number stays its own. Throws as collect() does.
+  bool ended() {
+    siginfo_t info;
+    return status_ || ask(info, WNOWAIT, nullptr);
   }
 
   /// Whether nothing is left to be reaped.
@@ -86,16 +85,34 @@ class child_state {
     throw_error(fmt::format("child: signal {}", number), errno);
   }
 
+  /// False if the child has been reaped: its number may be another process's then, and so may its group.
+  bool signal_tree(int number) {
+    if (!signal(0)) return false;
+    process_tree(pid_, native_handle()).signal(number);
+    return true;
+  }
+
+  /// Kills the child and its descendants, or what can be killed of them with no free descriptor or without /proc.
+  void kill_tree() noexcept {
+    try {
+      signal_tree(SIGKILL);
+    } catch (...) {
+      if (::getpgid(pid_) == pid_) ::kill(-pid_, SIGKILL);
+      system::call.pidfd_send_signal(native_handle(), SIGKILL);
+    }
+  }
+
+  /// Waits until the child is reaped.
   static asio::awaitable<exit_status> wait(std::shared_ptr<child_state> self) {
     if (!self) throw_error("child: wait", errc::no_child);
-    std::error_code error;
-    for (;;) {
-      // Before the error is looked at: another waiter that has reaped the child has closed the pidfd under this one.
-      if (const auto& status = self->collect()) co_return *status;
-      if (error) throw_error("child: wait", error);
-      co_await self->pidfd_.async_wait(asio::posix::stream_descriptor::wait_read,
-                                       asio::redirect_error(asio::use_awaitable, error));
-    }
+    co_await until(self, [](child_state& child) { return child.collect().has_value(); });
+    co_return *self->status_;
+  }
+
+  /// Waits until the child has ended, and does not reap it.
+  static asio::awaitable<void> wait_ended(std::shared_ptr<child_state> self) {
+    if (!self) throw_error("child: wait", errc::no_child);
+    co_await until(self, [](child_state& child) { return child.ended(); });
   }
 
   /// Kills the child and lets its execution context reap it.
@@ -110,6 +127,32 @@ class child_state {
   }
 
  private:
+  using clock = std::chrono::steady_clock;
+
+  static asio::awaitable<void> until(std::shared_ptr<child_state> self, bool (*done)(child_state&)) {
+    std::error_code error;
+    for (;;) {
+      // Before the error is looked at: another waiter that has reaped the child has closed the pidfd under this one.
+      if (done(*self)) co_return;
+      if (error) throw_error("child: wait", error);
+      co_await self->pidfd_.async_wait(asio::posix::stream_descriptor::wait_read,
+                                       asio::redirect_error(asio::use_awaitable, error));
+    }
+  }
+
+  // Whether the child has ended, and how.
+  bool ask(siginfo_t& info, int options, rusage* usage) {
+    if (taken_) throw_error("child: wait", errc::status_taken);
+    info = {};
+    if (system::retry(system::call.waitid, native_handle(), &info, WEXITED | WNOHANG | options, usage) == -1) {
+      if (errno != ECHILD) throw_error("child: wait", errno);
+      taken_ = true;
+      close();
+      throw_error("child: wait", errc::status_taken);
+    }
+    return info.si_pid != 0;
+  }
+
   // The handler that waits for the end of a killed child. An execution context that goes away destroys it instead of
   // calling it; the child is about to end then, so that it is waited for, with a limit.
   class reaper {
@@ -135,13 +178,13 @@ class child_state {
   };
 
   void reap_within(std::chrono::milliseconds limit) noexcept {
-    const auto end = std::chrono::steady_clock::now() + limit;
+    const auto end = clock::now() + limit;
     auto left = limit;
     do {
       pollfd ready{native_handle(), POLLIN, 0};
       ::poll(&ready, 1, static_cast<int>(left.count()));
       if (gone()) return;
-      left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+      left = std::chrono::duration_cast<std::chrono::milliseconds>(end - clock::now());
     } while (left.count() > 0);
   }
 
@@ -152,6 +195,7 @@ class child_state {
   }
 
   asio::posix::stream_descriptor pidfd_;
+  clock::time_point begun_ = clock::now();
   pid_t pid_ = 0;
   std::optional<exit_status> status_;
   bool taken_ = false;

@@ -2,9 +2,9 @@
 /// Starts a program: clone(CLONE_VM | CLONE_VFORK), a few system calls in the child, execve.
 ///
 /// The child runs on the parent's memory, with the calling thread stopped, until execve gives it memory of its own. So
-/// nothing is copied, however large the parent is, and a step that fails is reported by writing it down. The price:
-/// until execve the child must not change anything that the parent would miss (heap, locks, buffers), and may call
-/// nothing but the kernel. Everything that needs more happens before the clone, in launch's constructor.
+/// nothing is copied, however large the parent is, and a step that fails is reported by writing it down. The price is
+/// what the child may not do meanwhile (see child_plan.hpp): all that it may not is done before the clone, in launch's
+/// constructor.
 ///
 /// valgrind runs such a clone as a fork. Programs start there all the same, but a step that fails in the child is not
 /// seen by the parent: the child has then exited with 127.
@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <fcntl.h>
@@ -33,121 +34,12 @@
 #include "../../core/error.hpp"
 #include "../../core/system.hpp"
 #include "../command.hpp"
+#include "checks.hpp"
+#include "child_plan.hpp"
+#include "connections.hpp"
+#include "credentials.hpp"
 
 namespace cohort::detail {
-
-/// A value as error texts show it: in quotes, with a NUL made visible.
-inline std::string in_quotes(std::string_view value) {
-  std::string text = "\"";
-  for (const char c : value) c == '\0' ? text += "\\0" : text += c;
-  return text += '"';
-}
-
-/// What the child needs between clone and execve, and where it reports the step that failed.
-struct child_plan {
-  enum class step { none, process_group, death_signal, chdir, close_others, move, connect, exec };
-
-  struct connection {
-    int source, target;
-  };
-
-  const char* path = nullptr;
-  char* const* argv = nullptr;
-  char* const* envp = nullptr;
-  const char* cwd = nullptr;
-  connection* connections = nullptr;  // sorted by target
-  std::size_t connection_count = 0;
-  bool own_group = false;
-  bool die_with_parent = false;
-  pid_t parent = 0;
-
-  step failed = step::none;
-  int error = 0;
-  connection failed_connection{-1, -1};
-};
-
-/// The child between clone and execve. No sanitizer may instrument it: it leaves its frames without returning, on
-/// memory that the parent goes on to use.
-class child_process {
- public:
-  __attribute__((no_sanitize("address", "undefined", "thread"))) static int run(void* argument) noexcept {
-    auto& plan = *static_cast<child_plan*>(argument);
-    plan.failed = prepare(plan);
-    if (plan.failed == child_plan::step::none) {
-      system::call.execve(plan.path, plan.argv, plan.envp);
-      plan.failed = child_plan::step::exec;
-    }
-    plan.error = errno;
-    return 127;  // clone(2) makes it _exit(127)
-  }
-
- private:
-  using step = child_plan::step;
-
-  __attribute__((no_sanitize("address", "undefined", "thread"))) static step prepare(child_plan& plan) noexcept {
-    // All signals are blocked since before the clone. No handler of the parent may run here, on its memory, so the
-    // handlers go before the mask is emptied. Ignored signals would stay ignored across execve. Not by sigaction(3),
-    // which refuses the two signals that the C library keeps for itself.
-    const unsigned long default_action[8] = {};
-    for (int signal = 1; signal < NSIG; ++signal) {
-      ::syscall(SYS_rt_sigaction, signal, default_action, nullptr, NSIG / 8);
-    }
-
-    if (plan.own_group && system::call.setpgid(0, 0) == -1) return step::process_group;
-    if (plan.die_with_parent) {
-      if (system::call.prctl_pdeathsig(SIGKILL) == -1) return step::death_signal;
-      // The parent may have died before the request was in place.
-      if (::syscall(SYS_getppid) != plan.parent) ::syscall(SYS_exit_group, 127);
-    }
-    if (plan.cwd != nullptr && system::call.chdir(plan.cwd) == -1) return step::chdir;
-
-    if (const step failed = connect(plan); failed != step::none) return failed;
-
-    const std::uint64_t no_signals[2] = {};
-    ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, no_signals, nullptr, NSIG / 8);
-    return step::none;
-  }
-
-  __attribute__((no_sanitize("address", "undefined", "thread"))) static step connect(child_plan& plan) noexcept {
-    auto* const begin = plan.connections;
-    auto* const end = begin + plan.connection_count;
-    const int beyond = end == begin || end[-1].target < 3 ? 3 : end[-1].target + 1;
-
-    // Everything closes at execve, also what another library has left open for it; dup2 makes the exceptions.
-    constexpr int close_on_exec = 1 << 2;  // CLOSE_RANGE_CLOEXEC, Linux 5.11
-    const bool marked = system::call.close_range(3, ~0u, close_on_exec) == 0;
-    if (!marked && errno != EINVAL) return step::close_others;
-
-    // A source whose number is a target too would be overwritten: it moves out of the way first.
-    for (auto* moved = begin; moved != end; ++moved) {
-      if (moved->source == moved->target) continue;
-      for (auto* other = begin; other != end; ++other) {
-        if (other->target != moved->source) continue;
-        plan.failed_connection = *moved;
-        moved->source = system::call.duplicate(moved->source, beyond);
-        if (moved->source == -1) return step::move;
-        break;
-      }
-    }
-    for (auto* each = begin; each != end; ++each) {
-      plan.failed_connection = *each;
-      const int result = each->source == each->target ? system::call.keep_open(each->target)
-                                                      : system::call.dup2(each->source, each->target);
-      if (result == -1) return step::connect;
-    }
-    if (marked) return step::none;
-
-    // Linux 5.9 and 5.10 close at once what they cannot mark: the gaps between the targets.
-    unsigned first = 3;
-    for (auto* each = begin; each != end; ++each) {
-      const auto target = static_cast<unsigned>(each->target);
-      if (target < first) continue;
-      if (target > first && system::call.close_range(first, target - 1, 0) == -1) return step::close_others;
-      first = target + 1;
-    }
-    return system::call.close_range(first, ~0u, 0) == -1 ? step::close_others : step::none;
-  }
-};
 
 /// A program that is ready to start, and its start.
 class launch {
@@ -158,35 +50,34 @@ class launch {
   };
 
   /// Does all that needs no child. `given` must outlive the launch.
-  explicit launch(const command& given) : command_(given) {
-    check_values();
+  explicit launch(const command& given)
+      : command_(checked(given)),
+        credentials_(credentials_lookup::find(given.user_, given.group_, given.groups_)),
+        path_(find_program()),
+        connections_(given.descriptors_) {
     make_arguments();
     make_environment();
-    path_ = find_program();
-    for (const auto& [number, what] : given.descriptors_) connect(number, what);
+    for (const auto& [resource, value] : given.limits_) limits_.push_back({resource, value});
+    if (given.processors_) {
+      for (const int processor : *given.processors_) processors_.add(processor);
+    }
   }
   launch(const launch&) = delete;
 
   /// The parent's end of the pipe to the child's descriptor 0, 1 or 2; empty if that is no pipe.
-  descriptor take_end(int number) { return std::move(ends_[number]); }
+  descriptor take_end(int number) { return connections_.take_end(number); }
 
   /// Starts the child. When this throws, there is none: one that failed on its way to execve has been reaped.
   started run() {
-    child_plan plan;
-    plan.path = path_.c_str();
-    plan.argv = argv_.data();
-    plan.envp = envp_.empty() ? environ : envp_.data();
-    plan.cwd = command_.cwd_ ? command_.cwd_->c_str() : nullptr;
-    plan.connections = connections_.data();
-    plan.connection_count = connections_.size();
-    plan.own_group = command_.group_ == process_group::own;
-    plan.die_with_parent = command_.die_with_parent_;
-    plan.parent = ::getpid();
-
+    child_plan plan = make_plan();
     started result;
     int pidfd = -1;
-    result.pid = clone(plan, &pidfd);
-    if (result.pid == -1) throw_error("spawn: clone", errno);
+    {
+      const dumpable_keeper keeper(!credentials_.change_nothing());
+      result.pid = clone(plan, &pidfd);
+      if (result.pid == -1) plan.error = errno;
+    }
+    if (result.pid == -1) throw_error("spawn: clone", plan.error);
     result.pidfd.reset(pidfd);
     if (plan.failed == child_plan::step::none) return result;
 
@@ -217,49 +108,125 @@ class launch {
     return pid;
   }
 
+  child_plan make_plan() {
+    child_plan plan;
+    plan.path = path_.c_str();
+    plan.argv = argv_.data();
+    plan.envp = envp_.empty() ? environ : envp_.data();
+    plan.cwd = command_.cwd_ ? command_.cwd_->c_str() : nullptr;
+    plan.connections = {connections_.list().data(), connections_.list().size()};
+    plan.ignored_signals = {command_.ignored_signals_.data(), command_.ignored_signals_.size()};
+    for (const int signal : command_.blocked_signals_) plan.blocked_signals.add(signal);
+    plan.new_session = command_.new_session_;
+    if (const auto* leader = std::get_if<pid_t>(&command_.process_group_)) {
+      plan.process_group = *leader;
+    } else if (owns_group(command_) && !command_.new_session_) {
+      plan.process_group = 0;
+    }
+    plan.nice = command_.nice_;
+    if (command_.io_priority_) {
+      const auto [served, level] = *command_.io_priority_;
+      plan.io_priority = static_cast<int>(served) << 13 | level;  // IOPRIO_PRIO_VALUE
+    }
+    plan.processors = command_.processors_ ? &processors_ : nullptr;
+    plan.umask = command_.umask_;
+    plan.limits = {limits_.data(), limits_.size()};
+    if (credentials_.groups) {
+      plan.set_groups = true;
+      plan.groups = {credentials_.groups->data(), credentials_.groups->size()};
+    }
+    plan.group = credentials_.group;
+    plan.user = credentials_.user;
+    plan.no_new_privileges = command_.no_new_privileges_;
+    plan.die_with_parent = command_.die_with_parent_.value_or(!command_.new_session_);
+    plan.parent = ::getpid();
+    return plan;
+  }
+
   std::string describe(const child_plan& plan) const {
+    using step = child_plan::step;
     switch (plan.failed) {
-      case child_plan::step::process_group: return "spawn: process group";
-      case child_plan::step::death_signal: return "spawn: die with parent";
-      case child_plan::step::chdir: return fmt::format("spawn: chdir {}", in_quotes(plan.cwd));
-      case child_plan::step::close_others: return "spawn: close_range";
-      case child_plan::step::move:
-      case child_plan::step::connect:
-        return fmt::format("spawn: pass {} as {}", plan.failed_connection.source, name(plan.failed_connection.target));
-      case child_plan::step::none:
-      case child_plan::step::exec: break;
+      case step::ignore_signal: return fmt::format("spawn: ignore signal {}", plan.failed_item);
+      case step::new_session: return "spawn: new session";
+      case step::process_group:
+        return *plan.process_group == 0 ? "spawn: process group"
+                                        : fmt::format("spawn: process group {}", *plan.process_group);
+      case step::nice: return fmt::format("spawn: nice {}", *plan.nice);
+      case step::io_priority: {
+        const auto [served, level] = *command_.io_priority_;
+        return fmt::format("spawn: io priority {} {}", shown(served), level);
+      }
+      case step::affinity:
+        if (plan.failed_item != -1) return fmt::format("spawn: cpu affinity {}", plan.failed_item);
+        return fmt::format("spawn: cpu affinity {}", fmt::join(*command_.processors_, ", "));
+      case step::close_others: return "spawn: close_range";
+      case step::move:
+      case step::connect:
+        return fmt::format("spawn: pass {} as {}", plan.failed_connection.source,
+                           descriptor_name(plan.failed_connection.target));
+      case step::limit: {
+        const auto& limit = limits_[static_cast<std::size_t>(plan.failed_item)];
+        return fmt::format("spawn: limit {}", shown(limit.resource, limit.value));
+      }
+      case step::groups:
+        if (command_.groups_) return fmt::format("spawn: groups {}", shown(*command_.groups_));
+        return fmt::format("spawn: user {}", shown(*command_.user_));
+      case step::group:
+        if (command_.group_) return fmt::format("spawn: group {}", shown(*command_.group_));
+        return fmt::format("spawn: user {}", shown(*command_.user_));
+      case step::user: return fmt::format("spawn: user {}", shown(*command_.user_));
+      case step::no_new_privileges: return "spawn: no new privileges";
+      case step::death_signal: return "spawn: die with parent";
+      case step::chdir: return fmt::format("spawn: chdir {}", in_quotes(plan.cwd));
+      case step::none:
+      case step::exec: break;
     }
     return fmt::format("spawn: exec {}", in_quotes(path_));
   }
 
-  static std::string name(int number) {
-    switch (number) {
-      case 0: return "stdin";
-      case 1: return "stdout";
-      case 2: return "stderr";
-      default: return fmt::format("fd {}", number);
-    }
-  }
-
-  void check_values() const {
-    check(!command_.program_.empty(), "program", command_.program_);
-    check_string("program", command_.program_);
-    if (command_.argv0_) check_string("argv0", *command_.argv0_);
-    for (const auto& argument : command_.arguments_) check_string("argument", argument);
-    if (command_.cwd_) check_string("cwd", *command_.cwd_);
-    for (const auto& [variable, value] : command_.environment_) {
-      check(!variable.empty() && variable.find('=') == variable.npos, "variable", variable);
+  static const command& checked(const command& given) {
+    if (given.program_.empty()) refuse("program", in_quotes(given.program_));
+    check_string("program", given.program_);
+    if (given.argv0_) check_string("argv0", *given.argv0_);
+    for (const auto& argument : given.arguments_) check_string("argument", argument);
+    if (given.cwd_) check_string("cwd", *given.cwd_);
+    for (const auto& [variable, value] : given.environment_) {
+      if (variable.empty() || variable.find('=') != variable.npos) refuse("variable", in_quotes(variable));
       check_string("variable", variable);
       if (value) check_string("value", *value);
     }
+    if (given.umask_.value_or(0) > 0777) refuse("umask", fmt::format("{:o}", *given.umask_));
+    if (given.nice_ && (*given.nice_ < -20 || *given.nice_ > 19)) refuse("nice", *given.nice_);
+    if (given.io_priority_) {
+      const int level = given.io_priority_->second;
+      if (level < 0 || level > 7) refuse("io priority level", level);
+    }
+    if (given.processors_) {
+      if (given.processors_->empty()) refuse("cpu affinity", "to none");
+      for (const int processor : *given.processors_) {
+        if (processor < 0 || processor >= processor_set::capacity) refuse("cpu affinity", processor);
+      }
+    }
+    for (const int signal : given.blocked_signals_) check_signal("block signal", signal);
+    for (const int signal : given.ignored_signals_) check_signal("ignore signal", signal);
+    check_process_group(given);
+    return given;
   }
 
-  static void check(bool valid, std::string_view what, std::string_view value) {
-    if (!valid) throw_error(fmt::format("spawn: {} {}", what, in_quotes(value)), errc::invalid_option);
+  static void check_signal(std::string_view what, int signal) {
+    if (signal < 1 || signal >= NSIG || signal == SIGKILL || signal == SIGSTOP) refuse(what, signal);
   }
 
-  static void check_string(std::string_view what, const std::string& value) {
-    check(value.find('\0') == value.npos, what, value);
+  static void check_process_group(const command& given) {
+    const auto* leader = std::get_if<pid_t>(&given.process_group_);
+    if (leader && *leader < 1) refuse("process group", *leader);
+    if (!given.new_session_ || owns_group(given)) return;
+    refuse("new session in process group", leader ? fmt::to_string(*leader) : "of the parent");
+  }
+
+  static bool owns_group(const command& given) {
+    const auto* group = std::get_if<process_group>(&given.process_group_);
+    return group && *group == process_group::own;
   }
 
   void make_arguments() {
@@ -327,50 +294,15 @@ class launch {
     return ::faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) == 0 ? 0 : errno;
   }
 
-  void connect(int number, const stdio& what) {
-    if (number < 0) throw_error(fmt::format("spawn: fd {}", number), errc::invalid_option);
-    switch (what.kind_) {
-      case stdio::kind::inherit:
-        if (number > 2) connections_.push_back({number, number});
-        return;
-      case stdio::kind::pipe: return connect(number, make_pipe(number));
-      case stdio::kind::null: return connect(number, open("/dev/null", O_RDWR));
-      case stdio::kind::file: return connect(number, open(what.path_, what.flags_));
-      case stdio::kind::number: connections_.push_back({what.number_, number}); return;
-    }
-  }
-
-  void connect(int number, descriptor source) {
-    connections_.push_back({source.get(), number});
-    sources_.push_back(std::move(source));
-  }
-
-  // The child's end; the parent's is kept in ends_.
-  descriptor make_pipe(int number) {
-    if (number > 2) throw_error("spawn: pipe for " + name(number), errc::invalid_option);
-    int made[2];
-    if (system::call.pipe2(made, O_CLOEXEC) == -1) throw_error("spawn: pipe for " + name(number), errno);
-    descriptor reading(made[0]), writing(made[1]);
-    const bool child_reads = number == 0;
-    ends_[number] = std::move(child_reads ? writing : reading);
-    return std::move(child_reads ? reading : writing);
-  }
-
-  static descriptor open(const std::string& path, int flags) {
-    check_string("path", path);
-    descriptor file(system::retry(system::call.open, path.c_str(), flags | O_CLOEXEC, mode_t(0666)));
-    if (!file) throw_error("spawn: open " + in_quotes(path), errno);
-    return file;
-  }
-
   const command& command_;
+  credentials credentials_;
   std::string path_;
+  connections connections_;
   std::vector<char*> argv_;
   std::vector<std::string> variables_;
   std::vector<char*> envp_;  // empty: the parent's
-  std::vector<child_plan::connection> connections_;
-  std::vector<descriptor> sources_;
-  descriptor ends_[3];
+  std::vector<child_plan::limit> limits_;
+  processor_set processors_;
 };
 
 }  // namespace cohort::detail

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cohort {
+
+/// What a channel allows itself and its peer.
+struct channel_options {
+  channel_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
+
+  /// The largest message, in bytes of its encoding, in either direction.
+  std::uint32_t max_message = 64 * 1024 * 1024;
+  /// post() answers false while this many bytes wait to be written.
+  std::size_t high_water = 1024 * 1024;
+  /// Handles given and not yet adopted; further ones wait, in order. At least 1. When the peer has given more than
+  /// this, nothing further is read until the application has taken some of them.
+  std::size_t max_leases = 64;
+  /// Calls of the peer that are answered at the same time; further ones wait.
+  std::size_t max_calls = 1024;
+};
+
+}  // namespace cohort

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "../core/asio.hpp"
+#include "command.hpp"
+#include "detail/execution.hpp"
+#include "exec_options.hpp"
+#include "output.hpp"
+
+namespace cohort {
+
+/// Runs a program to its end and returns its status and what it has written.
+///
+/// The command sets all that spawn() knows: arguments, directory, environment, limits. What it leaves open of standard
+/// input, output and error output is set here: input from the options, both outputs to the result.
+///
+/// Input is written while output is read, so that neither waits for the other. Reads until the program has ended and
+/// both outputs are closed. A process that the program leaves in the background may hold them open: after `linger` the
+/// result is `truncated`, and that process lives on, and gets SIGPIPE when it writes. One whose output goes elsewhere
+/// (`daemon >/dev/null 2>&1 &`) is not waited for.
+///
+/// Any status is a value, and so is a timeout: the program and its descendants are stopped, the result says
+/// `timed_out`, and holds what was written until then.
+///
+/// Throws truncated_output, errc::output_too_large, when there is more output than `max_output`; what spawn() throws;
+/// and errc::invalid_option when the options and the command both set the same stream. Then, and when this is
+/// cancelled, which throws operation_aborted at once, the program and its descendants are killed, as far as
+/// child::kill_tree finds them. Its end is left to the execution context, as child says.
+inline asio::awaitable<output> exec_file(command what, exec_options options = {}) {
+  const auto executor = co_await asio::this_coro::executor;
+  const auto outer = co_await asio::this_coro::cancellation_state;
+  const auto state = std::make_shared<detail::execution>(executor, std::move(options));
+
+  // The run is not cancelled but told, so that it can wait for its coroutines.
+  const bool throws = co_await asio::this_coro::throw_if_cancelled();
+  co_await asio::this_coro::throw_if_cancelled(false);
+  if (outer.slot().is_connected()) outer.slot().assign([state](asio::cancellation_type) { state->abort(); });
+  std::exception_ptr failure;
+  output result;
+  try {
+    auto ending = asio::co_spawn(executor, detail::execution::run(state, std::move(what)),
+                                 asio::bind_cancellation_slot(asio::cancellation_slot(), asio::use_awaitable));
+    result = co_await std::move(ending);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (outer.slot().is_connected()) outer.slot().clear();
+  co_await asio::this_coro::throw_if_cancelled(throws);
+  if (failure) std::rethrow_exception(failure);
+  co_return result;
+}
+
+/// Has the shell run a script, `/bin/sh -c`, and returns its status and what it has written. Otherwise as exec_file.
+///
+///     const auto listing = co_await cohort::exec("ls | wc -l");
+///
+/// NEVER build the script from data: a file name like `x; rm -rf ~` is a script of its own. Use
+/// exec_file(command("wc", "-l", name)), which no shell reads, or pass data as arguments or variables that the script
+/// quotes: exec_file(command("/bin/sh", "-c", "wc -l \"$1\" | sort", "sh", name)).
+///
+/// The status is the shell's: 127 when it finds no such program, 128 and the number of the signal that has killed one.
+inline asio::awaitable<output> exec(std::string script, exec_options options = {}) {
+  return exec_file(command::shell(script), std::move(options));
+}
+
+}  // namespace cohort

@@ -1,0 +1,14 @@
+// expect: name it first
+// compiler: gcc<13
+#include <string>
+
+#include <cohort/ipc/channel.hpp>
+
+struct job {
+  int number;
+  std::string text;
+};
+
+cohort::asio::awaitable<void> give(cohort::channel<job, int>& to) { co_await to.send(job{1, "x"}); }
+
+int main() {}
