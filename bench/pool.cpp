@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 /// Jobs of a process_pool, one after the other, each figure beside the raw system calls for the same job in the same run:
-/// so many bytes to a child and back, with epoll on both sides. And beside Python's ProcessPoolExecutor, if python3 is
-/// there. Everything on one processor.
+/// so many bytes to a child and back, with epoll on both sides. And beside Python's ProcessPoolExecutor and Node's fork, if
+/// they are there. Everything on one processor.
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -134,9 +134,7 @@ double raw(std::size_t size, int count) {
   return figure;
 }
 
-/// Microseconds a job of Python's; 0 if there is no python3.
-double python(std::size_t size, int count) {
-  static const char* const script = R"(
+const char* const python = R"(
 import concurrent.futures, multiprocessing, sys, time
 def echo(text): return text
 size, count = map(int, sys.argv[1:])
@@ -147,11 +145,30 @@ with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context('fork
     for _ in range(count): pool.submit(echo, text).result()
     print((time.monotonic() - begin) * 1e6 / count)
 )";
+
+// What child_process.fork() does, which wants a file for its child.
+const char* const node = R"(
+const [size, count] = process.argv.slice(1).map(Number);
+const child = require('child_process').spawn(
+    process.execPath, ['-e', 'process.on("message", text => process.send(text))'], { stdio: [0, 1, 2, 'ipc'] });
+const text = 'x'.repeat(size);
+let begin, done = -1;
+child.on('message', () => {
+  if (++done === 0) begin = performance.now();
+  if (done < count) return child.send(text);
+  console.log((performance.now() - begin) * 1e3 / count);
+  child.disconnect();
+});
+child.send(text);
+)";
+
+/// Microseconds a job that another program counts; 0 if it is not there.
+double others(const char* program, const char* option, const char* script, std::size_t size, int count) {
   double figure = 0;
   const auto measure = [&]() -> asio::awaitable<void> {
-    cohort::command program("python3", "-c", script, std::to_string(size), std::to_string(count));
-    program.out(cohort::stdio::pipe);
-    auto child = co_await cohort::spawn(program);
+    cohort::command what(program, option, script, std::to_string(size), std::to_string(count));
+    what.out(cohort::stdio::pipe);
+    auto child = co_await cohort::spawn(what);
     const auto text = co_await child.out().read_all();
     co_await child.wait();
     figure = std::strtod(text.c_str(), nullptr);
@@ -168,15 +185,18 @@ void compare(const std::string& what, std::size_t size, int count) {
   const std::vector<std::function<double()>> sides{
       [&] { return jobs(size, count); },
       [&] { return raw(size == 0 ? 1 : size, count); },
-      [&] { return python(size, count / 10); },
+      [&] { return others("python3", "-c", python, size, count / 10); },
+      [&] { return others("node", "-e", node, size, count / 10); },
   };
   const auto figures = cohort::bench::alternate(5, sides);
-  fmt::print("{}: {:.1f} µs ({:.0f} jobs/s), raw {:.1f} µs, ratio {:.2f}", what, figures[0], 1e6 / figures[0],
-             figures[1], figures[0] / figures[1]);
-  if (figures[2] > 0) {
-    fmt::print(", Python {:.1f} µs ({:.0f} jobs/s, we {:.1f} x)", figures[2], 1e6 / figures[2], figures[2] / figures[0]);
-  }
-  fmt::print("\n");
+  fmt::print("{}: {:.1f} µs ({:.0f} jobs/s), raw {:.1f} µs, ratio {:.2f}, {:.1f} µs over it\n", what, figures[0],
+             1e6 / figures[0], figures[1], figures[0] / figures[1], figures[0] - figures[1]);
+  const auto beside = [&](const char* whose, double figure) {
+    if (figure == 0) return;
+    fmt::print("  {} {:.1f} µs ({:.0f} jobs/s, we {:.1f} x)\n", whose, figure, 1e6 / figure, figure / figures[0]);
+  };
+  beside("Python's ProcessPoolExecutor", figures[2]);
+  beside("Node's fork", figures[3]);
   std::fflush(stdout);
 }
 

@@ -121,7 +121,7 @@ class connection {
   awaitable<void> count(std::uint64_t n) {
     const auto show = [this](unsigned percent) -> awaitable<void> { return say(fmt::format("{} %\n", percent)); };
     try {
-      const auto primes = co_await pool_.run_with_progress(n, show);
+      const auto primes = co_await pool_.run_with_progress(show, n);
       co_await say(fmt::format("there are {} primes up to {}\n", primes, n));
       if (!request_.is_http_1_0()) output_ = "0\r\n\r\n";
       co_await http::write(socket_, output_);

@@ -37,6 +37,7 @@
 #include "ipc/shared_buffer.hpp"
 
 // a pool of processes: jobs that may block, crash, hang or be cancelled, each at the cost of its process alone
+#include "pool/blocking.hpp"
 #include "pool/completions.hpp"
 #include "pool/job.hpp"
 #include "pool/job_failed.hpp"

@@ -2,10 +2,13 @@
 /// The jobs that tests of the pool folder give to the helper (tests/verbs/pool.cpp).
 #pragma once
 
+#include <cctype>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -17,6 +20,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "../../include/cohort/ipc/handle.hpp"
+#include "../../include/cohort/ipc/shared_buffer.hpp"
+#include "../../include/cohort/pool/blocking.hpp"
 #include "../../include/cohort/pool/worker.hpp"
 
 namespace cohort::test {
@@ -128,20 +134,36 @@ struct steps_job {
   }
 };
 
-/// Writes into the handle that comes with it, and reads what it holds.
+struct letter {
+  std::string text;
+  handle<descriptor> to;
+};
+
+/// Writes into the handle that comes with it, and says what that is.
 struct handle_job {
-  using argument = std::string;
+  using argument = letter;
   using result = std::string;
 
-  static std::string run(std::string text, job_context<handle_job>& context) {
-    if (!context.handle()) return "no handle";
-    const handle_kind kind = context.handle().kind();
-    const auto fd = std::move(context.handle()).as<descriptor>(context.get_executor());
-    if (text == "crash") ::raise(SIGKILL);
-    if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) return "cannot write";
+  static std::string run(letter what, job_context<handle_job>& context) {
+    const handle_kind kind = what.to.kind();
+    const auto fd = std::move(what.to).make(context.get_executor());
+    if (what.text == "crash") ::raise(SIGKILL);
+    if (what.text == "block") std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    if (::write(fd.get(), what.text.data(), what.text.size()) != static_cast<ssize_t>(what.text.size())) {
+      return "cannot write";
+    }
     return std::string(to_string(kind));
   }
 };
+
+/// Takes one handle and gives another back.
+inline handle<shared_buffer> upper_case(handle<shared_buffer> given) {
+  const auto text = std::move(given).make(asio::any_io_executor());
+  const auto write = [&text](std::span<char> to) {
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<char>(std::toupper(text.view()[i]));
+  };
+  return shared_buffer(text.size(), write);
+}
 
 /// Neither takes a context nor returns anything.
 struct touch_job {
@@ -167,10 +189,17 @@ inline asio::awaitable<int> forty_two() { co_return 42; }
 
 inline void do_nothing(int) {}
 
+inline void fail(const std::string& text) {
+  if (text == "crash") ::raise(SIGKILL);
+  throw std::runtime_error(text);
+}
+
 using prime_job = function_job<&is_prime>;
 using join_job = function_job<&join>;
 using forty_two_job = function_job<&forty_two>;
 using nothing_job = function_job<&do_nothing>;
+using upper_case_job = function_job<&upper_case>;
+using several_job = function_jobs<&is_prime, &join, &forty_two, &do_nothing, &fail>;
 
 /// One that the helper does not know.
 struct unknown_job {

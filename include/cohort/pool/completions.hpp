@@ -14,7 +14,6 @@
 #include "../core/asio.hpp"
 #include "../core/event.hpp"
 #include "../core/task_group.hpp"
-#include "../ipc/handle.hpp"
 #include "detail/pool_state.hpp"
 #include "job.hpp"
 #include "protocol.hpp"
@@ -135,8 +134,7 @@ class completions {
   static asio::awaitable<void> run(shared& self, std::size_t index, pool::order<Job> work) {
     completion<Job> done(index);
     try {
-      auto running =
-          pool::detail::pool_state<Job>::run(self.pool, std::move(work), any_handle(), pool::detail::ignore_progress());
+      auto running = pool::detail::pool_state<Job>::run(self.pool, std::move(work), pool::detail::ignore_progress());
       if constexpr (std::is_void_v<typename Job::result>) {
         co_await std::move(running);
       } else {

@@ -48,7 +48,7 @@ inline constexpr bool reports_progress = requires { typename Job::progress; };
 /// A kind of work for a process_pool: what goes in, what comes out, and the function, which runs in another process.
 ///
 ///     struct sum_job {
-///       using argument = range;     // these three are messages (see codec); result may be void
+///       using argument = range;     // these three are messages (see codec, handle); result may be void
 ///       using result = double;
 ///       using progress = percent;   // if it reports any
 ///       static asio::awaitable<double> run(range numbers, cohort::job_context<sum_job>& context);

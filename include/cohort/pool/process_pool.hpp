@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cerrno>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -9,17 +8,13 @@
 #include <memory>
 #include <optional>
 #include <ranges>
-#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "../core/asio.hpp"
-#include "../core/descriptor.hpp"
 #include "../core/error.hpp"
-#include "../core/system.hpp"
 #include "../ipc/channel.hpp"
-#include "../ipc/handle.hpp"
 #include "completions.hpp"
 #include "detail/pool_state.hpp"
 #include "job.hpp"
@@ -55,9 +50,6 @@ template <pool_job Job>
 class process_pool {
   using state = pool::detail::pool_state<Job>;
 
-  template <class T>
-  static constexpr bool safe = detail::safe_in_await<T>;
-
  public:
   using argument = typename Job::argument;
   using result = typename Job::result;
@@ -85,38 +77,24 @@ class process_pool {
   /// Throws job_failed, see there; errc::closed after close() or when the pool is destroyed; message_too_large; what
   /// spawn() throws if a process cannot be started. Cancelling throws operation_aborted, and kills the process if it
   /// has the job already.
+  ///
+  /// Sockets, files and other handles travel in the argument, as a handle<T> (see channel::send(): it is encoded in
+  /// 128 KiB at most then). They are closed here when this has ended, well or not; EBADF for one that is not open.
   template <class... Arguments>
-  requires std::constructible_from<argument, Arguments...>
+    requires std::constructible_from<argument, Arguments...>
   [[nodiscard]] asio::awaitable<result> run(Arguments&&... arguments) {
-    static_assert((safe<Arguments&&> && ...),
-                  "GCC before 13 would destroy this argument twice inside co_await: name it first "
-                  "(range r{1, \"x\"}; co_await pool.run(r);) or let it be made inside (co_await pool.run(1, \"x\");)");
-    return state::run(state_, make_order(std::forward<Arguments>(arguments)...), any_handle(),
-                      pool::detail::ignore_progress());
+    check_safe<Arguments&&...>();
+    return state::run(state_, make_order(std::forward<Arguments>(arguments)...), pool::detail::ignore_progress());
   }
 
   /// The same, and calls `on_progress(const Job::progress&)` for each report of the job while it runs. If that returns
   /// an awaitable<void>, it is awaited before the next one is read, which makes a job wait that reports faster. What
   /// it throws ends the job and goes to the caller. A job that is tried again reports again.
-  template <class Argument, class OnProgress>
-  requires(std::constructible_from<argument, Argument>&& detail::reports_progress<Job>)
-      [[nodiscard]] asio::awaitable<result> run_with_progress(Argument&& value, OnProgress on_progress) {
-    static_assert(safe<Argument&&>, "GCC before 13 would destroy this argument twice inside co_await: name it first");
-    return state::run(state_, make_order(std::forward<Argument>(value)), any_handle(), std::move(on_progress));
-  }
-
-  /// The same with a socket, a file or any other handle (see handle_traits), which the job finds in its context.
-  ///
-  /// An rvalue is taken, and closed here when the job has ended, well or not. An lvalue is shared: it is duplicated,
-  /// and may be closed as soon as this has returned its awaitable.
-  template <class Argument, class Handle, class OnProgress = pool::detail::ignore_progress>
-  requires std::constructible_from<argument, Argument>
-  [[nodiscard]] asio::awaitable<result> run_with_handle(Argument&& value, Handle&& handle,
-                                                        OnProgress on_progress = {}) {
-    static_assert(safe<Argument&&>, "GCC before 13 would destroy this argument twice inside co_await: name it first");
-    auto work = make_order(std::forward<Argument>(value));
-    work.has_handle = true;
-    return state::run(state_, std::move(work), take(std::forward<Handle>(handle)), std::move(on_progress));
+  template <class OnProgress, class... Arguments>
+    requires(std::constructible_from<argument, Arguments...> && detail::reports_progress<Job>)
+  [[nodiscard]] asio::awaitable<result> run_with_progress(OnProgress on_progress, Arguments&&... arguments) {
+    check_safe<Arguments&&...>();
+    return state::run(state_, make_order(std::forward<Arguments>(arguments)...), std::move(on_progress));
   }
 
   /// Does the job for each element of a range; the results are in the order of the range.
@@ -124,14 +102,14 @@ class process_pool {
   /// Throws what the first job throws that fails; the others are killed then, as when this is cancelled. Takes no more
   /// from the range than can run and wait. A range that is an lvalue must outlive the operation.
   template <std::ranges::input_range Range>
-  requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
+    requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
   [[nodiscard]] asio::awaitable<results> map(Range&& range) {
     return map_all(as_completed(std::forward<Range>(range)));
   }
 
   /// Does the job for each element of a range, and returns them one by one as they end: see completions.
   template <std::ranges::input_range Range>
-  requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
+    requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
   [[nodiscard]] completions<Job, std::views::all_t<Range>> as_completed(Range&& range) {
     return {state_, std::views::all(std::forward<Range>(range))};
   }
@@ -157,23 +135,15 @@ class process_pool {
 
  private:
   template <class... Arguments>
-  static pool::order<Job> make_order(Arguments&&... arguments) {
-    return pool::order<Job>{argument(std::forward<Arguments>(arguments)...)};
+  static constexpr void check_safe() {
+    static_assert((detail::safe_in_await<Arguments> && ...),
+                  "GCC before 13 would destroy this argument twice inside co_await: name it first "
+                  "(range r{1, \"x\"}; co_await pool.run(r);) or let it be made inside (co_await pool.run(1, \"x\");)");
   }
 
-  template <class Handle>
-  static any_handle take(Handle&& handle) {
-    using traits = handle_traits<std::remove_cvref_t<Handle>>;
-    const int fd = traits::get(handle);
-    if (fd < 0) throw_error("process_pool: the handle is not open", EBADF);
-    const handle_kind kind = kind_of(fd);
-    if constexpr (std::is_lvalue_reference_v<Handle>) {
-      descriptor copy(system::call.duplicate(fd, 3));
-      if (!copy) throw_error("process_pool: duplicate the handle", errno);
-      return any_handle(kind, std::move(copy));
-    } else {
-      return any_handle(kind, traits::release(handle));
-    }
+  template <class... Arguments>
+  static pool::order<Job> make_order(Arguments&&... arguments) {
+    return pool::order<Job>{argument(std::forward<Arguments>(arguments)...)};
   }
 
   template <class View>

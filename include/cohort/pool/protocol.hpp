@@ -11,14 +11,11 @@
 
 namespace cohort::pool {
 
-/// Do this. With a handle, which follows with an `attachment`.
+/// Do this.
 template <class Job>
 struct order {
   typename Job::argument argument;
-  bool has_handle = false;
 };
-
-struct attachment {};
 
 /// The process is set up and takes jobs.
 struct ready {};
@@ -54,7 +51,7 @@ struct reply<Job, true> {
 
 template <class Job>
 struct protocol {
-  using to_child = std::variant<order<Job>, attachment>;
+  using to_child = order<Job>;
   using to_parent = typename detail::reply<Job>::type;
 };
 

@@ -10,12 +10,10 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <variant>
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
 #include "../ipc/channel.hpp"
-#include "../ipc/handle.hpp"
 #include "../ipc/peer.hpp"
 #include "job.hpp"
 #include "protocol.hpp"
@@ -59,17 +57,12 @@ class job_context {
     return channel_.send(message);
   }
 
-  /// The handle that has come with the job, empty if there is none: `std::move(context.handle()).as<T>(…)`.
-  any_handle& handle() noexcept { return handle_; }
-
  private:
   friend class pool::detail::service<Job>;
 
-  job_context(pool::detail::worker_channel<Job>& channel, any_handle handle)
-      : channel_(channel), handle_(std::move(handle)) {}
+  explicit job_context(pool::detail::worker_channel<Job>& channel) : channel_(channel) {}
 
   pool::detail::worker_channel<Job>& channel_;
-  any_handle handle_;
 };
 
 namespace pool {
@@ -85,26 +78,18 @@ class service {
   /// Does one job after the other, until the pool lets go of this process.
   asio::awaitable<void> run() {
     co_await channel_.template send<ready>();
-    while (auto message = co_await channel_.receive()) {
-      auto* const work = std::get_if<order<Job>>(&*message);
-      if (work == nullptr) throw_error("pool: attachment without an order", errc::malformed);
-      any_handle handle;
-      if (work->has_handle) {
-        auto attached = co_await channel_.receive_handle();
-        if (!attached) co_return;
-        handle = std::move(attached->handle);
-        co_await channel_.flush();  // a job that blocks would keep back the word that it was taken
-      }
-      const std::string text = co_await perform(std::move(work->argument), std::move(handle));
+    while (auto work = co_await channel_.receive()) {
+      co_await channel_.flush();  // a job that blocks would keep back the word that its handles were taken
+      const std::string text = co_await perform(std::move(work->argument));
       if (!text.empty()) co_await channel_.template send<failure>(text);
     }
   }
 
  private:
   /// Does a job and answers; what it has thrown, if it has.
-  asio::awaitable<std::string> perform(typename Job::argument argument, any_handle handle) {
+  asio::awaitable<std::string> perform(typename Job::argument argument) {
     try {
-      job_context<Job> context(channel_, std::move(handle));
+      job_context<Job> context(channel_);
       if constexpr (std::is_void_v<typename Job::result>) {
         co_await start(std::move(argument), context);
         const answer<Job> done;

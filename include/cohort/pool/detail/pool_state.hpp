@@ -63,7 +63,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
 
   /// Does one job, in whatever processes that takes.
   template <class OnProgress>
-  static asio::awaitable<result> run(state_ptr self, order<Job> work, any_handle handle, OnProgress on_progress) {
+  static asio::awaitable<result> run(state_ptr self, order<Job> work, OnProgress on_progress) {
     if (self->closing_) throw_error("process_pool: run", errc::closed);
     const job_guard counted(*self);
     turn mine(*self);
@@ -73,9 +73,9 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
       ending end;
       try {
         if (const auto limit = self->options.deadline()) {
-          end = co_await with_timeout(attempt(mine.get(), work, handle, on_progress), *limit);
+          end = co_await with_timeout(attempt(mine.get(), work, on_progress), *limit);
         } else {
-          end = co_await attempt(mine.get(), work, handle, on_progress);
+          end = co_await attempt(mine.get(), work, on_progress);
         }
       } catch (const std::system_error& error) {
         self->check_alive();
@@ -304,17 +304,14 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
 
   /// Has a process do the job.
   template <class OnProgress>
-  static asio::awaitable<ending> attempt(process& who, const order<Job>& work, const any_handle& handle,
-                                         OnProgress& on_progress) {
+  static asio::awaitable<ending> attempt(process& who, const order<Job>& work, OnProgress& on_progress) {
     ending end;
     bool sent = false;
     try {
       co_await who.peer.send(work);
       sent = true;
-      const attachment attached;
-      if (handle) co_await who.peer.send_handle(attached, handle);
     } catch (const std::system_error& error) {
-      if (!sent && error.code() == errc::message_too_large) {
+      if (error.code() == errc::message_too_large || error.code() == std::errc::bad_file_descriptor) {
         end.how = ending::refused;
         end.refusal = std::current_exception();
         co_return end;
