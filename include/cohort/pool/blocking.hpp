@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -92,6 +93,7 @@ asio::awaitable<typename function_job<Function>::result> value_in(asio::awaitabl
 /// process_pool::run().
 template <auto Function, auto... Known, class... Arguments>
   requires((std::same_as<call_of<Function>, call_of<Known>> || ...) &&
+           sizeof...(Arguments) == std::tuple_size_v<typename function_job<Function>::argument> &&
            std::constructible_from<typename function_job<Function>::argument, Arguments...>)
 [[nodiscard]] asio::awaitable<typename function_job<Function>::result> blocking(
     process_pool<function_jobs<Known...>>& pool, Arguments&&... arguments) {
