@@ -145,12 +145,13 @@ def stopped():
 
 def killed():
     with Server() as server:
-        Computation(server, FOREVER)
+        running = Computation(server, FOREVER)  # while this is here, its connection is
         server.until(1, 0, 1)
         child = server.children()[0]
         server.hold(child)
         server.kill()
         server.wait_gone(child)
+        running.leave()
 
 
 def usage():
