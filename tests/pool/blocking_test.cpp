@@ -26,6 +26,9 @@ ASYNC_TEST("one pool calls several functions, each with its own types") {
   const int answer = co_await pool::blocking<&forty_two>(all);
   CHECK(answer == 42);
   co_await pool::blocking<&do_nothing>(all, 1);
+  const std::string text(100, 'x');
+  const auto same = co_await pool::blocking<&later>(all, text, 5u);
+  CHECK(same == text);
   CHECK(all.stats().started == 1);
   co_await all.close();
 }

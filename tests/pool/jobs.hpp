@@ -165,6 +165,18 @@ inline handle<shared_buffer> upper_case(handle<shared_buffer> given) {
   return shared_buffer(text.size(), write);
 }
 
+/// Takes its argument by reference, and needs it for longer than its first step.
+struct reference_job {
+  using argument = std::string;
+  using result = std::string;
+
+  static asio::awaitable<std::string> run(const std::string& text) {
+    asio::steady_timer timer(co_await asio::this_coro::executor, std::chrono::milliseconds(5));
+    co_await timer.async_wait(asio::use_awaitable);
+    co_return text;
+  }
+};
+
 /// Neither takes a context nor returns anything.
 struct touch_job {
   using argument = std::string;
@@ -187,6 +199,12 @@ inline std::string join(const std::string& a, std::string b) noexcept { return a
 
 inline asio::awaitable<int> forty_two() { co_return 42; }
 
+inline asio::awaitable<std::string> later(const std::string& text, std::uint32_t milliseconds) {
+  asio::steady_timer timer(co_await asio::this_coro::executor, std::chrono::milliseconds(milliseconds));
+  co_await timer.async_wait(asio::use_awaitable);
+  co_return text;
+}
+
 inline void do_nothing(int) {}
 
 inline void fail(const std::string& text) {
@@ -199,7 +217,16 @@ using join_job = function_job<&join>;
 using forty_two_job = function_job<&forty_two>;
 using nothing_job = function_job<&do_nothing>;
 using upper_case_job = function_job<&upper_case>;
-using several_job = function_jobs<&is_prime, &join, &forty_two, &do_nothing, &fail>;
+using several_job = function_jobs<&is_prime, &join, &forty_two, &do_nothing, &fail, &later>;
+using later_job = function_job<&later>;
+
+/// One that the helper knows under this name, and as something else.
+struct changed_job {
+  static constexpr std::string_view name = "steps";
+  using argument = std::string;
+  using result = std::string;
+  static std::string run(std::string text) { return text; }
+};
 
 /// One that the helper does not know.
 struct unknown_job {

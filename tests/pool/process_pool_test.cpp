@@ -89,6 +89,19 @@ ASYNC_TEST("a function is a job: with parameters, as a coroutine, with no parame
   co_await nothing.close();
 }
 
+ASYNC_TEST("a coroutine that takes its argument by reference has it until it ends") {
+  const auto executor = co_await asio::this_coro::executor;
+  const std::string text(100, 'x');  // longer than a string holds in itself
+  process_pool<reference_job> references(executor, pool_of(1));
+  auto answer = co_await references.run(text);
+  CHECK(answer == text);
+  process_pool<later_job> functions(executor, pool_of(1));
+  answer = co_await functions.run(text, 5u);
+  CHECK(answer == text);
+  co_await references.close();
+  co_await functions.close();
+}
+
 ASYNC_TEST("a job without a result completes when it is done, and fails like any other") {
   const scratch files;
   process_pool<touch_job> pool(co_await asio::this_coro::executor, pool_of(1));
@@ -236,7 +249,7 @@ ASYNC_TEST("a job that passes its deadline is killed, and only it") {
   const scratch files;
   const auto executor = co_await asio::this_coro::executor;
   auto options = pool_of(2);
-  process_pool<deed_job> pool(executor, options.deadline(1s));
+  process_pool<deed_job> pool(executor, options.deadline(1s).retries(2));
   co_await pool.run("echo", 0, "");
   auto hanging = start(pool, to("hang", 0, files / "pid"));
   auto seen = co_await hanging.wait();
@@ -246,6 +259,7 @@ ASYNC_TEST("a job that passes its deadline is killed, and only it") {
   CHECK(gone);
   const auto text = co_await pool.run("echo", 0, "next");
   CHECK(text == "next");
+  CHECK(pool.stats().started == 2);  // it was not tried again
   co_await pool.close();
 }
 
@@ -575,6 +589,18 @@ ASYNC_TEST("a job that the program does not know fails") {
                                  options.program(helper("pool-worker").err(stdio::null)));
   const auto error = co_await error_of(pool.run(1));
   CHECK(error == errc::not_ready);
+  co_await pool.close();
+}
+
+ASYNC_TEST("a job that the program knows as something else fails, and never reads another's bytes as its own") {
+  auto options = pool_of(1);
+  process_pool<changed_job> pool(co_await asio::this_coro::executor,
+                                 options.program(helper("pool-worker").err(stdio::null)));
+  for (int i = 0; i < 3; ++i) {
+    const auto seen = co_await outcome_of(pool, "text");
+    CHECK(seen.code == errc::schema_mismatch);
+    CHECK(seen.text == "?");
+  }
   co_await pool.close();
 }
 

@@ -20,7 +20,7 @@ const verb pool_worker("pool-worker", [](const verb::arguments& arguments) {
     if (each.starts_with("late=")) std::this_thread::sleep_for(std::chrono::milliseconds(std::stol(each.substr(5))));
   }
   return pool::worker_main<deed_job, steps_job, handle_job, touch_job, prime_job, join_job, forty_two_job,
-                           nothing_job, upper_case_job, several_job>();
+                           nothing_job, upper_case_job, several_job, later_job, reference_job>();
 });
 
 void run(asio::awaitable<void> main) {

@@ -50,7 +50,8 @@ class single_flight {
   ///
   /// What the load throws, each who waits for it gets; the next run() begins another one. Cancelling throws
   /// operation_aborted and leaves the load to the others who wait; the last one to go cancels it, and does not wait for
-  /// its end. A load may therefore outlive the run() that has brought it, and `load` must own what it uses.
+  /// its end. A load may therefore outlive the run() that has brought it, and `load` must own what it uses. One that
+  /// asks for its own key waits for itself.
   template <std::invocable Load>
   asio::awaitable<Value> run(Key key, Load load) {
     return join(table_, std::move(key), std::move(load));

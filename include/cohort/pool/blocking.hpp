@@ -48,24 +48,13 @@ struct function_jobs {
   template <auto Called>
   static asio::awaitable<result> perform(pool::call_of<Called> call) {
     pool::value_of<Called> done;
-    auto running = call_function<Called>(std::move(call));
+    auto running = function_job<Called>::run(std::move(call.arguments));
     if constexpr (std::is_void_v<typename function_job<Called>::result>) {
       co_await std::move(running);
     } else {
       done.value = co_await std::move(running);
     }
     co_return std::move(done);
-  }
-
-  template <auto Called>
-  static asio::awaitable<typename function_job<Called>::result> call_function(pool::call_of<Called> call) {
-    using job = function_job<Called>;
-    if constexpr (std::is_same_v<decltype(job::run(std::move(call.arguments))), typename job::result>) {
-      co_return job::run(std::move(call.arguments));
-    } else {
-      auto running = job::run(std::move(call.arguments));
-      co_return co_await std::move(running);
-    }
   }
 };
 

@@ -81,7 +81,14 @@ struct function_job_of<Function, Result (*)(Parameter...)> {
   using argument = std::tuple<std::decay_t<Parameter>...>;
   using result = typename without_awaitable<std::decay_t<Result>>::type;
 
-  static std::decay_t<Result> run(argument arguments) { return std::apply(Function, std::move(arguments)); }
+  static asio::awaitable<result> run(argument arguments) {
+    if constexpr (std::is_same_v<std::decay_t<Result>, result>) {
+      co_return std::apply(Function, std::move(arguments));
+    } else {
+      auto running = std::apply(Function, std::move(arguments));  // with references into this frame
+      co_return co_await std::move(running);
+    }
+  }
 };
 
 template <auto Function, class Result, class... Parameter>

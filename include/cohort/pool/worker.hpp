@@ -110,23 +110,17 @@ class service {
   static std::string text_or(const char* text) { return *text != '\0' ? text : "an exception without a text"; }
 
   static asio::awaitable<typename Job::result> start(typename Job::argument argument, job_context<Job>& context) {
-    if constexpr (cohort::detail::runs_with_context<Job>) {
-      return as_awaitable([](typename Job::argument a, job_context<Job>& c) { return Job::run(std::move(a), c); },
-                          std::move(argument), context);
+    const auto begin = [&] {  // the argument stays here: a coroutine may have taken it by reference
+      if constexpr (cohort::detail::runs_with_context<Job>) {
+        return Job::run(std::move(argument), context);
+      } else {
+        return Job::run(std::move(argument));
+      }
+    };
+    if constexpr (std::is_same_v<decltype(begin()), typename Job::result>) {
+      co_return begin();
     } else {
-      return as_awaitable([](typename Job::argument a, job_context<Job>&) { return Job::run(std::move(a)); },
-                          std::move(argument), context);
-    }
-  }
-
-  template <class Function>
-  static asio::awaitable<typename Job::result> as_awaitable(Function function, typename Job::argument argument,
-                                                            job_context<Job>& context) {
-    using returned = decltype(function(std::move(argument), context));
-    if constexpr (std::is_same_v<returned, typename Job::result>) {
-      co_return function(std::move(argument), context);
-    } else {
-      auto running = function(std::move(argument), context);
+      auto running = begin();
       co_return co_await std::move(running);
     }
   }
