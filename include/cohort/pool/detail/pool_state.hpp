@@ -372,8 +372,9 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     try {
       co_return co_await who.peer.receive();
     } catch (const std::system_error& error) {
-      // In the middle of a message; or its end was seen before that of its channel.
-      if (error.code() != errc::peer_closed && !who.ended.is_set()) throw;
+      // In the middle of a message; or its end was seen before that of its channel, which watch() has closed.
+      const bool closed = error.code() == errc::closed || error.code() == asio::error::operation_aborted;
+      if (error.code() != errc::peer_closed && !(closed && who.ended.is_set())) throw;
     }
     co_return std::nullopt;
   }
