@@ -20,6 +20,7 @@
 #include "../byte_buffer.hpp"
 #include "../frame.hpp"
 #include "../handle.hpp"
+#include "fifo.hpp"
 
 namespace cohort::detail {
 
@@ -92,25 +93,25 @@ class inbox {
     return static_cast<std::size_t>(got) == part.iov_len || came_with_handles ? outcome::data : outcome::drained;
   }
 
-  bool has_message() const noexcept { return first_ < messages_.size(); }
-  stored& first_message() noexcept { return messages_[first_]; }
+  bool has_message() const noexcept { return !messages_.empty(); }
+  stored& first_message() noexcept { return messages_.front(); }
 
   /// Lets go of a message that has been taken from here; its bytes are gone with it.
   void drop(stored& message) {
     stored_bytes_ -= message.size;
-    if (message.home) release(*message.home);
+    if (message.home) {
+      release(*message.home);
+    } else if (message.whole.capacity() <= kept_assembly && message.whole.capacity() > spare_assembly_.capacity()) {
+      spare_assembly_ = std::move(message.whole);
+    }
     message.whole = byte_buffer();
     message.parcel.reset();
   }
 
   /// Drops the first message.
   void pop_message() {
-    drop(messages_[first_]);
-    ++first_;
-    if (first_ == messages_.size() || (first_ >= 1024 && first_ * 2 >= messages_.size())) {
-      messages_.erase(messages_.begin(), messages_.begin() + static_cast<std::ptrdiff_t>(first_));
-      first_ = 0;
-    }
+    drop(messages_.front());
+    messages_.pop_front();
   }
 
   void drop_messages() {
@@ -130,8 +131,7 @@ class inbox {
 
   /// Drops the message whose handles came with this number, if it is still here.
   void drop_parcel(std::uint64_t id) {
-    const auto begin = messages_.begin() + static_cast<std::ptrdiff_t>(first_);
-    const auto at = std::find_if(begin, messages_.end(),
+    const auto at = std::find_if(messages_.begin(), messages_.end(),
                                  [id](const stored& each) { return each.parcel && each.parcel->id == id; });
     if (at == messages_.end()) return;
     drop(*at);
@@ -149,11 +149,14 @@ class inbox {
   std::deque<arrived_lease> leases;
 
   /// Requests that nobody has begun to answer, their envelopes around them.
-  std::deque<stored> requests;
+  fifo<stored> requests;
 
  private:
   // Holds at least one whole frame behind a partial one, and is what one read can bring.
   static constexpr std::size_t chunk_size = 256 * 1024;
+
+  // Fresh memory for each large message costs more than the copying.
+  static constexpr std::size_t kept_assembly = 4 * 1024 * 1024;
 
   struct chunk {
     std::unique_ptr<char[]> data{new char[chunk_size]};
@@ -283,6 +286,10 @@ class inbox {
       return;
     }
     if (header.size == 0) malformed("empty piece of a message");
+    if (assembly_.capacity() == 0) {
+      assembly_ = std::move(spare_assembly_);
+      assembly_.clear();
+    }
     std::memcpy(assembly_.grow(header.size), payload, header.size);
     if (header.kind == wire::kind::piece) return;
     stored whole{nullptr, assembly_.size(), nullptr, std::move(assembly_), {}};
@@ -365,10 +372,10 @@ class inbox {
   std::uint32_t max_message_;
   std::vector<std::unique_ptr<chunk>> chunks_;
   std::unique_ptr<chunk> spare_;
-  std::vector<stored> messages_;
-  std::size_t first_ = 0;
+  fifo<stored> messages_;
   std::size_t stored_bytes_ = 0;
-  byte_buffer assembly_;
+  byte_buffer assembly_;        // the pieces of a message so far
+  byte_buffer spare_assembly_;  // the memory of the last one
   std::deque<batch> batches_;         // read, not yet announced
   std::deque<descriptor> announced_;  // announced, not yet taken by a frame
   bool greeted_ = false;
