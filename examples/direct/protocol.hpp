@@ -9,7 +9,7 @@
 
 /// From the parent: the end of a channel, whose other end another child gets.
 struct introduction {
-  std::string name;                           // of that child
+  std::string name;  // of that child
   cohort::handle<cohort::descriptor> channel;
 };
 

@@ -17,7 +17,8 @@ class host_finder {
     parser_.data = this;
   }
 
-  /// Goes on with what has been read; false when enough is known: the host, that there is none, or that this is no HTTP.
+  /// Goes on with what has been read; false when enough is known: the host, that there is none, or that this is no
+  /// HTTP.
   bool wants_more(std::string_view bytes) {
     http_parser_execute(&parser_, &callbacks, bytes.data(), bytes.size());
     return HTTP_PARSER_ERRNO(&parser_) == HPE_OK;

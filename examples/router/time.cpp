@@ -6,7 +6,6 @@
 #include "worker.hpp"
 
 int main() {
-  return run("router_time", [](const http::request_parser&) {
-    return fmt::format("{} seconds since 1970\n", std::time(nullptr));
-  });
+  return run("router_time",
+             [](const http::request_parser&) { return fmt::format("{} seconds since 1970\n", std::time(nullptr)); });
 }

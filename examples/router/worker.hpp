@@ -49,8 +49,8 @@ inline asio::awaitable<void> serve(body_for body) {
   cohort::task_group answers(executor);
   while (auto given = co_await router.receive_handle()) {
     auto socket = std::move(given->handle).as<http::tcp::socket>(executor);
-    auto work = cohort::with_timeout(answer(std::move(socket), std::move(given->message.read), body),
-                                     std::chrono::seconds(5));
+    auto work =
+        cohort::with_timeout(answer(std::move(socket), std::move(given->message.read), body), std::chrono::seconds(5));
     answers.start(std::move(work), [&router](std::exception_ptr failure) {
       try {
         if (failure) std::rethrow_exception(failure);

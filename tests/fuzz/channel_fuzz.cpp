@@ -3,8 +3,8 @@
 // not crash, hang, leak, or take memory that the bytes do not account for.
 //
 // The first byte of an input says what the rest is. Bit 0: a correct hello goes in front, without which few inputs get
-// any further. Bit 1: what follows are frames, each u8 kind, u8 handles, u8 size, payload, that get a correct header and
-// as many descriptors as they say; otherwise they are the bytes of the stream.
+// any further. Bit 1: what follows are frames, each u8 kind, u8 handles, u8 size, payload, that get a correct header
+// and as many descriptors as they say; otherwise they are the bytes of the stream.
 #include <algorithm>
 #include <array>
 #include <chrono>

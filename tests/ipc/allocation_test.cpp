@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a channel in use asks of the allocator: nothing. With a sanitizer, whose allocator this is then, there is nothing
-// to test.
+// What a channel in use asks of the allocator: nothing. With a sanitizer, whose allocator this is then, there is
+// nothing to test.
 #include "channels.hpp"
 
 #if !COHORT_TEST_SANITIZED

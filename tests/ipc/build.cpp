@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// One of the two builds of a program that builds_test.cpp has talk to each other: BUILD is 1 or 2. Writes what it hears.
+// One of the two builds of a program that builds_test.cpp has talk to each other: BUILD is 1 or 2. Writes what it
+// hears.
 #include <cstdint>
 #include <cstdio>
 #include <exception>

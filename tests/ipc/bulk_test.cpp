@@ -19,7 +19,8 @@ asio::awaitable<void> count_turns(const bool& over, int& turns) {
   for (; !over; ++turns) co_await yield();
 }
 
-asio::awaitable<void> take_handles(channel<text, number>& from, const std::size_t& sent, std::vector<std::size_t>& when) {
+asio::awaitable<void> take_handles(channel<text, number>& from, const std::size_t& sent,
+                                   std::vector<std::size_t>& when) {
   while (auto got = co_await from.receive_handle()) when.push_back(sent);
 }
 
