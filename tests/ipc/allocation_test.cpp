@@ -17,15 +17,15 @@ std::size_t allocations = 0;
 // byte_buffer come here, too.
 extern "C" {
 
-void* __libc_malloc(std::size_t size);
-void* __libc_realloc(void* old, std::size_t size);
+void* __libc_malloc(std::size_t size) noexcept;
+void* __libc_realloc(void* old, std::size_t size) noexcept;
 
-void* malloc(std::size_t size) {
+void* malloc(std::size_t size) noexcept {
   ++allocations;
   return __libc_malloc(size);
 }
 
-void* realloc(void* old, std::size_t size) {
+void* realloc(void* old, std::size_t size) noexcept {
   ++allocations;
   return __libc_realloc(old, size);
 }

@@ -16,7 +16,10 @@ namespace {
 
 /// Counts turns of the loop until `over`.
 asio::awaitable<void> count_turns(const bool& over, int& turns) {
-  for (; !over; ++turns) co_await yield();
+  while (!over) {
+    co_await yield();
+    ++turns;
+  }
 }
 
 asio::awaitable<void> take_handles(channel<text, number>& from, const std::size_t& sent,

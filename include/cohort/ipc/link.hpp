@@ -419,7 +419,7 @@ class link : public std::enable_shared_from_this<link> {
   // Messages read ahead on behalf of somebody who waits for something else: no more than this, in bytes.
   static constexpr std::size_t inbox_limit = 4 * 1024 * 1024;
 
-  static constexpr unsigned reads_a_turn = 8;  // of 256 KiB at most
+  static constexpr unsigned reads_a_turn = 16;  // of 256 KiB at most
 
   struct reading_guard {
     link& owner;
