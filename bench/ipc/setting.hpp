@@ -12,6 +12,8 @@
 #include <variant>
 #include <vector>
 
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,33 +49,52 @@ inline large large_of(std::size_t size) {
 
 enum class where { same_core, two_cores };
 
-/// Runs `theirs` in a child and `mine` here, on one processor or on two; returns what `mine` returns.
-inline double in_two_processes(where place, const std::function<void()>& theirs, const std::function<double()>& mine) {
+/// Runs `job` in a process of its own, on that processor.
+inline pid_t start_on(unsigned processor, const std::function<void()>& job) {
   const pid_t pid = ::fork();
   if (pid < 0) die("fork");
-  if (pid == 0) {
-    pin(place == where::same_core ? 0 : 1);
-    theirs();
-    std::_Exit(0);
+  if (pid != 0) return pid;
+  pin(processor);
+  job();
+  std::_Exit(0);
+}
+
+/// Runs both in processes of their own, on one processor or on two; returns what `mine` returns.
+inline double in_two_processes(where place, const std::function<void()>& theirs, const std::function<double()>& mine) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) die("pipe");
+  const descriptor from(ends[0]), to(ends[1]);
+  const pid_t second = start_on(place == where::same_core ? 0 : 1, theirs);
+  const pid_t first = start_on(0, [&] {
+    const double figure = mine();
+    if (::write(to.get(), &figure, sizeof figure) != sizeof figure) die("write");
+  });
+  for (int ended = 0; ended < 2; ++ended) {
+    int status = 0;
+    ::wait(&status);
+    if (status == 0) continue;
+    // the other one would wait for ever
+    ::kill(first, SIGKILL);
+    ::kill(second, SIGKILL);
+    die("a process of the benchmark has failed");
   }
-  pin(0);
-  const double figure = mine();
-  ::waitpid(pid, nullptr, 0);
+  double figure = 0;
+  if (::read(from.get(), &figure, sizeof figure) != sizeof figure) die("read");
   return figure;
 }
 
 /// The same, each with its end of a stream pair, which it is to close.
 inline double between(where place, const std::function<void(int)>& theirs, const std::function<double(int)>& mine) {
-  auto ends = make_channel_pair();
+  const auto ends = make_channel_pair();
   return in_two_processes(
       place,
       [&] {
-        ends.first.reset();
-        theirs(ends.second.release());
+        ::close(ends.first.get());
+        theirs(ends.second.get());
       },
       [&] {
-        ends.second.reset();
-        return mine(ends.first.release());
+        ::close(ends.second.get());
+        return mine(ends.first.get());
       });
 }
 
