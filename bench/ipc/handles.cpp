@@ -124,7 +124,7 @@ void handles() {
   compare("handles, 128 leases in flight (raw: one a write)", pipelined, "raw", raw(1));
   compare("handles, 128 leases in flight (raw: 128 a write)", pipelined, "raw", raw(128));
   compare(
-      "handles, send_handles of 128 (raw: 128 a write)",
+      "handles, send_handles of 128, made and closed too (raw: 128 a write)",
       [] { return giving(where::two_cores, many, [](both_ways& both) { return give_batches(both, 128, many); }); },
       "raw", raw(128));
 }
