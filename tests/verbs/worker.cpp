@@ -22,11 +22,28 @@ asio::awaitable<void> fail_with(std::string why) {
   throw std::runtime_error(why);
 }
 
-// `drain=MS`, `grace=MS`, `descriptors=N`, `connections=N`, `set-up=MS`, `set-up-fails=1`, `tear-down-fails=1`,
+/// Answers each datagram with the slot and the pid, until the worker drains.
+asio::awaitable<void> serve_packets(asio::ip::udp::socket socket, worker& self) {
+  socket.non_blocking(true);
+  for (;;) {
+    const bool more = co_await self.readable(socket);
+    if (!more) break;
+    char buffer[64];
+    asio::ip::udp::endpoint from;
+    std::error_code error;
+    socket.receive_from(asio::buffer(buffer), from, 0, error);
+    if (error) continue;  // another worker has taken it
+    const std::string text = std::to_string(self.slot()) + " " + std::to_string(::getpid());
+    socket.send_to(asio::buffer(text), from, 0, error);
+  }
+}
+
+// `title=TEXT`, `drain=MS`, `grace=MS`, `descriptors=N`, `connections=N`, `set-up=MS`, `set-up-fails=1`, `tear-down-fails=1`,
 // `broken-by=PATH` (ends with 9 if there is such a file)
 worker_options options_from(const verb::arguments& arguments) {
   worker_options options;
   options.idle_grace = std::chrono::milliseconds(20);
+  options.serve_datagrams = &serve_packets;
   for (const auto& each : arguments) {
     const auto equals = each.find('=');
     const std::string key = each.substr(0, equals);
@@ -34,7 +51,12 @@ worker_options options_from(const verb::arguments& arguments) {
       if (::access(each.c_str() + equals + 1, F_OK) == 0) std::_Exit(9);
       continue;
     }
+    if (key == "title") {
+      options.title = each.substr(equals + 1);
+      continue;
+    }
     const long value = std::stol(each.substr(equals + 1));
+    if (key == "spread") options.idle_spread = std::chrono::milliseconds(value);
     if (key == "drain") options.drain_timeout = std::chrono::milliseconds(value);
     if (key == "grace") options.idle_grace = std::chrono::milliseconds(value);
     if (key == "connections") options.max_connections = static_cast<std::size_t>(value);

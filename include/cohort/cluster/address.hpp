@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -26,6 +27,11 @@ inline std::string to_string(const asio::ip::tcp::endpoint& endpoint) {
   const auto address = endpoint.address().to_string();
   return endpoint.address().is_v6() ? fmt::format("[{}]:{}", address, endpoint.port())
                                     : fmt::format("{}:{}", address, endpoint.port());
+}
+
+/// `udp:127.0.0.1:5353`.
+inline std::string to_string(const asio::ip::udp::endpoint& endpoint) {
+  return "udp:" + to_string(asio::ip::tcp::endpoint(endpoint.address(), endpoint.port()));
 }
 
 /// Reads `ADDRESS:PORT` with a numeric address (an IPv6 one in brackets, none for all of IPv4). Throws
@@ -60,9 +66,42 @@ struct listen_settings {
 
 namespace detail {
 
-[[noreturn]] inline void throw_listen_error(const asio::ip::tcp::endpoint& endpoint) {
+template <class Endpoint>
+[[noreturn]] void throw_listen_error(const Endpoint& endpoint) {
   const int error = errno;  // first, because Asio clears it when it makes the text
   throw_error("listen " + cohort::to_string(endpoint), error);
+}
+
+template <class Endpoint>
+void check_listening(const Endpoint& endpoint, int result) {
+  if (result != 0) throw_listen_error(endpoint);
+}
+
+template <class Endpoint>
+descriptor open_socket(const Endpoint& endpoint) {
+  const int family = endpoint.address().is_v6() ? AF_INET6 : AF_INET;
+  const int type = endpoint.protocol().type();
+  descriptor result(system::call.socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!result) throw_listen_error(endpoint);
+  return result;
+}
+
+template <class Endpoint>
+void set_option(const descriptor& socket, const Endpoint& endpoint, int level, int option) {
+  const int on = 1;
+  check_listening(endpoint, ::setsockopt(socket.get(), level, option, &on, sizeof on));
+}
+
+template <class Endpoint>
+void bind(const descriptor& socket, const Endpoint& endpoint) {
+  check_listening(endpoint, system::call.bind(socket.get(), endpoint.data(), static_cast<socklen_t>(endpoint.size())));
+}
+
+/// Reads the port that the kernel has chosen.
+template <class Endpoint>
+void read_name(const descriptor& socket, Endpoint& endpoint) {
+  socklen_t size = static_cast<socklen_t>(endpoint.capacity());
+  check_listening(endpoint, ::getsockname(socket.get(), endpoint.data(), &size));
 }
 
 }  // namespace detail
@@ -71,35 +110,34 @@ namespace detail {
 ///
 /// Throws `listen 127.0.0.1:8000: Address already in use` and its like.
 inline descriptor open_listener(asio::ip::tcp::endpoint& endpoint, const listen_settings& settings) {
-  const auto check = [&](int result) {
-    if (result != 0) detail::throw_listen_error(endpoint);
-  };
-  const auto set = [&](int fd, int level, int option, int value) {
-    check(::setsockopt(fd, level, option, &value, sizeof value));
-  };
-  const int family = endpoint.address().is_v6() ? AF_INET6 : AF_INET;
-  descriptor result(system::call.socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!result) detail::throw_listen_error(endpoint);
-  set(result.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-  if (settings.reuse_port) set(result.get(), SOL_SOCKET, SO_REUSEPORT, 1);
-  if (settings.defer_accept) set(result.get(), IPPROTO_TCP, TCP_DEFER_ACCEPT, 1);
-  check(system::call.bind(result.get(), endpoint.data(), static_cast<socklen_t>(endpoint.size())));
-  check(system::call.listen(result.get(), settings.backlog));
-  socklen_t size = static_cast<socklen_t>(endpoint.capacity());
-  check(::getsockname(result.get(), endpoint.data(), &size));
+  descriptor result = detail::open_socket(endpoint);
+  detail::set_option(result, endpoint, SOL_SOCKET, SO_REUSEADDR);
+  if (settings.reuse_port) detail::set_option(result, endpoint, SOL_SOCKET, SO_REUSEPORT);
+  if (settings.defer_accept) detail::set_option(result, endpoint, IPPROTO_TCP, TCP_DEFER_ACCEPT);
+  detail::bind(result, endpoint);
+  detail::check_listening(endpoint, system::call.listen(result.get(), settings.backlog));
+  detail::read_name(result, endpoint);
+  return result;
+}
+
+/// Binds a UDP socket; otherwise as open_listener(), of whose settings only `reuse_port` is for it.
+inline descriptor open_datagram_socket(asio::ip::udp::endpoint& endpoint, const listen_settings& settings) {
+  descriptor result = detail::open_socket(endpoint);
+  if (settings.reuse_port) detail::set_option(result, endpoint, SOL_SOCKET, SO_REUSEPORT);
+  detail::bind(result, endpoint);
+  detail::read_name(result, endpoint);
   return result;
 }
 
 /// Throws as open_listener() does if somebody listens there. SO_REUSEPORT alone would let a server that is started
 /// twice join itself unnoticed.
-inline void check_unused(asio::ip::tcp::endpoint endpoint) {
-  const int family = endpoint.address().is_v6() ? AF_INET6 : AF_INET;
-  const int on = 1;
-  const descriptor probe(system::call.socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!probe || ::setsockopt(probe.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-      system::call.bind(probe.get(), endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0) {
-    detail::throw_listen_error(endpoint);
-  }
+template <class Endpoint>
+void check_unused(Endpoint endpoint) {
+  const descriptor probe = detail::open_socket(endpoint);
+  // UDP lets sockets with this option share an address.
+  constexpr bool datagrams = std::is_same_v<Endpoint, asio::ip::udp::endpoint>;
+  if constexpr (!datagrams) detail::set_option(probe, endpoint, SOL_SOCKET, SO_REUSEADDR);
+  detail::bind(probe, endpoint);
 }
 
 }  // namespace cohort

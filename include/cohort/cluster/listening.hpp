@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -43,8 +44,9 @@ struct listening {
 
 namespace detail {
 
-/// `unix:` sockets know no SO_REUSEPORT.
+/// `unix:` sockets know no SO_REUSEPORT, and nobody accepts from a UDP socket.
 inline distribution distribution_for(handle_kind kind, distribution wanted) noexcept {
+  if (kind == handle_kind::udp_socket) return wanted == distribution::reuse_port ? wanted : distribution::shared;
   const bool local = kind == handle_kind::local_acceptor;
   return local && wanted == distribution::reuse_port ? distribution::shared : wanted;
 }
@@ -69,21 +71,34 @@ inline listen_settings settings_for(distribution how, const cluster_options& opt
   return settings;
 }
 
-inline listening listen_tcp(const std::string& text, distribution how, const cluster_options& options) {
-  auto endpoint = parse_endpoint(text);
+/// A TCP listener, or a UDP socket: for distribution::reuse_port as many as there are workers.
+template <class Endpoint>
+listening listen_at(Endpoint endpoint, const std::string& text, distribution how, const cluster_options& options) {
+  const auto open = [](Endpoint& at, const listen_settings& settings) {
+    if constexpr (std::is_same_v<Endpoint, asio::ip::udp::endpoint>) {
+      return open_datagram_socket(at, settings);
+    } else {
+      return open_listener(at, settings);
+    }
+  };
   listening result;
   result.text = text;
   result.distribution = how;
   const listen_settings settings = settings_for(how, options);
   if (settings.reuse_port && endpoint.port() != 0) check_unused(endpoint);
   do {
-    result.sockets.push_back(open_listener(endpoint, settings));
+    result.sockets.push_back(open(endpoint, settings));
   } while (settings.reuse_port && result.sockets.size() < options.worker_count());
   result.address = cohort::to_string(endpoint);
   if (settings.reuse_port) {
-    result.open_one_more = [endpoint, settings]() mutable { return open_listener(endpoint, settings); };
+    result.open_one_more = [open, endpoint, settings]() mutable { return open(endpoint, settings); };
   }
   return result;
+}
+
+inline asio::ip::udp::endpoint parse_udp_endpoint(const std::string& text) {
+  const auto endpoint = parse_endpoint(text.substr(4));
+  return {endpoint.address(), endpoint.port()};
 }
 
 inline listening listen_local(const std::string& text, distribution how, const cluster_options& options) {
@@ -178,7 +193,12 @@ inline std::vector<listening> take_over(const listen_address& wanted, const clus
     one.distribution = distribution_for(kind, wanted.distribution.value_or(options.distribution()));
     if (one.distribution == distribution::reuse_port && !many) {
       const auto settings = settings_for(one.distribution, options);
-      one.open_one_more = [endpoint = parse_endpoint(one.address), settings]() mutable {
+      one.open_one_more = [address = one.address, udp = kind == handle_kind::udp_socket, settings]() {
+        if (udp) {
+          auto endpoint = parse_udp_endpoint(address);
+          return open_datagram_socket(endpoint, settings);
+        }
+        auto endpoint = parse_endpoint(address);
         return open_listener(endpoint, settings);
       };
     }
@@ -219,8 +239,11 @@ inline std::vector<listening> listen_on_all(const cluster_options& options,
       std::move(found.begin(), found.end(), std::back_inserter(result));
     } else if (each.text.starts_with("unix:")) {
       result.push_back(detail::listen_local(each.text, how, options));
+    } else if (each.text.starts_with("udp:")) {
+      const auto fitting = detail::distribution_for(handle_kind::udp_socket, how);
+      result.push_back(detail::listen_at(detail::parse_udp_endpoint(each.text), each.text, fitting, options));
     } else {
-      result.push_back(detail::listen_tcp(each.text, how, options));
+      result.push_back(detail::listen_at(parse_endpoint(each.text), each.text, how, options));
     }
   }
   for (const auto& each : inherited.all()) {

@@ -64,6 +64,9 @@ class cluster_options {
   /// socket (see connection_handler). A file that nobody accepts at is replaced; the cluster removes its own when it
   /// stops.
   ///
+  /// `udp:127.0.0.1:5353`: datagrams, for worker_options::serve_datagrams. With distribution::reuse_port each worker
+  /// has a socket of its own, else all have the same one.
+  ///
   /// `fd:http` is every inherited socket of that name (see inherited_sockets), `fd:3` the one with that number, even if
   /// it came by other means; it is the cluster's from then on. It stays as it was made: backlog(), defer_accept() and
   /// socket_mode() are not for it. What waits there when the cluster stops is left to who listens next.
@@ -187,6 +190,13 @@ class cluster_options {
     return *this;
   }
 
+  /// Called before each start of a worker, with its slot and the command that it will be: for an environment, a
+  /// processor or a limit of its own.
+  cluster_options& on_start(std::function<void(unsigned slot, cohort::command& program)> callback) {
+    on_start_ = std::move(callback);
+    return *this;
+  }
+
   /// What serve() does on a signal; see cluster_action for what it does at first.
   cluster_options& on_signal(int number, cluster_action action) {
     signals_.insert_or_assign(number, action);
@@ -229,6 +239,7 @@ class cluster_options {
   const recycle_limits& recycle() const noexcept { return recycle_; }
   const reload_options& reload() const noexcept { return reload_; }
   const std::optional<cohort::command>& command() const noexcept { return command_; }
+  const std::function<void(unsigned, cohort::command&)>& on_start() const noexcept { return on_start_; }
   const std::map<int, cluster_action>& signals() const noexcept { return signals_; }
   const std::function<give_up_action(unsigned, const std::string&)>& on_give_up() const noexcept { return on_give_up_; }
   const std::function<void()>& on_reopen() const noexcept { return on_reopen_; }
@@ -252,6 +263,7 @@ class cluster_options {
   recycle_limits recycle_;
   reload_options reload_;
   std::optional<cohort::command> command_;
+  std::function<void(unsigned, cohort::command&)> on_start_;
   std::map<int, cluster_action> signals_ = {
       {SIGINT, cluster_action::stop},    {SIGTERM, cluster_action::stop},     {SIGQUIT, cluster_action::kill},
       {SIGHUP, cluster_action::reload},  {SIGTTIN, cluster_action::scale_up}, {SIGTTOU, cluster_action::scale_down},

@@ -21,6 +21,7 @@
 #include "../core/task_group.hpp"
 #include "../ipc/handle.hpp"
 #include "../ipc/peer.hpp"
+#include "../process/this_process.hpp"
 #include "../worker/connection_handler.hpp"
 #include "../worker/run_worker.hpp"
 #include "../worker/worker.hpp"
@@ -100,6 +101,10 @@ inline asio::awaitable<void> report(cluster& primary, std::function<void(const c
 inline void check_handler(const cluster_options& options, const connection_handler& handler) {
   for (const auto& each : options.addresses()) {
     if (each.text.starts_with("fd:")) continue;
+    if (each.text.starts_with("udp:")) {
+      if (options.worker().serve_datagrams) continue;
+      throw_error(fmt::format("listen {}: no worker_options::serve_datagrams", each.text), errc::invalid_option);
+    }
     const auto kind = each.text.starts_with("unix:") ? handle_kind::local_socket : handle_kind::tcp_socket;
     if (handler.takes(kind)) continue;
     throw_error(fmt::format("listen {}: the handler takes no {}", each.text, cohort::to_string(kind)),
@@ -162,6 +167,7 @@ inline int serve(cluster_options options, connection_handler handler) {
     ::signal(SIGPIPE, SIG_IGN);  // a log that nobody reads any more must not end the primary
     ::signal(SIGCHLD, SIG_DFL);  // who starts this may have it ignored, and exit statuses would be lost (wait(2))
     detail::check_handler(options, handler);
+    if (!options.worker().title.empty()) this_process::set_title(options.worker().title + ": primary");
     return detail::run_primary(std::move(options));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

@@ -62,6 +62,7 @@ class supervisor {
     program.in(stdio::null).die_with_parent(false).process_group(process_group::own);
     program.env(detail::slot_variable, std::to_string(who->number()));
     program.env(detail::generation_variable, std::to_string(who->generation()));
+    if (options_.on_start()) options_.on_start()(who->number(), program);
     enter(*who, slot_state::starting);
     who->oom_kills = detail::count_oom_kills();
     try {

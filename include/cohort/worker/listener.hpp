@@ -22,8 +22,9 @@ namespace cohort {
 ///
 /// A client of TCP that comes now tries again a second later (net.ipv4.tcp_syn_retries, tcp(7)): it is refused then, or
 /// finds a successor. Closing the listener instead would reset those whose handshake ends in that moment. A local
-/// client is refused at once.
+/// client is refused at once. A datagram socket is left alone.
 inline void stop_handshakes(int fd) noexcept {
+  if (detail::socket_option(fd, SO_TYPE) == SOCK_DGRAM) return;
   if (detail::domain_of(fd) == AF_UNIX) {
     ::shutdown(fd, SHUT_RD);  // connect gives ECONNREFUSED from here on; what waits can still be accepted
     return;

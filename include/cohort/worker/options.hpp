@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <string>
 
 #include "../core/asio.hpp"
 
@@ -25,12 +26,20 @@ struct worker_options {
   /// How long, from the start of the drain, an idle connection may still bring a request before it is closed. A client
   /// that sends the next request at once is answered (and told to close) and not reset.
   std::chrono::milliseconds idle_grace{100};
+  /// From the end of `idle_grace` on, idle connections are closed evenly over this time, so that not all clients come
+  /// again at once. 0: all together.
+  std::chrono::milliseconds idle_spread{0};
   /// Connections served at the same time at most; more wait in the kernel's queue, for this worker or another one. 0:
   /// no limit.
   std::size_t max_connections = 0;
   /// Runs before the worker says that it is ready: opens the database, warms the cache. What it throws is fatal, and
   /// counts as a failed boot.
   std::function<asio::awaitable<void>(worker&)> set_up;
+  /// Serves a UDP socket (addresses that begin with `udp:`), which it owns a copy of, until the worker drains: wait for
+  /// datagrams by worker::readable(). It is cancelled when another worker takes the socket over.
+  std::function<asio::awaitable<void>(asio::ip::udp::socket, worker&)> serve_datagrams;
+  /// What ps shows of the processes: `NAME: primary`, `NAME: worker 3 gen 2 [draining]`. Empty: their command line.
+  std::string title;
   /// Runs when the cluster is told to open its log files again (SIGUSR1).
   std::function<void()> on_reopen;
   /// Runs after the last connection has ended, within the drain timeout. What it throws is fatal.

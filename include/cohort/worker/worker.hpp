@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
@@ -11,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <variant>
@@ -27,6 +30,7 @@
 #include "../core/task_group.hpp"
 #include "../core/timeout.hpp"
 #include "../ipc/peer.hpp"
+#include "../process/this_process.hpp"
 #include "connection_handler.hpp"
 #include "control.hpp"
 #include "listener.hpp"
@@ -101,8 +105,7 @@ class worker {
           asio::bind_cancellation_slot(mine.wake.slot(), asio::redirect_error(asio::use_awaitable, error)));
       if (outer.slot().is_connected()) outer.slot().clear();
       if (!error) co_return true;
-      if (!grace_over_ || error != asio::error::operation_aborted ||
-          outer.cancelled() != asio::cancellation_type::none) {
+      if (!mine.told || error != asio::error::operation_aborted || outer.cancelled() != asio::cancellation_type::none) {
         throw std::system_error(error, "readable");
       }
     }
@@ -130,6 +133,7 @@ class worker {
     if (options_.set_up) co_await judged(options_.set_up(*this));
     if (!draining()) {
       try {
+        show("");
         channel_.post(control::ready());
       } catch (const std::system_error& error) {
         // A parent that is gone already is an orphaning like any other, of which take_orders() tells.
@@ -168,11 +172,21 @@ class worker {
 
     worker& owner;
     asio::cancellation_signal wake;
+    bool told = false;  // that its time is up
     idle_wait* next;
     idle_wait* previous = nullptr;
   };
 
   using listener_key = std::pair<std::uint32_t, std::uint32_t>;
+
+  void show(std::string_view state) {
+    if (options_.title.empty()) return;
+    try {
+      this_process::set_title(fmt::format("{}: worker {} gen {}{}", options_.title, slot_, generation_, state));
+    } catch (const std::system_error&) {
+      // No /proc: ps would not show it either.
+    }
+  }
 
   static unsigned number_from(const char* variable) {
     const char* const text = std::getenv(variable);
@@ -286,6 +300,10 @@ class worker {
 
   void listen(listener_key key, any_handle handle) {
     if (draining()) return;
+    if (handle.kind() == handle_kind::udp_socket) {
+      serve_datagrams(key, std::move(handle).as<asio::ip::udp::socket>(get_executor()));
+      return;
+    }
     const bool listens = handle.kind() == handle_kind::tcp_acceptor || handle.kind() == handle_kind::local_acceptor;
     auto on = std::make_shared<listener>(get_executor(), std::move(handle).as<descriptor>(get_executor()));
     if (listens && !handler_.takes(on->accepts())) {
@@ -294,6 +312,14 @@ class worker {
     close_listener(key);
     listeners_[key] = on;
     start_background(accept_on(on));
+  }
+
+  void serve_datagrams(listener_key key, asio::ip::udp::socket socket) {
+    if (!options_.serve_datagrams) {
+      throw_error("worker: no worker_options::serve_datagrams", errc::wrong_handle_kind);
+    }
+    datagrams_[key] = connections_.start(options_.serve_datagrams(std::move(socket), *this),
+                                         [this](std::exception_ptr failure) { on_connection_ended(false, failure); });
   }
 
   asio::awaitable<void> accept_on(std::shared_ptr<listener> on) {
@@ -380,7 +406,26 @@ class worker {
     co_await drain_.wait();
     asio::steady_timer grace(get_executor(), options_.idle_grace);
     co_await grace.async_wait(asio::use_awaitable);
+    constexpr std::chrono::milliseconds step{10};
+    for (auto steps = options_.idle_spread / step; steps > 0; --steps) {
+      wake_idle(1 / static_cast<double>(steps));
+      grace.expires_after(step);
+      co_await grace.async_wait(asio::use_awaitable);
+    }
     end_grace();
+  }
+
+  /// Tells a part of the idle connections that their time is up.
+  void wake_idle(double part) {
+    std::size_t all = 0;
+    for (idle_wait* each = idle_; each != nullptr; each = each->next) all += each->told ? 0 : 1;
+    auto due = static_cast<std::size_t>(std::ceil(static_cast<double>(all) * part));
+    for (idle_wait *each = idle_, *next = nullptr; each != nullptr && due > 0; each = next) {
+      next = each->next;
+      if (std::exchange(each->told, true)) continue;
+      each->wake.emit(asio::cancellation_type::terminal);
+      --due;
+    }
   }
 
   static int rank(worker_exit status) noexcept {
@@ -397,6 +442,7 @@ class worker {
     if (rank(why) > rank(exit_)) exit_ = why;
     if (draining()) return;
     drain_.set();
+    show(" [draining]");
     // The parent hears of it before anything else happens, and starts the replacement meanwhile.
     try {
       control::draining word;
@@ -426,11 +472,7 @@ class worker {
 
   void end_grace() {
     grace_over_ = true;
-    for (idle_wait* each = idle_; each != nullptr;) {
-      idle_wait* const next = each->next;
-      each->wake.emit(asio::cancellation_type::terminal);
-      each = next;
-    }
+    wake_idle(1);
   }
 
   asio::awaitable<void> finish_connections() {
@@ -451,6 +493,9 @@ class worker {
   }
 
   void close_listener(listener_key key) {
+    if (const auto udp = datagrams_.extract(key); !udp.empty()) {
+      if (const auto signal = udp.mapped().lock()) signal->emit(asio::cancellation_type::terminal);
+    }
     const auto at = listeners_.find(key);
     if (at == listeners_.end()) return;
     at->second->close();
@@ -470,6 +515,7 @@ class worker {
   task_group connections_;
   task_group background_;  // of the worker itself
   std::map<listener_key, std::shared_ptr<listener>> listeners_;
+  std::map<listener_key, std::weak_ptr<asio::cancellation_signal>> datagrams_;
   event drain_;
   event hurry_;  // a second SIGTERM came, or nothing is left to wait for
   event room_;   // a connection has ended, or none will be accepted any more
