@@ -25,7 +25,7 @@ void print(const cluster_event& event) {
 
 // `listen=ADDRESS:PORT`, `workers=N`, `distribution=NAME`, `drain=MS`, `grace=MS`, `start=MS`, `restarts=N`,
 // `backoff=MS`, `boots=N`, `events=print|default|throw`, `die=STATUS` (the worker, at its start), `descriptors=N`,
-// `ignore=SIGNAL`
+// `ignore=SIGNAL`, `control=PATH`
 const verb serve_verb("serve", [](const verb::arguments& arguments) {
   cluster_options options;
   worker_options worker;
@@ -47,6 +47,7 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
     if (key == "backoff") restart.min_backoff = std::chrono::milliseconds(value);
     if (key == "boots") restart.max_failed_boots = static_cast<std::size_t>(value);
     if (key == "events") events = text;
+    if (key == "control") options.control_socket(text);
     if (key == "die" && has_parent()) return static_cast<int>(value);
     if (key == "ignore") ::signal(static_cast<int>(value), SIG_IGN);
     if (key == "descriptors") {

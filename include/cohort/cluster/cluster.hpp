@@ -200,7 +200,12 @@ class cluster {
     result.reloads = reloads_;
     result.uptime = since(begun_);
     result.stopping = stop_.is_set();
-    result.addresses = addresses_;
+    for (std::size_t i = 0; i < distributors_.size(); ++i) {
+      listener_stats one;
+      one.address = addresses_[i];
+      one.queue = distributors_[i]->queue();
+      result.listeners.push_back(std::move(one));
+    }
     for (const auto& each : workers_) {
       worker_stats one;
       one.slot = each->number();

@@ -4,12 +4,14 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include <fmt/format.h>
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
+#include "accept_queue.hpp"
 #include "slot.hpp"
 
 namespace cohort {
@@ -86,6 +88,9 @@ class distributor {
 
   /// A worker has fewer connections than before: slot_worker::open().
   virtual void on_ended() {}
+
+  /// What waits in the kernel, of all slots together.
+  virtual std::optional<accept_queue> queue() { return std::nullopt; }
 
   /// The slots are 1 to `slots` from now on. Throws what open_listener() does, and has changed nothing then.
   virtual void resize(unsigned slots) { static_cast<void>(slots); }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -79,6 +80,8 @@ class leasing_distributor final : public distributor {
   }
 
   void on_ended() override { changed_.notify(); }
+
+  std::optional<accept_queue> queue() override { return queue_of(listener_.native_handle()); }
 
   bool workers_accept() const noexcept override { return false; }
 

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -104,6 +105,7 @@ class shared_distributor final : public lending_distributor {
 
   void join(const worker_ptr& who) override { give(who); }
   void leave(const worker_ptr& who) override { joined_.erase(who); }
+  std::optional<accept_queue> queue() override { return queue_of(socket_.get()); }
 
   asio::awaitable<void> stop() override {
     // Closed here first, so that the last worker that empties the queue closes the listener with it.
@@ -156,6 +158,12 @@ class reuse_port_distributor final : public lending_distributor {
       if (each->holder == who) each->holder = nullptr;
     }
     settle();
+  }
+
+  std::optional<accept_queue> queue() override {
+    std::optional<accept_queue> sum;
+    for (const auto& each : seats_) sum = queue_of(each->socket.get(), sum);
+    return sum;
   }
 
   /// The listener of a slot that is no more stays, and is lent to others: to close it would reset what waits in it.

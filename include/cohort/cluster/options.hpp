@@ -180,6 +180,13 @@ class cluster_options {
     return *this;
   }
 
+  /// Where serve() lets itself be looked at and told what to do: a unix socket with this path, for admin_client and
+  /// cohortctl. See admin_server. None at first.
+  cluster_options& control_socket(std::string path) {
+    control_socket_ = std::move(path);
+    return *this;
+  }
+
   /// What serve() does on a signal; see cluster_action for what it does at first.
   cluster_options& on_signal(int number, cluster_action action) {
     signals_.insert_or_assign(number, action);
@@ -222,6 +229,7 @@ class cluster_options {
   const recycle_limits& recycle() const noexcept { return recycle_; }
   const reload_options& reload() const noexcept { return reload_; }
   const std::optional<cohort::command>& command() const noexcept { return command_; }
+  const std::string& control_socket() const noexcept { return control_socket_; }
   const std::map<int, cluster_action>& signals() const noexcept { return signals_; }
   const std::function<void()>& on_reopen() const noexcept { return on_reopen_; }
   const std::function<void(const cluster_event&)>& on_event() const noexcept { return on_event_; }
@@ -244,6 +252,7 @@ class cluster_options {
   recycle_limits recycle_;
   reload_options reload_;
   std::optional<cohort::command> command_;
+  std::string control_socket_;
   std::map<int, cluster_action> signals_ = {
       {SIGINT, cluster_action::stop},    {SIGTERM, cluster_action::stop},     {SIGQUIT, cluster_action::kill},
       {SIGHUP, cluster_action::reload},  {SIGTTIN, cluster_action::scale_up}, {SIGTTOU, cluster_action::scale_down},

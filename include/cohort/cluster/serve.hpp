@@ -7,6 +7,7 @@
 #include <exception>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -23,6 +24,7 @@
 #include "../worker/connection_handler.hpp"
 #include "../worker/run_worker.hpp"
 #include "../worker/worker.hpp"
+#include "admin_server.hpp"
 #include "cluster.hpp"
 #include "events.hpp"
 #include "options.hpp"
@@ -99,15 +101,30 @@ inline void check_handler(const cluster_options& options, const connection_handl
   }
 }
 
+/// The cluster goes on without its control socket.
+inline void say_broken(std::exception_ptr broken) {
+  try {
+    if (broken) std::rethrow_exception(broken);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "control socket: %s\n", error.what());
+  }
+}
+
 inline int run_primary(cluster_options options) {
   auto to = options.on_event();
   const auto signals = options.signals();
   if (!to) to = [](const cluster_event& event) { std::fprintf(stderr, "%s\n", to_string(event).c_str()); };
   const bool reap = options.reap_strangers();
+  const std::string control_path = options.control_socket();
   asio::io_context context(1);
   // Before any worker is started, who would else find the manager's socket in its environment.
   service_report service(context.get_executor(), service_manager(), options.worker_count());
   cluster primary(context.get_executor(), std::move(options));
+  std::optional<admin_server> control;
+  if (!control_path.empty()) {
+    control.emplace(primary, control_path);
+    asio::co_spawn(context, control->run(), [](std::exception_ptr broken) { say_broken(broken); });
+  }
   task_group tasks(context.get_executor());
   tasks.start(heed_signals(primary, signals, tasks), [](std::exception_ptr) {});
   tasks.start(service.retry(), [](std::exception_ptr) {});
@@ -117,9 +134,12 @@ inline int run_primary(cluster_options options) {
   std::exception_ptr failure;
   const auto note = [&](const cluster_event& event) {
     service.note(event);
+    if (control) control->note(event);
     to(event);
   };
-  asio::co_spawn(context, report(primary, note, failure), asio::detached);
+  asio::co_spawn(context, report(primary, note, failure), [&](std::exception_ptr) {
+    if (control) control->stop();
+  });
   asio::co_spawn(context, primary.run(), [&](std::exception_ptr escaped, int returned) {
     if (escaped) failure = escaped;
     status = returned;
