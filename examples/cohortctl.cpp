@@ -6,6 +6,8 @@
 //   cohortctl --socket /run/http.ctl reload
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <cstdint>
@@ -25,6 +27,7 @@
 #include <vector>
 
 #include <signal.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -92,7 +95,7 @@ std::string count(std::uint64_t number) {
 
 std::string mebibytes(std::uint64_t bytes) {
   const double value = static_cast<double>(bytes) / (1 << 20);
-  return value < 99.95 ? fmt::format("{:.1f}", value) : fmt::format("{:.0f}", value);
+  return value < 99.95 ? fmt::format("{:.1f}M", value) : fmt::format("{:.0f}M", value);
 }
 
 std::string lag(microseconds time) {
@@ -114,13 +117,18 @@ std::string clock_now() {
 
 struct screen {
   bool terminal = ::isatty(STDOUT_FILENO) == 1;
-  bool colors = terminal && std::getenv("NO_COLOR") == nullptr;  // no-color.org
+  bool colors = terminal && no_color().empty();
+
+  static std::string no_color() {  // https://no-color.org
+    const char* const text = std::getenv("NO_COLOR");
+    return text != nullptr ? text : "";
+  }
 
   std::size_t width() const { return size().first; }
   std::size_t height() const { return size().second; }
 
   std::string paint(const char* color, const std::string& text) const {
-    return colors ? fmt::format("\x1b[{}m{}\x1b[0m", color, text) : text;
+    return colors && color != nullptr ? fmt::format("\x1b[{}m{}\x1b[0m", color, text) : text;
   }
 
  private:
@@ -145,76 +153,114 @@ std::string plural(std::uint64_t number, std::string_view what) {
   return fmt::format("{} {}{}", count(number), what, number == 1 ? "" : "s");
 }
 
-/// The heading: what there is to say of the whole. `served` is a rate, if one is known.
-std::vector<std::string> heading(const cluster_stats& stats, pid_t pid, std::optional<double> rate, const screen& to,
-                                 std::string_view right) {
+/// What there is to say of the whole. `rate`: connections a second, if that is known; `corner`: for the right margin.
+std::vector<std::string> heading(const cluster_stats& stats, pid_t pid, std::optional<double> rate,
+                                 const std::string& corner, const screen& to) {
   std::vector<std::string> lines;
-  std::string state = stats.stopping              ? "stopping"
-                      : stats.ready < stats.wanted ? fmt::format("{} of {} ready", stats.ready, stats.wanted)
-                                                   : fmt::format("{} ready", stats.ready);
+  const std::string state =
+      stats.stopping ? std::string("stopping") : fmt::format("{} of {} ready", stats.ready, stats.wanted);
+  const std::string rest =
+      fmt::format("  pid {}  up {}  generation {}  {}  {}", pid, age(stats.uptime), stats.generation,
+                  plural(stats.restarts, "restart"), plural(stats.reloads, "reload"));
   const char* const color = stats.stopping || stats.ready < stats.wanted ? yellow : green;
-  const std::string rest = fmt::format("  pid {}  up {}  generation {}  {}  {}", pid, age(stats.uptime), stats.generation,
-                                       plural(stats.restarts, "restart"), plural(stats.reloads, "reload"));
-  const std::size_t used = state.size() + rest.size();
-  std::string gap;
-  if (!right.empty()) {
-    gap = used + 2 + right.size() <= to.width() ? std::string(to.width() - used - right.size(), ' ') : std::string();
-  }
-  lines.push_back(to.paint(color, state) + cut(rest, to.width() - state.size()) +
-                  (gap.empty() ? "" : gap + to.paint(dim, std::string(right))));
+  lines.push_back(to.paint(color, state) + cut(rest, to.width() - state.size()));
   for (const auto& each : stats.listeners) {
     std::string line = printable(each.address);
-    if (each.queue) line += fmt::format("  {} waiting of {}", each.queue->waiting, each.queue->limit);
+    if (each.queue) line += fmt::format("  {} of {} waiting", each.queue->waiting, each.queue->limit);
     lines.push_back(cut(line, to.width()));
   }
-  std::uint64_t open = 0, served = 0;
-  for (const auto& each : stats.workers) {
-    open += each.open;
-    served += each.served;
-  }
-  std::string line = fmt::format("{} open, {} served", count(open), count(served));
+  std::uint64_t open = 0;
+  for (const auto& each : stats.workers) open += each.open;
+  std::string line = plural(open, "open connection");
   if (rate) line += fmt::format(", {} a second", count(static_cast<std::uint64_t>(*rate + 0.5)));
-  lines.push_back(line);
+  if (line.size() + corner.size() + 2 <= to.width()) {
+    line += std::string(to.width() - line.size() - corner.size(), ' ') + to.paint(dim, corner);
+  }
+  lines.push_back(corner.empty() ? line.substr(0, line.find_last_not_of(' ') + 1) : line);
   return lines;
+}
+
+/// `exit 1: why`, `SIGKILL`.
+std::string last_exit(const cohort::slot_stats& past) {
+  if (!past.last_exit) return {};
+  const auto& status = *past.last_exit;
+  std::string text;
+  if (const auto code = status.code()) {
+    text = fmt::format("exit {}", *code);
+  } else if (const char* const name = ::sigabbrev_np(status.signal().value_or(0))) {
+    text = fmt::format("SIG{}", name);
+  } else {
+    text = fmt::format("signal {}", status.signal().value_or(0));
+  }
+  if (past.last_reason != fmt::to_string(status)) text += ": " + printable(past.last_reason);
+  return text;
 }
 
 /// One line for each worker, and one for each slot that has none.
 std::vector<std::string> table(const cluster_stats& stats, const screen& to) {
-  constexpr std::string_view columns = "{:>4} {:>7} {:>3} {:<8} {:>6} {:>5} {:>6} {:>4} {:>6} {:>6}  ";
-  std::vector<std::string> lines;
-  const auto head = fmt::format(fmt::runtime(columns), "SLOT", "PID", "GEN", "STATE", "UP", "OPEN", "SERVED", "RST",
-                                "RSS/M", "LAG");
-  const std::size_t room = to.width() > head.size() ? to.width() - head.size() : 1;
-  lines.push_back(to.paint(bold, head + cut("LAST EXIT", room)));
-
-  std::map<unsigned, const cohort::slot_stats*> past;
-  for (const auto& each : stats.slots) past[each.slot] = &each;
-  std::map<unsigned, std::vector<const cohort::worker_stats*>> present;
-  for (unsigned slot = 1; slot <= stats.wanted; ++slot) present[slot];
-  for (const auto& each : stats.workers) present[each.slot].push_back(&each);
-
-  const auto add = [&](unsigned slot, const cohort::worker_stats* worker, bool first) {
-    std::string restarts, why;
-    const auto found = past.find(slot);
-    if (first) restarts = found != past.end() ? count(found->second->restarts) : "0";
-    if (first && found != past.end()) why = printable(found->second->last_reason);
-    const bool runs = worker != nullptr && worker->pid != 0;
-    const auto figure = [runs](auto&& make) { return runs ? make() : std::string("-"); };
-    const std::string state = worker != nullptr ? std::string(to_string(worker->state)) : "empty";
-    std::string line = fmt::format(
-        fmt::runtime(columns), slot, figure([&] { return std::to_string(worker->pid); }),
-        worker != nullptr ? std::to_string(worker->generation) : "-", "@", figure([&] { return age(worker->uptime); }),
-        figure([&] { return count(worker->open); }), figure([&] { return count(worker->served); }), restarts,
-        figure([&] { return mebibytes(worker->memory); }), figure([&] { return lag(worker->lag); }));
-    // The color has no width, so it comes when the columns are set.
-    const auto at = line.find('@');
-    const std::string painted = to.paint(worker != nullptr ? color_of(worker->state) : red, state);
-    line.replace(at, state.size(), painted);
-    lines.push_back(line + to.paint(dim, cut(why, room)));
+  constexpr std::size_t columns = 10, state_column = 3;
+  struct row {
+    std::array<std::string, columns> cells;
+    const char* color = nullptr;
+    std::string last{};
+    const char* last_color = nullptr;
   };
-  for (const auto& [slot, workers] : present) {
-    if (workers.empty()) add(slot, nullptr, true);
-    for (const auto* each : workers) add(slot, each, each == workers.front());
+  std::vector<row> rows;
+  rows.push_back(
+      {{"SLOT", "PID", "GEN", "STATE", "UP", "OPEN", "SERVED", "RESTARTS", "RSS", "LAG"}, bold, "LAST EXIT", bold});
+
+  std::map<unsigned, std::vector<const cohort::worker_stats*>> slots;
+  for (unsigned slot = 1; slot <= stats.wanted; ++slot) slots[slot];
+  for (const auto& each : stats.workers) slots[each.slot].push_back(&each);
+  for (const auto& [slot, workers] : slots) {
+    const auto number = slot;
+    const auto past = std::find_if(stats.slots.begin(), stats.slots.end(),
+                                   [number](const auto& each) { return each.slot == number; });
+    row one{{std::to_string(slot), "-", "-", "empty", "-", "-", "-", "0", "-", "-"}, red, ""};
+    if (past != stats.slots.end()) {
+      one.cells[7] = count(past->restarts);
+      one.last = last_exit(*past);
+      if (past->last_exit && past->last_exit->success()) one.last_color = dim;
+    }
+    if (workers.empty()) rows.push_back(one);
+    for (const auto* each : workers) {
+      one.color = color_of(each->state);
+      one.cells[2] = std::to_string(each->generation);
+      one.cells[state_column] = to_string(each->state);
+      if (each->pid != 0) {
+        one.cells[1] = std::to_string(each->pid);
+        one.cells[4] = age(each->uptime);
+        one.cells[5] = count(each->open);
+        one.cells[6] = count(each->served);
+      }
+      if (each->memory != 0) {  // it has answered a ping
+        one.cells[8] = mebibytes(each->memory);
+        one.cells[9] = lag(each->lag);
+      }
+      rows.push_back(std::exchange(one, row{{std::to_string(slot), "-", "-", "", "-", "-", "-", "", "-", "-"}}));
+    }
+  }
+
+  // Wide enough for what comes and goes, so that nothing moves at each look.
+  std::array<std::size_t, columns> widths = {4, 5, 3, 8, 5, 4, 6, 8, 5, 6};
+  for (const auto& each : rows) {
+    for (std::size_t i = 0; i < columns; ++i) widths[i] = std::max(widths[i], each.cells[i].size());
+  }
+  std::vector<std::string> lines;
+  for (const auto& each : rows) {
+    std::string line;
+    std::size_t used = 0;
+    for (std::size_t i = 0; i < columns; ++i) {
+      const std::string space(widths[i] - each.cells[i].size(), ' ');
+      const bool left = i == state_column;
+      const bool is_head = &each == &rows.front();
+      const std::string text = is_head || left ? to.paint(each.color, each.cells[i]) : each.cells[i];
+      line += left ? "  " + text + space + " " : (i == 0 ? "" : " ") + space + text;
+      used += widths[i] + (left ? 3 : i == 0 ? 0 : 1);
+    }
+    const std::string last = cut(each.last, to.width() > used + 3 ? to.width() - used - 2 : 1);
+    if (!last.empty()) line += "  " + to.paint(each.last_color, last);
+    lines.push_back(line);
   }
   return lines;
 }
@@ -231,13 +277,13 @@ void print(std::string_view text) {
   }
 }
 
-/// The other screen of the terminal, without a cursor, for as long as this lives.
+/// The other screen of the terminal, without a cursor and with lines that end at its edge, for as long as this lives.
 class full_screen {
  public:
-  full_screen() { print("\x1b[?1049h\x1b[?25l"); }
+  full_screen() { print("\x1b[?1049h\x1b[?25l\x1b[?7l"); }
   full_screen(const full_screen&) = delete;
   ~full_screen() {
-    std::fputs("\x1b[?25h\x1b[?1049l", stdout);
+    std::fputs("\x1b[?7h\x1b[?25h\x1b[?1049l", stdout);
     std::fflush(stdout);
   }
 
@@ -301,6 +347,19 @@ arguments parse_arguments(const std::vector<std::string>& words) {
   return result;
 }
 
+constexpr const char* usage =
+    "usage: cohortctl [--socket PATH] VERB\n"
+    "  status                    what there is, as a table\n"
+    "  status --watch [SECONDS]  the same, again and again, until Ctrl-C\n"
+    "  reload                    replace every worker by a new one\n"
+    "  scale N                   have N workers\n"
+    "  stop                      stop gracefully, and wait for the end\n"
+    "  kill-worker N             end the worker of slot N as a crash would\n"
+    "  events                    what happens, until Ctrl-C or the end\n"
+    "  metrics                   the figures in the text format of Prometheus\n"
+    "Without --socket, PATH is the value of COHORT_CONTROL. The status is 0, or 1 if that\n"
+    "could not be done, or 2 if this is not how to say it.\n";
+
 constexpr seconds patience{10};  // for what needs nobody but the primary's loop
 
 /// Served connections a second, from one look to the next: of the workers that are there in both.
@@ -341,7 +400,7 @@ asio::awaitable<void> watch(cohort::admin_client& client, double interval) {
   if (out.terminal) whole.emplace();
   rate_of rate;
   const auto period = std::chrono::duration_cast<milliseconds>(std::chrono::duration<double>(interval));
-  const std::string every = fmt::format("every {:g} s  ", interval);
+  const std::string every = fmt::format("every {:g} s, ", interval);
   asio::steady_timer timer(executor);
   asio::signal_set resized(executor, SIGWINCH);
   for (;;) {
@@ -349,7 +408,7 @@ asio::awaitable<void> watch(cohort::admin_client& client, double interval) {
     const auto served = rate(stats);
     timer.expires_after(period);
     for (bool again = true; again;) {
-      auto lines = heading(stats, client.pid(), served, out, out.terminal ? every + clock_now() : clock_now());
+      auto lines = heading(stats, client.pid(), served, every + clock_now(), out);
       lines.emplace_back();
       for (auto& each : table(stats, out)) lines.push_back(std::move(each));
       if (whole) {
@@ -387,7 +446,7 @@ asio::awaitable<int> run(arguments what) {
     }
     const auto stats = co_await cohort::with_timeout(client.stats(), patience);
     const screen out;
-    auto lines = heading(stats, client.pid(), std::nullopt, out, "");
+    auto lines = heading(stats, client.pid(), std::nullopt, "", out);
     lines.emplace_back();
     for (auto& each : table(stats, out)) lines.push_back(std::move(each));
     print(joined(lines));
@@ -429,22 +488,14 @@ asio::awaitable<int> run(arguments what) {
 
 int main(int argc, char* argv[]) {
   arguments what;
+  if (argc == 2 && argv[1] == std::string_view("--help")) {
+    fmt::print("{}", usage);
+    return 0;
+  }
   try {
     what = parse_arguments(std::vector<std::string>(argv + 1, argv + argc));
   } catch (const usage_error& error) {
-    fmt::print(stderr,
-               "cohortctl: {}\n"
-               "usage: cohortctl [--socket PATH] VERB\n"
-               "  status                    what there is, as a table\n"
-               "  status --watch [SECONDS]  the same, again and again, until Ctrl-C\n"
-               "  reload                    replace every worker by a new one\n"
-               "  scale N                   have N workers\n"
-               "  stop                      stop gracefully, and wait for the end\n"
-               "  kill-worker N             end the worker of slot N as a crash would\n"
-               "  events                    what happens, until Ctrl-C or the end\n"
-               "  metrics                   the figures in the text format of Prometheus\n"
-               "Without --socket, PATH is the value of COHORT_CONTROL.\n",
-               error.what());
+    fmt::print(stderr, "cohortctl: {}\n{}", error.what(), usage);
     return 2;
   }
 

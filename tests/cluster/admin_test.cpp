@@ -285,6 +285,24 @@ ASYNC_TEST("a file that nobody answers at is replaced, and one that somebody ans
   CHECK(failure_of("") == "control socket \"\": Invalid argument");
 }
 
+ASYNC_TEST("a control socket with an abstract name needs no file") {
+  running r(co_await asio::this_coro::executor, options_for(distribution::shared, 1));
+  const std::string name = "@cohort-test-" + std::to_string(::getpid());
+  admin_server control(r.primary, name);
+  bool over = false;
+  asio::co_spawn(r.primary.get_executor(), control.run(), [&over](std::exception_ptr) { over = true; });
+  {
+    auto client = co_await admin_client::connect(name);
+    const auto stats = co_await client.stats();
+    CHECK(stats.wanted == 0);
+  }
+  control.stop();
+  const bool ended = co_await eventually([&over] { return over; });
+  CHECK(ended);
+  const auto gone = co_await error_of(admin_client::connect(name));
+  CHECK(gone == std::errc::connection_refused);
+}
+
 ASYNC_TEST("who connects where nobody serves is told why") {
   const directory here;
   const std::string path = here / "control";
@@ -484,8 +502,7 @@ PLAIN_TEST("a connect that is cancelled leaves nothing") {
 ASYNC_TEST("serve() has a control socket when it is told to, until all workers are gone") {
   const directory here;
   const std::string path = here / "control";
-  auto primary =
-      co_await spawn(helper("serve", "listen=127.0.0.1:0", "workers=1", "control=" + path).out(stdio::pipe));
+  auto primary = co_await spawn(helper("serve", "listen=127.0.0.1:0", "workers=1", "control=" + path).out(stdio::pipe));
   const bool there = co_await eventually([&] { return exists(path); });
   REQUIRE(there);
   auto client = co_await admin_client::connect(path);

@@ -149,11 +149,12 @@ cluster_stats some() {
   stats.restarts = 7;
   stats.reloads = 2;
   stats.uptime = 61500ms;
-  stats.listeners = {{"127.0.0.1:80", accept_queue{5, 128}}, {"unix:/a\\b\"c\nd", accept_queue{0, 1}},
+  stats.listeners = {{"127.0.0.1:80", accept_queue{5, 128}},
+                     {"unix:/a\\b\"c\nd", accept_queue{0, 1}},
                      {"unix:@nothing", std::nullopt}};
   stats.workers = {worker(1, 100, slot_state::draining), worker(1, 101, slot_state::draining),
-                   worker(1, 102, slot_state::ready), worker(2, 0, slot_state::waiting),
-                   worker(2, 0, slot_state::waiting), worker(2, 99, slot_state::dead)};
+                   worker(1, 102, slot_state::ready),    worker(2, 0, slot_state::waiting),
+                   worker(2, 0, slot_state::waiting),    worker(2, 99, slot_state::dead)};
   auto& busy = stats.workers[2];
   busy.uptime = 1250ms;
   busy.open = 4;

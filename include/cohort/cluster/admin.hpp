@@ -78,8 +78,8 @@ struct reload {};     ///< reload_result, when it is over
 struct scale {        ///< outcome
   std::uint32_t workers = 0;
 };
-struct stop {};         ///< outcome, when the stop has begun; the channel ends when it is over
-struct kill_worker {    ///< outcome
+struct stop {};       ///< outcome, when the stop has begun; the channel ends when it is over
+struct kill_worker {  ///< outcome
   std::uint32_t slot = 0;
 };
 struct follow {};  ///< `happened` for each event from now on, as progress; outcome when the cluster has ended

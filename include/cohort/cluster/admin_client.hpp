@@ -91,9 +91,8 @@ class admin_client {
   /// that is 256 events behind is disconnected: errc::peer_closed.
   template <class Seen>
   asio::awaitable<admin::outcome> follow(Seen seen) {
-    return line_.call<admin::outcome>(admin::follow(), [seen = std::move(seen)](const admin::happened& what) mutable {
-      seen(what.event());
-    });
+    return line_.call<admin::outcome>(
+        admin::follow(), [seen = std::move(seen)](const admin::happened& what) mutable { seen(what.event()); });
   }
 
   /// Waits until the primary has ended.

@@ -103,7 +103,8 @@ inline std::string to_prometheus(const cluster_stats& stats) {
   const auto of_workers = [&](std::string_view name, std::string_view type, std::string_view help, auto figure) {
     out.begin(name, type, help);
     for (const auto& each : stats.workers) {
-      if (each.pid == 0 || each.state == slot_state::dead) continue;  // not begun, and those are not told apart; or gone
+      if (each.pid == 0 || each.state == slot_state::dead)
+        continue;  // not begun, and those are not told apart; or gone
       figure(each, fmt::format("slot=\"{}\",generation=\"{}\",pid=\"{}\"", each.slot, each.generation, each.pid));
     }
   };
