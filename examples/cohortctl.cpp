@@ -294,8 +294,12 @@ class full_screen {
       lines.push_back(on.paint(dim, fmt::format("… and {} more", more)));
     }
     std::string text = "\x1b[H";
-    for (std::size_t i = 0; i < lines.size(); ++i) text += (i == 0 ? "" : "\r\n") + lines[i] + "\x1b[K";
-    print(text + "\x1b[J");
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      // What was there is erased first: a line that ends at the edge would lose its last character.
+      text += (i == 0 ? "" : "\r\n");
+      text += (i + 1 < lines.size() ? "\x1b[K" : "\x1b[J") + lines[i];
+    }
+    print(text);
   }
 };
 
