@@ -192,7 +192,11 @@ std::string last_exit(const cohort::slot_stats& past) {
   } else {
     text = fmt::format("signal {}", status.signal().value_or(0));
   }
-  if (past.last_reason != fmt::to_string(status)) text += ": " + printable(past.last_reason);
+  if (past.last_reason == cohort::exit_reason::out_of_memory || past.last_reason == cohort::exit_reason::hang) {
+    text += fmt::format(" {}", to_string(past.last_reason));
+  } else if (past.last_trouble != fmt::to_string(status)) {
+    text += ": " + printable(past.last_trouble);
+  }
   return text;
 }
 

@@ -87,6 +87,11 @@ class Program:
         with self._news:
             return list(self._pidfds)
 
+    def hold(self, pid):
+        """Adds a process that the program has not named."""
+        with self._news:
+            self._pidfds[pid] = os.pidfd_open(pid)
+
     def signal(self, pid, number):
         try:
             signal.pidfd_send_signal(self._pidfds[pid], number)

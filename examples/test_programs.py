@@ -2,9 +2,11 @@
 """Runs one of the small examples: test_programs.py PROGRAM CASE"""
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
+import time
 
 import smoke
 
@@ -79,6 +81,91 @@ def handoff_stop():
                 ask(port)
             parent.terminate()
             assert_ended(parent, children)
+
+
+def direct():
+    with smoke.Program(PROGRAM) as parent:
+        assert parent.wait() == 0
+        names = [('bert', 'anna'), ('anna', 'bert')]
+        lines = parent.lines('stdout')
+        assert lines[:10] == ['%s has ball %d from %s' % (names[n % 2][0], n, names[n % 2][1]) for n in range(10)], lines
+        assert lines[10:] == [f'{name} has sent 5, received 5 and exited with 0' for name in ('anna', 'bert')], lines
+        assert parent.lines('stderr') == []
+
+
+def calls():
+    with smoke.Program(PROGRAM) as parent:
+        assert parent.wait() == 0
+        assert parent.lines('stdout') == [
+            '25 %', '50 %', '75 %', 'there are 78498 primes below 1000000',
+            'no answer within 100 ms',
+            'call: at most 100000000: the call failed on the other side',
+            'below 10, 100, 1000...: 4, 25, 168, 1229, 9592',
+            'the child exited with 0']
+        assert parent.lines('stderr') == []
+
+
+def request(port, *parts):
+    """Sends a request in several parts; the status and body of the answer, after which the connection ends."""
+    with smoke.Client(port) as client:
+        for part in parts:
+            client.send(part)
+            time.sleep(0.02)  # so that it is likely to be read before the next one
+        status, _, text = client.answer()
+        client.assert_closed()
+    return status, text
+
+
+def routed():
+    router = smoke.Program(PROGRAM, '0')
+    port = int(router.wait_for(r'^listening on 127\.0\.0\.1:(\d+)$')[0][1])
+    pids = [int(found[1]) for found in router.wait_for(r'^\w+\.localhost has pid (\d+)$', 2)]
+    return router, port, pids
+
+
+def assert_stopped(router, pids, *lines):
+    router.terminate()
+    assert router.wait() == 0
+    for pid in pids:
+        router.wait_gone(pid)
+    for line in lines:
+        assert line in router.lines('stdout'), line
+
+
+def router():
+    program, port, pids = routed()
+    with program:
+        status, text = request(port, 'GET / HTTP/1.1\r\nHost: time.localhost\r\n\r\n')
+        assert status == 200 and re.fullmatch(r'\d+ seconds since 1970\n', text), text
+        for parts in (['GET /a/b HTTP/1.1\r\nHost: echo.localhost\r\n\r\n'],
+                      ['GET /a/b HTTP/1.1\r\nHo', 'st: Echo.local', 'host:8000\r\nX: y\r\n', '\r\n'],
+                      ['POST /a/b HTTP/1.1\r\nhost: echo.localhost\r\nContent-Length: 6\r\n\r\nabc', 'def']):
+            assert request(port, *parts) == (200, 'you have asked for /a/b\n'), parts
+        assert request(port, 'GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n') == (404, 'no such host\n')
+        assert_stopped(program, pids, 'time.localhost has answered 1 times', 'echo.localhost has answered 3 times',
+                       'time.localhost exited with 0', 'echo.localhost exited with 0')
+
+
+def router_without_worker():
+    program, port, pids = routed()
+    with program:
+        program.signal(pids[0], signal.SIGKILL)
+        program.wait_for('^time.localhost has answered 0 times$')
+        assert request(port, 'GET / HTTP/1.1\r\nHost: time.localhost\r\n\r\n')[0] == 503
+        assert request(port, 'GET /x HTTP/1.1\r\nHost: echo.localhost\r\n\r\n') == (200, 'you have asked for /x\n')
+        assert_stopped(program, pids, 'time.localhost killed by SIGKILL (9)', 'echo.localhost exited with 0')
+
+
+def router_bad_requests():
+    program, port, pids = routed()
+    with program:
+        assert request(port, 'HELLO\r\n\r\n')[0] == 404
+        assert request(port, 'GET / HTTP/1.0\r\n\r\n')[0] == 404
+        assert request(port, 'POST / HTTP/1.1\r\nHost: echo.localhost\r\nTransfer-Encoding: chunked\r\n\r\n',
+                       'nonsense\r\n')[0] == 400
+        with smoke.Client(port) as client:
+            client.send('GET / HTTP/1.1\r\nHost: echo')
+        assert_stopped(program, pids)
 
 
 def daemon_control(directory, verb, expected=0):

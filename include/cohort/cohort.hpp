@@ -11,6 +11,8 @@
 #include "core/error.hpp"
 #include "core/event.hpp"
 #include "core/queue.hpp"
+#include "core/semaphore.hpp"
+#include "core/single_flight.hpp"
 #include "core/run_sync.hpp"
 #include "core/task_group.hpp"
 #include "core/timeout.hpp"
@@ -33,6 +35,15 @@
 #include "ipc/peer.hpp"
 #include "ipc/schema.hpp"
 #include "ipc/shared_buffer.hpp"
+
+// a pool of processes: jobs that may block, crash, hang or be cancelled, each at the cost of its process alone
+#include "pool/blocking.hpp"
+#include "pool/completions.hpp"
+#include "pool/job.hpp"
+#include "pool/job_failed.hpp"
+#include "pool/options.hpp"
+#include "pool/process_pool.hpp"
+#include "pool/worker.hpp"
 
 // inside a worker: accept, serve, drain, exit
 #include "worker/connection_handler.hpp"

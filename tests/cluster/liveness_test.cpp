@@ -27,7 +27,7 @@ ASYNC_TEST("a worker whose loop does not turn is ended and replaced, and its nei
   CHECK(c->count(event_kind::exited) == 1);
   const auto stats = c->primary.stats();
   CHECK(stats.restarts == 1);
-  CHECK(stats.slots.at(0).last_reason.find("hung") != std::string::npos);
+  CHECK(stats.slots.at(0).last_trouble.find("hung") != std::string::npos);
   const auto answer = co_await ask_once(c->at(), "echo x");
   CHECK(answer == "x");
   co_await c->stop();

@@ -161,7 +161,9 @@ cluster_stats some() {
   busy.served = 12'345'678'901;
   busy.memory = 3 << 20;
   busy.lag = 250us;
-  stats.slots = {{1, 6, exit_status::killed(9), "x"}, {2, 1, exit_status::exited(3), "y"}, {3, 0, std::nullopt, ""}};
+  stats.slots = {{1, 6, exit_status::killed(9), exit_reason::crash, "x"},
+                 {2, 1, exit_status::exited(3), exit_reason::fatal, "y"},
+                 {3, 0, std::nullopt, exit_reason::none, ""}};
   return stats;
 }
 

@@ -14,26 +14,12 @@
 #include <unistd.h>
 
 #include "running.hpp"
+#include "switch_file.hpp"
 
 namespace cohort::test {
 namespace {
 
 void ignore(std::exception_ptr) {}
-
-/// A file that workers started with `broken-by=PATH` fail at, once it is there.
-class switch_file {
- public:
-  switch_file() : path_(std::filesystem::temp_directory_path() / ("cohort-broken-" + std::to_string(::getpid()))) {
-    std::filesystem::remove(path_);
-  }
-  ~switch_file() { std::filesystem::remove(path_); }
-  void on() { std::ofstream(path_) << "on"; }
-  void off() { std::filesystem::remove(path_); }
-  std::string argument() const { return "broken-by=" + path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 std::set<pid_t> serving(const cluster& primary) {
   std::set<pid_t> result;

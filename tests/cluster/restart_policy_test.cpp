@@ -26,7 +26,7 @@ struct scene {
   }
 
   std::optional<milliseconds> next(milliseconds now, bool was_ready = true) {
-    return policy.next(past, at(now), was_ready, 0.5);
+    return policy.next(past, at(now), was_ready ? std::optional<milliseconds>(0) : std::nullopt, 0.5);
   }
 
   restart_policy policy;
@@ -92,7 +92,7 @@ PLAIN_TEST("jitter takes off no more than its part, and never adds") {
     policy.note_ready(past);
     milliseconds least = 1s, most = 0s;
     for (int i = 0; i < 1000; ++i) {
-      const auto pause = policy.next(past, at(0s), true, fraction(random));
+      const auto pause = policy.next(past, at(0s), 0ms, fraction(random));
       REQUIRE(pause);
       least = std::min(least, *pause);
       most = std::max(most, *pause);
@@ -107,8 +107,8 @@ PLAIN_TEST("a cluster in which no worker has ever been ready gives up where it w
   restart_policy policy;
   policy.max_restarts = 4;
   history past;
-  for (int i = 0; i < 4; ++i) CHECK(policy.next(past, at(0s), false, 0) == 0ms);
-  CHECK(policy.next(past, at(0s), false, 0) == std::nullopt);
+  for (int i = 0; i < 4; ++i) CHECK(policy.next(past, at(0s), std::nullopt, 0) == 0ms);
+  CHECK(policy.next(past, at(0s), std::nullopt, 0) == std::nullopt);
 }
 
 PLAIN_TEST("boots that fail in a row make it give up, however slowly they come") {
@@ -158,7 +158,8 @@ PLAIN_TEST("whatever happens when, no window has more restarts at once than the 
     milliseconds now(0);
     for (int i = 0; i < 300; ++i) {
       now += milliseconds(random() % 3 == 0 ? random() % 2000 : random() % 20);
-      const auto pause = policy.next(past, at(now), random() % 4 != 0, static_cast<double>(random() % 1000) / 1000);
+      const auto pause = policy.next(past, at(now), random() % 4 != 0 ? std::optional<milliseconds>(0) : std::nullopt,
+                                     static_cast<double>(random() % 1000) / 1000);
       REQUIRE(pause);
       CHECK(*pause >= 0ms);
       CHECK(*pause <= policy.max_backoff);
@@ -173,6 +174,23 @@ PLAIN_TEST("whatever happens when, no window has more restarts at once than the 
     }
     CHECK(past.restarts.size() <= policy.max_restarts);
   }
+}
+
+PLAIN_TEST(
+    "a worker that has not served for the least uptime is another failed boot, and one that has sets them back") {
+  scene s;
+  s.policy.max_failed_boots = 3;
+  s.policy.min_uptime = 10s;
+  const auto next = [&s](std::optional<milliseconds> served) {
+    s.policy.note_ready(s.past);
+    return s.policy.next(s.past, at(0s), served, 0);
+  };
+  CHECK(next(9'999ms) == 0ms);
+  CHECK(next(std::nullopt) == 0ms);
+  CHECK(next(10s) == 0ms);
+  CHECK(next(0ms) == 0ms);
+  CHECK(next(0ms) == 0ms);
+  CHECK(next(0ms) == std::nullopt);
 }
 
 PLAIN_TEST("without any restart at once each one waits") {

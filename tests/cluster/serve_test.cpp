@@ -17,102 +17,11 @@
 #include <unistd.h>
 
 #include "../../include/cohort/cluster/serve.hpp"
-#include "../process/children.hpp"
 #include "../worker/client.hpp"
+#include "server.hpp"
 
 namespace cohort::test {
 namespace {
-
-using kind = cluster_event::kind;
-
-/// A server whose primary prints its events (see the verb `serve`).
-class server : public std::enable_shared_from_this<server> {
- public:
-  struct event {
-    kind what;
-    unsigned slot;
-    pid_t pid;
-    std::string text;
-  };
-
-  static asio::awaitable<std::shared_ptr<server>> start(command program) {
-    auto self = std::make_shared<server>();
-    self->primary = co_await spawn(std::move(program.out(stdio::pipe)));
-    asio::co_spawn(co_await asio::this_coro::executor, read(self), asio::detached);
-    co_return self;
-  }
-
-  /// Starts one with two workers on a port of the kernel's choice, and waits until they are ready.
-  template <class... Options>
-  static asio::awaitable<std::shared_ptr<server>> ready(Options... options) {
-    auto self = co_await start(helper("serve", "listen=127.0.0.1:0", "workers=2", options...));
-    co_await self->until(kind::ready, 2);
-    co_return self;
-  }
-
-  std::size_t count(kind what) const {
-    return static_cast<std::size_t>(
-        std::count_if(events.begin(), events.end(), [&](const auto& each) { return each.what == what; }));
-  }
-
-  asio::awaitable<void> until(kind what, std::size_t times = 1) {
-    const bool seen = co_await eventually([&] { return count(what) >= times; });
-    if (!seen) FAIL("no event ", static_cast<int>(what), ", times ", times, "; there are:\n", all_text());
-  }
-
-  std::vector<pid_t> pids(kind what) const {
-    std::vector<pid_t> result;
-    for (const auto& each : events) {
-      if (each.what == what) result.push_back(each.pid);
-    }
-    return result;
-  }
-
-  asio::ip::tcp::endpoint at() const {
-    const auto first =
-        std::find_if(events.begin(), events.end(), [](const auto& e) { return e.what == kind::listening; });
-    return parse_endpoint(first->text.substr(first->text.rfind(' ') + 1));
-  }
-
-  /// The primary's status, once it and all of its workers are gone.
-  asio::awaitable<exit_status> ended() {
-    const auto status = co_await primary.wait();
-    // a worker that lives on would hold the other end of the pipe
-    const bool all = co_await eventually([this] { return end; }, sanitized ? 5s : 1s);
-    CHECK_MESSAGE(all, "somebody has outlived the primary");
-    co_return status;
-  }
-
-  std::string all_text() const {
-    std::string result;
-    for (const auto& each : events) result += each.text + '\n';
-    return result;
-  }
-
-  child primary;
-  std::vector<event> events;
-  bool end = false;
-
- private:
-  static asio::awaitable<void> read(std::shared_ptr<server> self) {
-    while (auto line = co_await self->primary.out().read_line()) {
-      std::istringstream words(*line);
-      int what = 0;
-      event next{};
-      words >> what >> next.slot >> next.pid;
-      next.what = static_cast<kind>(what);
-      std::getline(words >> std::ws, next.text);
-      self->events.push_back(next);
-    }
-    self->end = true;
-  }
-};
-
-/// Adopts processes whose parent dies, and so can wait for them.
-struct subreaper {
-  subreaper() { ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
-  ~subreaper() { ::prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0); }
-};
 
 ASYNC_TEST("serve makes one program primary and workers, with the same arguments") {
   auto s = co_await server::ready("", "an argument with spaces", "grace=20");

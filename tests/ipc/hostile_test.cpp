@@ -212,6 +212,33 @@ ASYNC_TEST("descriptors with each byte of a frame that never ends do not pile up
   CHECK(ended);
 }
 
+ASYNC_TEST("descriptors with the rest of a piece end the channel, and are closed") {
+  const auto executor = co_await asio::this_coro::executor;
+  against_raw<> both(executor);
+  const descriptor object(::eventfd(0, EFD_CLOEXEC));
+  const std::string piece = frame(kind::piece, text_of_size(1000).value);
+  both.there.write(talking_hello() + piece.substr(0, 500));
+  outcome_of<bool> ending(executor, has_ended(both, errc::malformed));
+  co_await yield(5);
+  CHECK_FALSE(ending.is_there());
+  both.there.write(piece.substr(500), {object.get()});
+  const bool ended = co_await ending.get();
+  CHECK(ended);
+}
+
+ASYNC_TEST("a peer that ends in the rest of a piece has torn a message") {
+  const auto executor = co_await asio::this_coro::executor;
+  for (const std::size_t size : {wire::header_size, wire::header_size + 1, std::size_t{500}}) {
+    against_raw<> both(executor);
+    both.there.write(talking_hello() + frame(kind::piece, text_of_size(1000).value).substr(0, size));
+    outcome_of<std::string> ending(executor, next(both.here));
+    co_await yield(5);
+    both.there.close();
+    const auto code = co_await error_of(ending.get());
+    CHECK(code == errc::peer_closed);
+  }
+}
+
 ASYNC_TEST("announced descriptors that no lease takes are closed with the channel") {
   against_raw<> both(co_await asio::this_coro::executor);
   const descriptor object(::eventfd(0, EFD_CLOEXEC));

@@ -9,10 +9,12 @@
 #include <variant>
 
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../../include/cohort/core/task_group.hpp"
 #include "../../include/cohort/ipc/peer.hpp"
 #include "../ipc/protocol.hpp"
 #include "verb.hpp"
@@ -120,6 +122,39 @@ asio::awaitable<int> measure(to_parent<sums>& up) {
 
 // Answers each text with its length.
 const verb measuring("ipc-measure", [](const verb::arguments&) { return run<sums>(measure); });
+
+asio::awaitable<void> give(to_parent<sums>& up, const bool& over, std::uint64_t& taken) {
+  const descriptor object(::eventfd(0, EFD_CLOEXEC));
+  const number what{0};
+  while (!over) {
+    co_await up.send_handle(what, object);
+    ++taken;
+  }
+}
+
+asio::awaitable<void> receive_bulk(to_parent<sums> up) {
+  bool over = false;
+  std::uint64_t taken = 0;
+  task_group giving(up.get_executor());
+  giving.start(give(up, over, taken), [](std::exception_ptr) {});
+  const auto message = co_await up.receive();
+  over = true;
+  co_await up.send<number>(message ? taken : 0);
+  co_await giving.wait_empty();
+  co_await up.disconnect();
+}
+
+// Gives handles, one after the other, until a large message is here, and tells how many were taken by then.
+const verb receiving_bulk("ipc-bulk", [](const verb::arguments&) {
+  asio::io_context context;
+  channel_options options;
+  options.max_message = 1 << 30;
+  asio::co_spawn(context, receive_bulk(parent<sums>(context.get_executor(), options)), [](std::exception_ptr error) {
+    if (error) std::rethrow_exception(error);
+  });
+  context.run();
+  return 0;
+});
 
 }  // namespace
 }  // namespace cohort::test

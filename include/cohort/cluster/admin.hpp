@@ -108,11 +108,13 @@ struct happened {
   std::string text;
   std::chrono::microseconds after{0};
   exit_status status;
+  exit_reason reason = exit_reason::none;
 
   cluster_event event() const {
     cluster_event result(what, slot, pid, text);
     result.after = after;
     result.status = status;
+    result.reason = reason;
     return result;
   }
 };

@@ -159,7 +159,7 @@ class admin_server {
     asio::awaitable<cluster_stats> operator()(admin::get_stats) {
       const answering mine(owner, *of);
       auto result = owner.primary_.stats();
-      for (auto& each : result.slots) shorten(each.last_reason);
+      for (auto& each : result.slots) shorten(each.last_trouble);
       co_return result;
     }
 
@@ -217,6 +217,7 @@ class admin_server {
         shorten(word.text);
         word.after = event->after;
         word.status = event->status;
+        word.reason = event->reason;
         co_await who.progress(word);
       }
       admin::outcome result;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -41,14 +42,10 @@
 #include "reload.hpp"
 #include "slot.hpp"
 #include "stats.hpp"
+#include "supervisor.hpp"
+#include "upgrade.hpp"
 
 namespace cohort {
-namespace detail {
-
-inline constexpr const char* slot_variable = "COHORT_SLOT";
-
-}  // namespace detail
-
 /// The primary of a cluster: keeps N workers alive behind a set of listeners.
 ///
 /// It binds once, starts the workers, brings the connections to those that are ready, replaces those that end (a
@@ -56,16 +53,15 @@ inline constexpr const char* slot_variable = "COHORT_SLOT";
 /// channels close, drain and end.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class cluster {
+class cluster : private supervisor {
  public:
   cluster(asio::any_io_executor executor, cluster_options options)
-      : options_(std::move(options)),
+      : supervisor(std::move(options)),
         tasks_(executor),
         chores_(executor),
         stop_(executor),
         changed_(executor),
-        events_(executor, 1024),
-        words_(detail::own_words()) {}
+        events_(executor, 1024) {}
 
   cluster(const cluster&) = delete;
   cluster& operator=(const cluster&) = delete;
@@ -76,22 +72,31 @@ class cluster {
   /// or 1 if it gave up. Call it once. Cancelling it is not supported: call stop().
   ///
   /// Throws `listen 127.0.0.1:8000: Address already in use` and its like before any worker is started.
-  asio::awaitable<int> run() {
+  ///
+  /// With a `predecessor`, which must live until this returns, it takes that one's listeners over, and tells it to go
+  /// when all workers serve.
+  asio::awaitable<int> run(upgrade::predecessor* predecessor = nullptr) {
     const finished_guard finished{*this};
     wanted_ = options_.worker_count();
     begun_ = slot_worker::clock::now();
-    for (auto& each : listen_on_all(options_)) distribute(std::move(each));
+    std::vector<upgrade::listener> handed;
+    if (predecessor != nullptr) {
+      handed = co_await predecessor->listeners();
+      generation_ = last_generation_ = predecessor->generation() + 1;
+    }
+    for (auto& each : listen_on_all(options_, std::move(handed))) distribute(std::move(each), predecessor != nullptr);
+    if (predecessor != nullptr) chores_.start(succeed(*predecessor), [](std::exception_ptr) {});
     for (unsigned number = 1; number <= wanted_; ++number) start(number, generation_, at_once);
 
     co_await stop_.wait();
-    files_.clear();
+    for (auto& each : listeners_) each.file.remove();
     task_group closing(get_executor());
-    for (const auto& each : distributors_) closing.start(each->stop(), [](std::exception_ptr) {});
+    for (const auto& each : listeners_) closing.start(each.to->stop(), [](std::exception_ptr) {});
     try {
       co_await with_timeout(closing.wait_empty(), options_.worker().drain_timeout);
     } catch (const std::system_error&) {
       // Time is up for what no worker takes.
-      for (const auto& each : distributors_) each->cancel();
+      for (const auto& each : listeners_) each.to->cancel();
     }
     co_await closing.wait_empty();
     for (const auto& each : workers_) ask_to_stop(*each);
@@ -105,6 +110,7 @@ class cluster {
     if (stop_.is_set()) return;
     emit(cluster_event(cluster_event::kind::stopping, 0, 0, why));
     stop_.set();
+    if (successor_ != nullptr) successor_->signal(SIGTERM);
     for (const auto& each : workers_) {
       if (each->state() == slot_state::waiting) each->cancel_wait();
     }
@@ -116,7 +122,7 @@ class cluster {
   void kill(const std::string& why) {
     stop(why);
     killed_ = true;
-    for (const auto& each : distributors_) each->cancel();
+    for (const auto& each : listeners_) each.to->cancel();
     for (const auto& each : workers_) each->kill();
   }
 
@@ -138,17 +144,68 @@ class cluster {
     emit(cluster_event(cluster_event::kind::reloading, 0, 0, why));
     std::vector<unsigned> numbers;
     for (unsigned number = 1; number <= wanted_; ++number) numbers.push_back(number);
-    co_await renew(std::move(numbers), options_.reload().max_surge, result);
+    try {
+      if (!options_.command()) next_program_ = program_.on_disk();
+      limit_draining();
+      co_await renew(std::move(numbers), result);
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) throw;
+      result.reason = error.what();
+    }
     if (!result.success()) {
       const std::string where = result.aborted_at != 0 ? fmt::format("worker {}: ", result.aborted_at) : std::string();
       emit(cluster_event(cluster_event::kind::reload_failed, result.aborted_at, 0, where + result.reason));
       co_return result;
     }
     generation_ = result.generation;
+    if (!options_.command()) program_ = std::move(next_program_);
     ++reloads_;
     cluster_event done(cluster_event::kind::reloaded);
     done.after = std::chrono::duration_cast<std::chrono::microseconds>(slot_worker::clock::now() - begin);
     emit(std::move(done));
+    co_return result;
+  }
+
+  /// Starts the primary's program as it is on the disk now, which takes the listeners over, by serve() or by run() with
+  /// a predecessor. When all of its workers serve, this one stops gracefully; if that does not come about, this one
+  /// goes on and the other is ended. Process 1 cannot be replaced.
+  ///
+  /// `environment`: variables that the new primary gets besides the present ones. One at a time, as reload().
+  /// Cancelling throws operation_aborted and kills the new primary. When the cluster stops, so does this.
+  asio::awaitable<upgrade_result> upgrade(std::vector<std::pair<std::string, std::string>> environment = {}) {
+    upgrade_result result;
+    const turn mine = co_await take_turn();
+    if (stop_.is_set()) result.reason = stopping_text;
+    if (::getpid() == 1) result.reason = "process 1 cannot be replaced";
+    peer<upgrade::protocol> successor;
+    if (result.success()) {
+      try {
+        auto program = program_.on_disk().start();
+        program.die_with_parent(false).process_group(process_group::inherit).env(upgrade::variable, "1");
+        for (const auto& [name, value] : environment) program.env(name, value);
+        successor = co_await spawn<upgrade::protocol>(std::move(program));
+        result.pid = successor.pid();
+      } catch (const std::system_error& error) {
+        if (error.code() == asio::error::operation_aborted) throw;
+        result.reason = error.what();
+      }
+    }
+    if (result.success()) {
+      emit(cluster_event(cluster_event::kind::upgrading, 0, result.pid));
+      const borrowed_pointer known(successor_, successor);
+      result.reason = co_await hand_over_to(successor);
+    }
+    if (result.success()) {
+      successor.process().detach();
+      emit(cluster_event(cluster_event::kind::upgraded, 0, result.pid));
+      stop("upgraded");
+      co_return result;
+    }
+    if (successor.process()) {
+      const exit_status status = co_await end_successor(successor);
+      result.reason += fmt::format(": primary {} {}", result.pid, status);
+    }
+    emit(cluster_event(cluster_event::kind::upgrade_failed, 0, result.pid, result.reason));
     co_return result;
   }
 
@@ -157,7 +214,7 @@ class cluster {
   void scale(unsigned workers) {
     workers = std::max(workers, 1u);
     if (stop_.is_set() || workers == wanted_) return;
-    for (const auto& each : distributors_) each->resize(workers);
+    for (const auto& each : listeners_) each.to->resize(workers);
     const unsigned before = std::exchange(wanted_, workers);
     emit(cluster_event(cluster_event::kind::scaled, 0, 0, std::to_string(workers)));
     for (unsigned number = before + 1; number <= workers; ++number) start(number, generation_, at_once);
@@ -200,10 +257,10 @@ class cluster {
     result.reloads = reloads_;
     result.uptime = since(begun_);
     result.stopping = stop_.is_set();
-    for (std::size_t i = 0; i < distributors_.size(); ++i) {
+    for (const auto& each : listeners_) {
       listener_stats one;
-      one.address = addresses_[i];
-      one.queue = distributors_[i]->queue();
+      one.address = each.address;
+      for (const int fd : each.to->sockets()) one.queue = queue_of(fd, one.queue);
       result.listeners.push_back(std::move(one));
     }
     for (const auto& each : workers_) {
@@ -213,6 +270,7 @@ class cluster {
       one.pid = each->pid();
       one.state = each->state();
       if (one.state != slot_state::waiting) one.uptime = since(each->started());
+      one.leased = each->open();
       one.open = each->health.open;
       one.served = each->health.served;
       one.memory = each->health.memory;
@@ -232,12 +290,17 @@ class cluster {
   asio::awaitable<std::optional<cluster_event>> next_event() { return events_.pop(); }
 
  private:
-  using worker_ptr = std::shared_ptr<slot_worker>;
-
-  // What a worker gets beyond its own deadline to end by itself before it is killed.
-  static constexpr std::chrono::milliseconds kill_after{5'000};
   static constexpr std::chrono::milliseconds at_once{0};
   static constexpr const char* stopping_text = "the cluster stops";
+
+  struct listener_state {
+    std::string text;     // as the options name it
+    std::string address;  // with the port that was chosen
+    bool inherited = false;
+    socket_file file;         // of a unix socket
+    std::string handed_file;  // the same, while it is a predecessor's
+    std::unique_ptr<distributor> to;
+  };
 
   /// The right to replace workers that serve, which one has at a time.
   class turn {
@@ -265,24 +328,37 @@ class cluster {
     }
   };
 
+  /// Lets stop() find the successor while there is one that is not ready.
+  struct borrowed_pointer {
+    borrowed_pointer(peer<upgrade::protocol>*& p, peer<upgrade::protocol>& to) : place(p) { place = &to; }
+    ~borrowed_pointer() { place = nullptr; }
+    peer<upgrade::protocol>*& place;
+  };
+
   struct finished_guard {
     cluster& owner;
     ~finished_guard() { owner.events_.close(); }
   };
 
-  void emit(cluster_event event) {
+  void emit(cluster_event event) override {
     while (!events_.try_push(std::move(event)) && !events_.is_closed()) (void)events_.try_pop();
   }
 
-  void distribute(listening opened) {
-    const std::string text = opened.address;
-    const auto number = static_cast<std::uint32_t>(distributors_.size());
-    const auto owner = opened.inherited ? queue_owner::others : queue_owner::cluster;
+  /// `borrowed`: a predecessor's still.
+  void distribute(listening opened, bool borrowed) {
+    listener_state mine;
+    mine.text = opened.text;
+    mine.address = opened.address;
+    mine.inherited = opened.inherited;
+    mine.file = std::move(opened.file);
+    mine.handed_file = opened.handed_file;
+    const auto number = static_cast<std::uint32_t>(listeners_.size());
+    const auto owner = opened.inherited || borrowed ? queue_owner::others : queue_owner::cluster;
     auto& sockets = opened.sockets;
     const auto lease = [&](picking how) {
-      distributors_.push_back(std::make_unique<leasing_distributor>(
+      mine.to = std::make_unique<leasing_distributor>(
           get_executor(), std::move(sockets.front()), number, std::move(how), options_.worker().max_connections,
-          [this, text](std::exception_ptr failure) { give_up(text, failure); }, owner));
+          [this, text = mine.address](std::exception_ptr failure) { give_up(text, failure); }, owner);
     };
     switch (opened.distribution) {
       case distribution::round_robin: lease(pick_in_turn()); break;
@@ -290,17 +366,77 @@ class cluster {
       case distribution::by_address: lease(pick_by_address()); break;
       case distribution::custom: lease({options_.picker(), false, true}); break;
       case distribution::shared:
-        distributors_.push_back(
-            std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number, owner));
+        mine.to = std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number, owner);
         break;
       case distribution::reuse_port:
-        distributors_.push_back(std::make_unique<reuse_port_distributor>(get_executor(), std::move(sockets), number,
-                                                                         std::move(opened.open_one_more), owner));
+        mine.to = std::make_unique<reuse_port_distributor>(get_executor(), std::move(sockets), number,
+                                                           std::move(opened.open_one_more), owner);
         break;
     }
-    addresses_.push_back(text);
-    if (!opened.file.path().empty()) files_.push_back(std::move(opened.file));
-    emit(cluster_event(cluster_event::kind::listening, 0, 0, text));
+    emit(cluster_event(cluster_event::kind::listening, 0, 0, mine.address));
+    listeners_.push_back(std::move(mine));
+  }
+
+  /// Waits until all workers serve, and has the predecessor go then.
+  asio::awaitable<void> succeed(upgrade::predecessor& predecessor) {
+    while (!stop_.is_set() && serving() < static_cast<std::ptrdiff_t>(wanted_)) co_await changed_.wait();
+    if (stop_.is_set()) co_return;
+    std::vector<std::string> texts;
+    for (auto& each : listeners_) {
+      texts.push_back(each.text);
+      if (!each.inherited) each.to->own(queue_owner::cluster);
+      if (!each.handed_file.empty()) each.file = socket_file(each.handed_file);
+    }
+    co_await predecessor.dismiss(std::move(texts));
+  }
+
+  std::ptrdiff_t serving() const {
+    return std::count_if(workers_.begin(), workers_.end(), [](const auto& each) { return each->is_serving(); });
+  }
+
+  /// Ends a successor that will not be one, unless it does so itself, as one does that gives up.
+  static asio::awaitable<exit_status> end_successor(peer<upgrade::protocol>& successor) {
+    exit_status status;
+    bool ended = true;
+    successor.close();
+    try {
+      status = co_await with_timeout(successor.wait(), std::chrono::seconds(1));
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) throw;
+      ended = false;
+    }
+    if (!ended) status = co_await successor.stop();
+    co_return status;
+  }
+
+  /// Hands the listeners to the successor and waits for its word; says what is wrong, if anything.
+  asio::awaitable<std::string> hand_over_to(peer<upgrade::protocol>& successor) {
+    try {
+      for (const auto& each : listeners_) {
+        upgrade::listener what;
+        what.text = each.text;
+        what.address = each.address;
+        what.file = each.file.path();
+        what.inherited = each.inherited;
+        co_await upgrade::hand_over(successor, std::move(what), each.to->sockets());
+      }
+      upgrade::begin last;
+      last.generation = generation_;
+      co_await successor.send(last);
+      const auto word = co_await with_timeout(successor.receive(), options_.start_timeout() + kill_after);
+      if (word) {
+        for (auto& each : listeners_) {
+          if (std::find(word->texts.begin(), word->texts.end(), each.text) == word->texts.end()) continue;
+          each.to->own(queue_owner::others);
+          each.file.release();
+        }
+        co_return std::string();
+      }
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) throw;
+      if (error.code() != errc::peer_closed) co_return error.what();
+    }
+    co_return stop_.is_set() ? stopping_text : std::string("it did not get ready");
   }
 
   worker_ptr start(unsigned number, unsigned generation, std::chrono::milliseconds pause, bool candidate = false) {
@@ -323,34 +459,13 @@ class cluster {
   asio::awaitable<void> supervise(worker_ptr who, std::chrono::milliseconds pause) {
     if (pause.count() > 0) co_await who->wait(pause);
     while (!may_start(*who)) co_await changed_.wait();
-    std::string failure;
-    if (!stop_.is_set() && !who->dismissed) {
-      enter(*who, slot_state::starting);
-      failure = co_await launch(who);
-    }
+    if (!stop_.is_set() && !who->dismissed) co_await launch(who);
     if (who->peer.process()) {
+      if (killed_) who->kill();
       if (stop_.is_set()) ask_to_stop(*who);
-      failure = co_await attend(who);
-      leave(who);
-      if (!failure.empty()) fail(*who, failure);
-      const exit_status status = co_await reap(who);
-      if (who->trouble.empty()) who->trouble = fmt::to_string(status);
-      auto& past = past_of(who->number());
-      past.last_exit = status;
-      past.last_reason = who->trouble;
-      enter(*who, slot_state::dead);
-      who->peer.close();
-      drop_what_nobody_takes();
-      cluster_event exited(cluster_event::kind::exited, who->number(), who->pid());
-      exited.status = status;
-      emit(std::move(exited));
-      const bool unwanted = status.code() == static_cast<int>(worker_exit::do_not_restart);
-      if (unwanted) {
-        if (!who->replaced) emit(cluster_event(cluster_event::kind::not_restarted, who->number(), who->pid()));
-        who->replaced = true;
-      }
+      const worker_ending how = co_await attend(who);
+      bury(who, how);
     } else {
-      if (!failure.empty()) fail(*who, failure);
       enter(*who, slot_state::dead);
       drop_what_nobody_takes();
       // In a turn of its own, or each that cannot start would start the next one inside.
@@ -359,124 +474,46 @@ class cluster {
     replace(*who);
   }
 
-  void enter(slot_worker& who, slot_state next) {
-    who.enter(next);
-    changed_.notify();
+  void bury(const worker_ptr& who, const worker_ending& how) {
+    cluster_event exited(cluster_event::kind::exited, who->number(), who->pid());
+    exited.status = how.status;
+    exited.reason = classify(how);
+    if (who->trouble.empty()) who->trouble = fmt::to_string(how.status);
+    auto& past = past_[who->number()];
+    past.slot = who->number();
+    past.last_exit = how.status;
+    past.last_reason = exited.reason;
+    past.last_trouble = who->trouble;
+    enter(*who, slot_state::dead);
+    who->peer.close();
+    drop_what_nobody_takes();
+    const bool unwanted = exited.reason == exit_reason::do_not_restart;
+    emit(std::move(exited));
+    if (!unwanted) return;
+    if (!who->replaced) emit(cluster_event(cluster_event::kind::not_restarted, who->number(), who->pid()));
+    who->replaced = true;
   }
 
-  void fail(slot_worker& who, const std::string& why) {
-    who.trouble = why;
-    emit(cluster_event(cluster_event::kind::failed, who.number(), who.pid(), why));
+  void on_state() override { changed_.notify(); }
+
+  void on_ended(const worker_ptr&) override {
+    for (const auto& each : listeners_) each.to->on_ended();
   }
 
-  slot_stats& past_of(unsigned number) {
-    auto& past = past_[number];
-    past.slot = number;
-    return past;
+  command program_for(const slot_worker& who) override {
+    if (options_.command()) return *options_.command();
+    return who.generation() > generation_ ? next_program_.start() : program_.start();
   }
 
   /// Whether a worker that waits has waited enough.
   bool may_start(const slot_worker& who) const {
     if (stop_.is_set() || who.dismissed || options_.max_starting() == 0) return true;
-    const auto starting = std::count_if(workers_.begin(), workers_.end(),
-                                        [](const auto& each) { return each->state() == slot_state::starting; });
-    return static_cast<unsigned>(starting) < options_.max_starting();
+    return count_in(workers_, slot_state::starting) < static_cast<std::ptrdiff_t>(options_.max_starting());
   }
 
-  /// Starts the process; says what went wrong.
-  asio::awaitable<std::string> launch(worker_ptr who) {
-    command program = options_.command() ? *options_.command() : detail::own_command(words_);
-    program.in(stdio::null).die_with_parent(false).process_group(process_group::own);
-    program.env(detail::slot_variable, std::to_string(who->number()));
-    program.env("COHORT_GENERATION", std::to_string(who->generation()));
-    try {
-      who->peer = co_await spawn<control::protocol>(std::move(program));
-    } catch (const std::system_error& error) {
-      co_return error.what();
-    }
-    who->limit_state(options_.start_timeout());
-    emit(cluster_event(cluster_event::kind::started, who->number(), who->pid()));
-    if (killed_) who->kill();
-    co_return std::string();
-  }
-
-  /// Hears what the worker says until its channel ends, or the process has; says what was wrong with it, if anything.
-  asio::awaitable<std::string> attend(worker_ptr who) {
-    task_group beside(get_executor());
-    beside.start(watch(who), [](std::exception_ptr) {});
-    if (options_.hang_timeout().count() != 0) beside.start(keep_pulse(who), [](std::exception_ptr) {});
-    std::string failure = co_await listen_to(who);
-    beside.cancel();
-    co_await beside.wait_empty();
-    co_return failure;
-  }
-
-  /// Closes the channel of a worker that is gone, if it does not end by itself: a process that the worker has forked
-  /// may hold the other end.
-  asio::awaitable<void> watch(worker_ptr who) {
-    co_await who->peer.wait();
-    asio::steady_timer last_words(get_executor(), std::chrono::milliseconds(200));
-    co_await last_words.async_wait(asio::use_awaitable);
-    who->peer.close();
-  }
-
-  /// Hears what the worker says until its channel ends; says what was wrong with it, if anything.
-  asio::awaitable<std::string> listen_to(worker_ptr who) {
-    try {
-      while (auto message = co_await who->peer.receive()) {
-        if (std::holds_alternative<control::ready>(*message)) {
-          on_ready(who);
-        } else if (const auto* word = std::get_if<control::draining>(&*message)) {
-          on_draining(who, *word);
-        } else if (const auto* answer = std::get_if<control::pong>(&*message)) {
-          on_pong(who, *answer);
-        } else if (const auto* count = std::get_if<control::ended>(&*message)) {
-          who->ended = count->connections;
-          for (const auto& each : distributors_) each->on_ended();
-        }
-      }
-    } catch (const std::system_error& error) {
-      // A worker that died in the middle of a word is told by its exit status; one that talks nonsense is ended.
-      if (error.code() != errc::peer_closed && error.code() != asio::error::operation_aborted) {
-        who->kill();
-        co_return error.what();
-      }
-    }
-    if (who->timed_out) co_return timeout_text(*who);
-    co_return std::string();
-  }
-
-  asio::awaitable<exit_status> reap(worker_ptr who) {
-    exit_status status;
-    bool late = false;
-    try {
-      // Its channel has ended, so it is about to exit; one that closes it and stays has no right to.
-      status = co_await with_timeout(who->peer.wait(), kill_after);
-    } catch (const std::system_error& error) {
-      late = error.code() == errc::timed_out;
-    }
-    if (late) {
-      who->kill();
-      try {
-        status = co_await who->peer.wait();
-      } catch (const std::system_error&) {
-        // Somebody else in this process took the status: it is gone all the same.
-      }
-    }
-    co_return status;
-  }
-
-  std::string timeout_text(const slot_worker& who) const {
-    if (who.state() == slot_state::starting) {
-      return fmt::format("not ready after {} s", std::chrono::duration<double>(options_.start_timeout()).count());
-    }
-    return fmt::format("not done {} s after the drain timeout", std::chrono::duration<double>(kill_after).count());
-  }
-
-  void on_ready(const worker_ptr& who) {
+  void on_ready(const worker_ptr& who) override {
     if (who->state() != slot_state::starting) return;
     enter(*who, slot_state::ready);
-    who->was_ready = true;
     options_.restart().note_ready(history_);
     cluster_event event(cluster_event::kind::ready, who->number(), who->pid());
     event.after = std::chrono::duration_cast<std::chrono::microseconds>(slot_worker::clock::now() - who->started());
@@ -484,67 +521,25 @@ class cluster {
     if (!who->candidate) join(who);
   }
 
-  void on_draining(const worker_ptr& who, const control::draining& word) {
+  void on_draining(const worker_ptr& who, const control::draining& word) override {
     emit(cluster_event(cluster_event::kind::draining, who->number(), who->pid(), word.reason));
     if (who->state() != slot_state::starting && who->state() != slot_state::ready) return;
     who->trouble = word.reason;
     leave(who);
     enter(*who, slot_state::draining);
     drop_what_nobody_takes();
-    who->limit_state(options_.worker().drain_timeout + kill_after);
+    who->limit_state(drain_limit());
     // The replacement starts now, before this one is gone; of one that wants none the exit status will tell.
     if (word.status != static_cast<int>(worker_exit::do_not_restart)) replace(*who);
   }
 
-  void on_pong(const worker_ptr& who, const control::pong& answer) {
-    who->health = answer;
-    if (answer.number == who->pinged) who->lag = slot_worker::clock::now() - who->pinged_at;
-    const char* const reason = who->is_serving() && !who->recycling ? recycle_reason(*who) : nullptr;
+  void on_pong(const worker_ptr& who) override {
+    if (!who->is_serving() || who->recycling) return;
+    const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(slot_worker::clock::now() - who->started());
+    const char* const reason = options_.recycle().reached(who->health.served, age, who->health.memory, who->fraction);
     if (reason == nullptr) return;
     who->recycling = true;
     chores_.start(recycle(who, reason), [](std::exception_ptr) {});
-  }
-
-  /// Asks the worker again and again whether it is there, and ends it when it is not.
-  asio::awaitable<void> keep_pulse(worker_ptr who) {
-    const auto interval = options_.ping_interval();
-    const auto allowed = std::max<std::int64_t>(1, options_.hang_timeout() / interval);
-    asio::steady_timer timer(get_executor());
-    for (std::int64_t missed = 0; missed < allowed;) {
-      timer.expires_after(interval);
-      co_await timer.async_wait(asio::use_awaitable);
-      if (who->state() == slot_state::starting) continue;  // it has its own limit
-      if (who->health.number != who->pinged) {
-        ++missed;
-        continue;
-      }
-      missed = 0;
-      control::ping question;
-      question.number = ++who->pinged;
-      who->pinged_at = slot_worker::clock::now();
-      who->tell(question);
-    }
-    who->hung = true;
-    fail(*who, fmt::format("hung: no answer for {} s", std::chrono::duration<double>(options_.hang_timeout()).count()));
-    leave(who);
-    who->signal(SIGABRT);
-    timer.expires_after(kill_after);
-    co_await timer.async_wait(asio::use_awaitable);
-    who->kill();
-  }
-
-  /// Why a worker has had its time; nothing if it has not.
-  const char* recycle_reason(const slot_worker& who) const {
-    const auto& limits = options_.recycle();
-    const double part = 1 - limits.jitter * who.fraction;
-    const auto over = [part](auto value, auto limit) {
-      return limit != 0 && static_cast<double>(value) >= static_cast<double>(limit) * part;
-    };
-    const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(slot_worker::clock::now() - who.started());
-    if (over(who.health.served, limits.max_connections)) return "its connections";
-    if (over(age.count(), limits.max_age.count())) return "its age";
-    if (over(who.health.memory, limits.max_memory)) return "its memory";
-    return nullptr;
   }
 
   asio::awaitable<void> recycle(worker_ptr who, const char* reason) {
@@ -554,10 +549,22 @@ class cluster {
     emit(cluster_event(cluster_event::kind::reloading, who->number(), who->pid(), text));
     reload_result result;
     result.generation = generation_;
-    co_await renew(std::vector<unsigned>(1, who->number()), 1, result);
+    co_await renew(std::vector<unsigned>(1, who->number()), result);
     if (!result.success() && !stop_.is_set()) {
       who->recycling = false;  // the next pong brings it up again
       emit(cluster_event(cluster_event::kind::reload_failed, who->number(), 0, result.reason));
+    }
+  }
+
+  /// Kills those that have been draining for the longest time, if a reload finds too many of them.
+  void limit_draining() {
+    auto spare = count_in(workers_, slot_state::draining) - static_cast<std::ptrdiff_t>(options_.reload().max_draining);
+    if (options_.reload().max_draining == 0) return;
+    const auto all = workers_;  // in the order of their starts
+    for (const auto& each : all) {
+      if (each->state() != slot_state::draining || spare-- <= 0) continue;
+      fail(*each, "too many workers of earlier generations drain");
+      each->kill();
     }
   }
 
@@ -566,27 +573,55 @@ class cluster {
     co_return turn(*this);
   }
 
-  /// Starts new workers for these slots, `surge` at a time (0: all), and has the old ones drain when they are ready.
-  asio::awaitable<void> renew(std::vector<unsigned> numbers, std::size_t surge, reload_result& result) {
-    if (surge == 0) surge = numbers.size();
+  /// Starts new workers for these slots, so many at a time as reload_options say, and has the old ones drain when they
+  /// are ready.
+  asio::awaitable<void> renew(std::vector<unsigned> numbers, reload_result& result) {
+    const std::size_t gone = options_.reload().max_unavailable, surge = options_.reload().max_surge;
+    const std::size_t at_a_time = gone + surge != 0 ? gone + surge : numbers.size();
     for (std::size_t done = 0; done < numbers.size();) {
+      const std::size_t end = std::min(done + at_a_time, numbers.size());
+      const std::vector<unsigned> batch(numbers.begin() + static_cast<std::ptrdiff_t>(done),
+                                        numbers.begin() + static_cast<std::ptrdiff_t>(end));
+      for (std::size_t i = 0; i < std::min(gone, batch.size()); ++i) retire_slot(batch[i]);
       std::vector<worker_ptr> fresh;
-      const dismissal otherwise{*this, fresh};
-      for (; fresh.size() < surge && done < numbers.size(); ++done) {
-        fresh.push_back(start(numbers[done], result.generation, at_once, true));
+      {
+        const dismissal otherwise{*this, fresh};
+        for (const unsigned number : batch) fresh.push_back(start(number, result.generation, at_once, true));
+        while (!stop_.is_set() && !failed_one(fresh, result) && !all_ready(fresh)) co_await changed_.wait();
+        if (result.success() && stop_.is_set()) result.reason = stopping_text;
+        if (result.success()) {
+          for (const auto& each : fresh) promote(each);
+          result.replaced += static_cast<unsigned>(fresh.size());
+        }
       }
-      while (!stop_.is_set() && count_in(fresh, slot_state::waiting) + count_in(fresh, slot_state::starting) != 0) {
-        if (!failed_one(fresh, result)) co_await changed_.wait();
-        if (!result.success()) co_return;
-      }
-      if (failed_one(fresh, result)) co_return;
-      if (stop_.is_set()) {
-        result.reason = stopping_text;
+      if (!result.success()) {
+        for (const unsigned number : batch) fill(number);
         co_return;
       }
-      for (const auto& each : fresh) promote(each);
-      result.replaced += static_cast<unsigned>(fresh.size());
+      done = end;
     }
+  }
+
+  static bool all_ready(const std::vector<worker_ptr>& workers) {
+    return count_in(workers, slot_state::ready) == static_cast<std::ptrdiff_t>(workers.size());
+  }
+
+  /// Has the worker of a slot drain before there is another one.
+  void retire_slot(unsigned number) {
+    const auto all = workers_;
+    for (const auto& each : all) {
+      if (each->number() == number && !each->candidate) retire(each);
+    }
+  }
+
+  /// Starts a worker in a slot that has none which serves or will.
+  void fill(unsigned number) {
+    if (stop_.is_set() || number > wanted_) return;
+    for (const auto& each : workers_) {
+      const bool lives = each->state() != slot_state::draining && each->state() != slot_state::dead;
+      if (each->number() == number && lives && !each->dismissed && !each->candidate) return;
+    }
+    start(number, generation_, at_once);
   }
 
   static std::ptrdiff_t count_in(const std::vector<worker_ptr>& workers, slot_state state) {
@@ -626,16 +661,17 @@ class cluster {
     if (who->state() != slot_state::starting && who->state() != slot_state::ready) return;
     leave(who);
     enter(*who, slot_state::draining);
-    who->limit_state(options_.worker().drain_timeout + kill_after);
+    who->asked = true;
+    who->limit_state(drain_limit());
     who->tell(control::drain());
   }
 
   void join(const worker_ptr& who) {
-    for (const auto& each : distributors_) each->join(who);
+    for (const auto& each : listeners_) each.to->join(who);
   }
 
-  void leave(const worker_ptr& who) {
-    for (const auto& each : distributors_) each->leave(who);
+  void leave(const worker_ptr& who) override {
+    for (const auto& each : listeners_) each.to->leave(who);
   }
 
   /// While the cluster stops: lets go of connections that no worker will be there for.
@@ -644,15 +680,16 @@ class cluster {
     for (const auto& each : workers_) {
       if (each->state() == slot_state::starting || each->state() == slot_state::ready) return;
     }
-    for (const auto& each : distributors_) each->cancel();
+    for (const auto& each : listeners_) each.to->cancel();
   }
 
   void ask_to_stop(slot_worker& who) {
     if (who.state() == slot_state::waiting || who.state() == slot_state::dead) return;
     if (who.state() != slot_state::stopping) enter(who, slot_state::stopping);
-    who.limit_state(options_.worker().drain_timeout + kill_after);
+    who.asked = true;
+    who.limit_state(drain_limit());
     control::drain order;
-    for (const auto& each : distributors_) order.empty_queues = order.empty_queues || each->workers_accept();
+    for (const auto& each : listeners_) order.empty_queues = order.empty_queues || each.to->workers_accept();
     who.tell(order);
     if (killed_) who.kill();
   }
@@ -660,19 +697,54 @@ class cluster {
   /// Sees to it that a worker's slot gets another one, once.
   void replace(slot_worker& who) {
     if (stop_.is_set() || std::exchange(who.replaced, true) || who.number() > wanted_) return;
-    ++restarts_;
-    ++past_of(who.number()).restarts;
-    const auto pause = options_.restart().next(history_, slot_worker::clock::now(), who.was_ready, random_fraction());
+    const auto now = slot_worker::clock::now();
+    std::optional<std::chrono::milliseconds> served;
+    if (who.ready_since) served = std::chrono::duration_cast<std::chrono::milliseconds>(now - *who.ready_since);
+    const auto pause = options_.restart().next(history_, now, served, random_fraction());
     if (!pause) {
-      give_up(who.was_ready ? "too many restarts" : fmt::format("worker {} did not get ready", who.number()), nullptr);
+      give_up_on(who, served ? "too many restarts" : fmt::format("worker {} did not get ready", who.number()));
       return;
     }
+    ++restarts_;
+    ++past_[who.number()].restarts;
     if (pause->count() > 0) {
       cluster_event event(cluster_event::kind::restarting, who.number());
       event.after = *pause;
       emit(std::move(event));
     }
     start(who.number(), generation_, *pause);
+    if (options_.restart().scope == restart_scope::one_for_all) renew_others(who.number());
+  }
+
+  /// Gives up a slot, or the cluster.
+  void give_up_on(const slot_worker& who, const std::string& why) {
+    auto action = options_.restart().on_give_up;
+    if (options_.on_give_up()) action = options_.on_give_up()(who.number(), why);
+    if (action == give_up_action::shut_down) {
+      give_up(why, nullptr);
+    } else {
+      emit(cluster_event(cluster_event::kind::degraded, who.number(), 0, why));
+    }
+  }
+
+  /// Replaces all workers but that of one slot; those that end meanwhile belong to the same misfortune.
+  void renew_others(unsigned slot) {
+    if (std::exchange(renews_others_, true)) return;
+    chores_.start(renew_but(slot), [this](std::exception_ptr) { renews_others_ = false; });
+  }
+
+  asio::awaitable<void> renew_but(unsigned slot) {
+    const turn mine = co_await take_turn();
+    reload_result result;
+    result.generation = generation_;
+    std::vector<unsigned> numbers;
+    for (unsigned number = 1; number <= wanted_; ++number) {
+      if (number != slot) numbers.push_back(number);
+    }
+    const std::string why = fmt::format("worker {} has ended, one for all", slot);
+    emit(cluster_event(cluster_event::kind::reloading, slot, 0, why));
+    co_await renew(std::move(numbers), result);
+    if (!result.success()) emit(cluster_event(cluster_event::kind::reload_failed, result.aborted_at, 0, result.reason));
   }
 
   double random_fraction() { return std::uniform_real_distribution<double>(0, 1)(random_); }
@@ -690,17 +762,16 @@ class cluster {
     stop("gave up");
   }
 
-  cluster_options options_;
   task_group tasks_;  // one for each worker
   task_group chores_;
   event stop_;
   event changed_;  // the state of a worker
   queue<cluster_event> events_;
-  std::vector<std::string> words_;
-  std::vector<std::unique_ptr<distributor>> distributors_;
-  std::vector<socket_file> files_;  // of unix sockets, while it listens
+  detail::program_version program_;       // of the present generation
+  detail::program_version next_program_;  // of the one that a reload brings
+  std::vector<listener_state> listeners_;
+  peer<upgrade::protocol>* successor_ = nullptr;
   std::vector<worker_ptr> workers_;
-  std::vector<std::string> addresses_;
   std::map<unsigned, slot_stats> past_;
   slot_worker::clock::time_point begun_{};
   unsigned wanted_ = 0;
@@ -709,6 +780,7 @@ class cluster {
   std::uint64_t restarts_ = 0;
   std::uint64_t reloads_ = 0;
   bool renewing_ = false;
+  bool renews_others_ = false;
   restart_policy::history history_;
   std::minstd_rand random_{std::random_device{}()};
   bool killed_ = false;

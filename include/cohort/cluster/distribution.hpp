@@ -4,14 +4,13 @@
 
 #include <chrono>
 #include <memory>
-#include <optional>
 #include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
-#include "accept_queue.hpp"
 #include "slot.hpp"
 
 namespace cohort {
@@ -71,6 +70,7 @@ class distributor {
  public:
   using worker_ptr = std::shared_ptr<slot_worker>;
 
+  explicit distributor(queue_owner owner) : owner_(owner) {}
   virtual ~distributor() = default;
 
   /// A worker has become ready.
@@ -89,11 +89,14 @@ class distributor {
   /// A worker has fewer connections than before: slot_worker::open().
   virtual void on_ended() {}
 
-  /// What waits in the kernel, of all slots together.
-  virtual std::optional<accept_queue> queue() { return std::nullopt; }
-
   /// The slots are 1 to `slots` from now on. Throws what open_listener() does, and has changed nothing then.
   virtual void resize(unsigned slots) { static_cast<void>(slots); }
+
+  /// The listening sockets, still owned by this.
+  virtual std::vector<int> sockets() const = 0;
+
+  /// Whose the queue is from now on: another process has taken over, or will.
+  void own(queue_owner owner) noexcept { owner_ = owner; }
 
   /// Whether the workers accept themselves, and so must empty the queues when the cluster stops.
   virtual bool workers_accept() const noexcept = 0;
@@ -106,6 +109,8 @@ class distributor {
     asio::steady_timer pause(executor, std::chrono::milliseconds(100));
     co_await pause.async_wait(asio::use_awaitable);
   }
+
+  queue_owner owner_;
 };
 
 }  // namespace cohort

@@ -3,31 +3,37 @@
 
 #include <chrono>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 #include <sys/types.h>
 
 #include "../process/exit_status.hpp"
+#include "exit_reason.hpp"
 
 namespace cohort {
 
 /// Something that happened in a cluster.
 struct cluster_event {
   enum class kind {
-    listening,      ///< `text`: the address, with the port that was chosen
-    started,        ///< a worker process runs
-    ready,          ///< it serves; `after`: since it was started
-    draining,       ///< it accepts no more; `text`: why
-    exited,         ///< it is gone; `status`
-    failed,         ///< something went wrong with it that is not its exit; `text`: what
-    restarting,     ///< its replacement waits for `after`, there were too many
-    not_restarted,  ///< it exited with 78: its slot stays empty
-    gave_up,        ///< the restart policy has given up; the cluster stops
-    reloading,      ///< new workers start, to take the place of those there are; `text`: why
-    reloaded,       ///< they have; `after`: the time it took
-    reload_failed,  ///< one of them did not get ready: the old ones go on; `text`: which and why
-    scaled,         ///< the number of workers was changed; `text`: to what
-    stopping,       ///< the cluster stops; `text`: why
+    listening,       ///< `text`: the address, with the port that was chosen
+    started,         ///< a worker process runs
+    ready,           ///< it serves; `after`: since it was started
+    draining,        ///< it accepts no more; `text`: why
+    exited,          ///< it is gone; `status`, `reason`
+    failed,          ///< something went wrong with it that is not its exit; `text`: what
+    restarting,      ///< its replacement waits for `after`, there were too many
+    not_restarted,   ///< it exited with 78: its slot stays empty
+    degraded,        ///< the restart policy starts no more replacement in a slot; `text`: why
+    gave_up,         ///< the restart policy has given up; the cluster stops
+    reloading,       ///< new workers start, to take the place of those there are; `text`: why
+    reloaded,        ///< they have; `after`: the time it took
+    reload_failed,   ///< one of them did not get ready: the old ones go on; `text`: which and why
+    scaled,          ///< the number of workers was changed; `text`: to what
+    upgrading,       ///< a new primary starts, which is to take over; `pid`
+    upgraded,        ///< it has: this one stops
+    upgrade_failed,  ///< it has not: this one goes on; `text`: why
+    stopping,        ///< the cluster stops; `text`: why
   };
 
   cluster_event(kind what_, unsigned slot_ = 0, pid_t pid_ = 0, std::string text_ = {})
@@ -39,7 +45,20 @@ struct cluster_event {
   std::string text;
   std::chrono::microseconds after{0};
   exit_status status;
+  exit_reason reason = exit_reason::none;
 };
+
+namespace detail {
+
+inline std::string ending_of(const cluster_event& event) {
+  const auto code = event.status.code();
+  std::string text = code ? fmt::format("status {}", *code) : fmt::to_string(event.status);
+  if (event.reason == exit_reason::out_of_memory) text += ", out of memory";
+  if (event.reason == exit_reason::hang) text += ", it did not answer";
+  return text;
+}
+
+}  // namespace detail
 
 /// One line without its end, as serve() writes it to stderr: `worker 2 ready, pid 4711 (2.1 ms)`.
 inline std::string to_string(const cluster_event& event) {
@@ -51,21 +70,22 @@ inline std::string to_string(const cluster_event& event) {
     case kind::ready: return fmt::format("worker {} ready, pid {} ({:.1f} ms)", event.slot, event.pid, milliseconds);
     case kind::draining: return fmt::format("worker {} draining, pid {}: {}", event.slot, event.pid, event.text);
     case kind::exited:
-      if (const auto code = event.status.code()) {
-        return fmt::format("worker {} exited, pid {}: status {}", event.slot, event.pid, *code);
-      }
-      return fmt::format("worker {} exited, pid {}: {}", event.slot, event.pid, event.status);
+      return fmt::format("worker {} exited, pid {}: {}", event.slot, event.pid, detail::ending_of(event));
     case kind::failed:
       if (event.pid == 0) return fmt::format("worker {} failed: {}", event.slot, event.text);
       return fmt::format("worker {} failed, pid {}: {}", event.slot, event.pid, event.text);
     case kind::restarting:
       return fmt::format("worker {} restarts in {:.1f} s: too many restarts", event.slot, milliseconds / 1000);
     case kind::not_restarted: return fmt::format("worker {} will not be restarted", event.slot);
+    case kind::degraded: return fmt::format("worker {} will not be replaced: {}", event.slot, event.text);
     case kind::gave_up: return fmt::format("gave up: {}", event.text);
     case kind::reloading: return fmt::format("reloading: {}", event.text);
     case kind::reloaded: return fmt::format("reloaded ({:.1f} ms)", milliseconds);
     case kind::reload_failed: return fmt::format("reload failed: {}", event.text);
     case kind::scaled: return fmt::format("scaled to {}", event.text);
+    case kind::upgrading: return fmt::format("upgrading: primary {} starts", event.pid);
+    case kind::upgraded: return fmt::format("upgraded: primary {} serves", event.pid);
+    case kind::upgrade_failed: return fmt::format("upgrade failed: {}", event.text);
     case kind::stopping: return fmt::format("stopping: {}", event.text);
   }
   return {};

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -36,13 +35,13 @@ class leasing_distributor final : public distributor {
   template <class Failed>
   leasing_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, picking how,
                       std::size_t max_open, Failed failed, queue_owner owner = queue_owner::cluster)
-      : tasks_(executor),
+      : distributor(owner),
+        tasks_(executor),
         changed_(executor),
         listener_(executor, std::move(socket)),
         how_(std::move(how)),
         max_open_(max_open),
-        number_(number),
-        owner_(owner) {
+        number_(number) {
     tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
       if (failure && !stopping_) failed(failure);
     });
@@ -79,9 +78,13 @@ class leasing_distributor final : public distributor {
     tasks_.cancel();
   }
 
-  void on_ended() override { changed_.notify(); }
+  std::vector<int> sockets() const override {
+    std::vector<int> result;
+    if (listener_.is_open()) result.push_back(listener_.native_handle());
+    return result;
+  }
 
-  std::optional<accept_queue> queue() override { return queue_of(listener_.native_handle()); }
+  void on_ended() override { changed_.notify(); }
 
   bool workers_accept() const noexcept override { return false; }
 
@@ -253,7 +256,6 @@ class leasing_distributor final : public distributor {
   std::size_t max_open_;
   std::size_t homeless_ = 0;
   std::uint32_t number_;
-  queue_owner owner_;
   bool stopping_ = false;
 };
 

@@ -9,7 +9,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -31,7 +30,7 @@ namespace cohort {
 class lending_distributor : public distributor {
  public:
   lending_distributor(const asio::any_io_executor& executor, std::uint32_t number, queue_owner owner)
-      : tasks_(executor), owner_(owner), number_(number) {}
+      : distributor(owner), tasks_(executor), number_(number) {}
 
   void cancel() override { tasks_.cancel(); }
 
@@ -67,7 +66,6 @@ class lending_distributor : public distributor {
   }
 
   task_group tasks_;
-  queue_owner owner_;
 
  private:
   template <class Done>
@@ -105,7 +103,8 @@ class shared_distributor final : public lending_distributor {
 
   void join(const worker_ptr& who) override { give(who); }
   void leave(const worker_ptr& who) override { joined_.erase(who); }
-  std::optional<accept_queue> queue() override { return queue_of(socket_.get()); }
+
+  std::vector<int> sockets() const override { return std::vector<int>(socket_ ? 1 : 0, socket_.get()); }
 
   asio::awaitable<void> stop() override {
     // Closed here first, so that the last worker that empties the queue closes the listener with it.
@@ -160,12 +159,6 @@ class reuse_port_distributor final : public lending_distributor {
     settle();
   }
 
-  std::optional<accept_queue> queue() override {
-    std::optional<accept_queue> sum;
-    for (const auto& each : seats_) sum = queue_of(each->socket.get(), sum);
-    return sum;
-  }
-
   /// The listener of a slot that is no more stays, and is lent to others: to close it would reset what waits in it.
   void resize(unsigned slots) override {
     if (stopping_) return;
@@ -173,6 +166,12 @@ class reuse_port_distributor final : public lending_distributor {
     while (open_ && seats_.size() + sockets.size() < slots) sockets.push_back(open_());
     for (auto& socket : sockets) add(std::move(socket));
     settle();
+  }
+
+  std::vector<int> sockets() const override {
+    std::vector<int> result;
+    for (const auto& each : seats_) result.push_back(each->socket.get());
+    return result;
   }
 
   asio::awaitable<void> stop() override {

@@ -25,17 +25,20 @@
 #include "inherited_sockets.hpp"
 #include "local_listener.hpp"
 #include "options.hpp"
+#include "upgrade.hpp"
 
 namespace cohort {
 
 /// One listener of a cluster: what a text given to cluster_options::listen() has become.
 struct listening {
+  std::string text;                 ///< as the options name it
   std::string address;              ///< with the port that was chosen: `127.0.0.1:8000`, `unix:/run/app.sock`
   std::vector<descriptor> sockets;  ///< one; for distribution::reuse_port one a worker, or more
   cohort::distribution distribution = cohort::distribution::round_robin;
   std::function<descriptor()> open_one_more;  ///< a further one for distribution::reuse_port, if that is possible
   bool inherited = false;                     ///< somebody else has it too, and accepts there when the cluster does not
   socket_file file;
+  std::string handed_file;  ///< the path of a predecessor's, which is not this process's yet
 };
 
 namespace detail {
@@ -58,14 +61,20 @@ inline std::string address_of(int fd, handle_kind kind) {
   return read(asio::ip::tcp::endpoint());
 }
 
-inline listening listen_tcp(const std::string& text, distribution how, const cluster_options& options) {
-  auto endpoint = parse_endpoint(text);
-  listening result;
-  result.distribution = how;
+inline listen_settings settings_for(distribution how, const cluster_options& options) {
   listen_settings settings;
   settings.backlog = options.backlog();
   settings.defer_accept = options.defer_accept();
-  settings.reuse_port = result.distribution == distribution::reuse_port;
+  settings.reuse_port = how == distribution::reuse_port;
+  return settings;
+}
+
+inline listening listen_tcp(const std::string& text, distribution how, const cluster_options& options) {
+  auto endpoint = parse_endpoint(text);
+  listening result;
+  result.text = text;
+  result.distribution = how;
+  const listen_settings settings = settings_for(how, options);
   if (settings.reuse_port && endpoint.port() != 0) check_unused(endpoint);
   do {
     result.sockets.push_back(open_listener(endpoint, settings));
@@ -81,6 +90,7 @@ inline listening listen_local(const std::string& text, distribution how, const c
   const auto endpoint = parse_local_endpoint(text);
   auto opened = open_local_listener(endpoint, options.backlog(), options.socket_mode());
   listening result;
+  result.text = text;
   result.address = cohort::to_string(endpoint);
   result.sockets.push_back(std::move(opened.socket));
   result.distribution = distribution_for(handle_kind::local_acceptor, how);
@@ -128,6 +138,7 @@ inline std::vector<listening> listen_inherited(const std::string& text, distribu
     auto at = std::find_if(result.begin(), result.end(), [&](const listening& one) { return one.address == address; });
     if (how != distribution::reuse_port || at == result.end()) {
       at = result.emplace(result.end());
+      at->text = text;
       at->address = std::move(address);
       at->distribution = how;
       at->inherited = true;
@@ -145,6 +156,38 @@ inline std::vector<listening> listen_inherited(const std::string& text, distribu
   return result;
 }
 
+/// What a predecessor has handed over for an address of the options; for `fd:` perhaps several.
+inline std::vector<listening> take_over(const listen_address& wanted, const cluster_options& options,
+                                        std::vector<upgrade::listener>& handed) {
+  std::vector<listening> result;
+  const bool many = wanted.text.starts_with("fd:");
+  for (auto at = handed.begin(); at != handed.end() && (many || result.empty());) {
+    if (at->text != wanted.text) {
+      ++at;
+      continue;
+    }
+    listening one;
+    one.text = at->text;
+    one.address = at->address;
+    one.inherited = at->inherited;
+    one.handed_file = at->file;
+    for (auto& each : at->sockets) {
+      one.sockets.push_back(std::move(each).make(asio::system_executor()));
+    }
+    const auto kind = kind_of(one.sockets.front().get());
+    one.distribution = distribution_for(kind, wanted.distribution.value_or(options.distribution()));
+    if (one.distribution == distribution::reuse_port && !many) {
+      const auto settings = settings_for(one.distribution, options);
+      one.open_one_more = [endpoint = parse_endpoint(one.address), settings]() mutable {
+        return open_listener(endpoint, settings);
+      };
+    }
+    result.push_back(std::move(one));
+    at = handed.erase(at);
+  }
+  return result;
+}
+
 }  // namespace detail
 
 /// Opens all that the options want to listen on. Throws `listen 127.0.0.1:8000: Address already in use` and its like;
@@ -152,7 +195,10 @@ inline std::vector<listening> listen_inherited(const std::string& text, distribu
 ///
 /// If an address begins with `fd:`, what the environment tells of inherited sockets is taken (see
 /// inherited_sockets::from_environment), and one that no address names is an error: its clients would wait for ever.
-inline std::vector<listening> listen_on_all(const cluster_options& options) {
+///
+/// What a predecessor has `handed` over is used instead of opening it anew.
+inline std::vector<listening> listen_on_all(const cluster_options& options,
+                                            std::vector<upgrade::listener> handed = {}) {
   if (options.addresses().empty()) throw_error("cluster: no address to listen on", errc::invalid_option);
   const auto is_inherited = [](const listen_address& each) { return each.text.starts_with("fd:"); };
   inherited_sockets inherited;
@@ -165,7 +211,10 @@ inline std::vector<listening> listen_on_all(const cluster_options& options) {
     if (how == distribution::custom && !options.picker()) {
       throw_error(fmt::format("listen {}: no picker for distribution::custom", each.text), errc::invalid_option);
     }
-    if (is_inherited(each)) {
+    auto taken = detail::take_over(each, options, handed);
+    if (!taken.empty()) {
+      std::move(taken.begin(), taken.end(), std::back_inserter(result));
+    } else if (is_inherited(each)) {
       auto found = detail::listen_inherited(each.text, how, options, inherited, result);
       std::move(found.begin(), found.end(), std::back_inserter(result));
     } else if (each.text.starts_with("unix:")) {

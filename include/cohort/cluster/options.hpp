@@ -39,6 +39,7 @@ enum class cluster_action {
   scale_up,    ///< TTIN: one worker more
   scale_down,  ///< TTOU: one worker less
   reopen,      ///< USR1: cluster::reopen()
+  upgrade,     ///< USR2: cluster::upgrade()
 };
 
 /// An address that a cluster listens on.
@@ -132,6 +133,12 @@ class cluster_options {
 
   cluster_options& restart(const restart_policy& policy) {
     restart_ = policy;
+    return *this;
+  }
+
+  /// Asked with the slot and the reason when the restart policy gives up on it: instead of restart_policy::on_give_up.
+  cluster_options& on_give_up(std::function<give_up_action(unsigned slot, const std::string& why)> decide) {
+    on_give_up_ = std::move(decide);
     return *this;
   }
 
@@ -231,6 +238,7 @@ class cluster_options {
   const std::optional<cohort::command>& command() const noexcept { return command_; }
   const std::string& control_socket() const noexcept { return control_socket_; }
   const std::map<int, cluster_action>& signals() const noexcept { return signals_; }
+  const std::function<give_up_action(unsigned, const std::string&)>& on_give_up() const noexcept { return on_give_up_; }
   const std::function<void()>& on_reopen() const noexcept { return on_reopen_; }
   const std::function<void(const cluster_event&)>& on_event() const noexcept { return on_event_; }
 
@@ -256,8 +264,9 @@ class cluster_options {
   std::map<int, cluster_action> signals_ = {
       {SIGINT, cluster_action::stop},    {SIGTERM, cluster_action::stop},     {SIGQUIT, cluster_action::kill},
       {SIGHUP, cluster_action::reload},  {SIGTTIN, cluster_action::scale_up}, {SIGTTOU, cluster_action::scale_down},
-      {SIGUSR1, cluster_action::reopen},
+      {SIGUSR1, cluster_action::reopen}, {SIGUSR2, cluster_action::upgrade},
   };
+  std::function<give_up_action(unsigned, const std::string&)> on_give_up_;
   std::function<void()> on_reopen_;
   std::function<void(const cluster_event&)> on_event_;
 };

@@ -17,6 +17,19 @@ struct recycle_limits {
   std::uint64_t max_memory = 0;  ///< resident, in bytes
   /// Up to this part is taken off each limit at random, so that not all workers reach it together. 0 to 1.
   double jitter = 0.1;
+
+  /// What a worker has reached: "its age" and its like; null if nothing. `fraction` is the worker's own, in [0, 1).
+  const char* reached(std::uint64_t connections, std::chrono::milliseconds age, std::uint64_t memory,
+                      double fraction) const {
+    const double part = 1 - jitter * fraction;
+    const auto over = [part](auto value, auto limit) {
+      return limit != 0 && static_cast<double>(value) >= static_cast<double>(limit) * part;
+    };
+    if (over(connections, max_connections)) return "its connections";
+    if (over(age.count(), max_age.count())) return "its age";
+    if (over(memory, max_memory)) return "its memory";
+    return nullptr;
+  }
 };
 
 /// How workers are replaced while the cluster serves.
@@ -27,6 +40,14 @@ struct reload_options {
   /// one that does not get ready leaves the whole old generation serving. With fewer, the slots that are done stay
   /// done.
   unsigned max_surge = 0;
+
+  /// Workers that may be asked to drain before their successors are ready: for machines without the room for both. Then
+  /// a new one that does not get ready finds its predecessor gone already, and the slot is left to the restart policy.
+  unsigned max_unavailable = 0;
+
+  /// Workers of earlier generations that may still drain when a reload begins; the oldest beyond that are killed. 0: as
+  /// many as there are.
+  unsigned max_draining = 0;
 };
 
 /// What came of a reload.

@@ -9,6 +9,18 @@
 
 namespace cohort {
 
+/// What a restart policy does when it starts no more replacements.
+enum class give_up_action {
+  shut_down,  ///< the cluster stops, and whoever runs it hears of that
+  degrade,    ///< the slot stays empty until the next reload, and the others go on; without any worker it shuts down
+};
+
+/// What becomes of the others when a worker ends by itself.
+enum class restart_scope {
+  one_for_one,  ///< nothing
+  one_for_all,  ///< they are replaced as a reload replaces them: for workers that share what may have broken
+};
+
 /// When a worker that ended is replaced: at once, as long as that does not happen too often; then after a pause that
 /// doubles; and never again when the program evidently cannot start. A pure value, which asks no clock.
 class restart_policy {
@@ -28,6 +40,11 @@ class restart_policy {
   double jitter = 0.2;
   /// Workers in a row that ended without having been ready, after which it gives up.
   std::size_t max_failed_boots = 20;
+  /// One that has not been ready for so long is another that failed to boot.
+  duration min_uptime{0};
+
+  give_up_action on_give_up = give_up_action::shut_down;
+  restart_scope scope = restart_scope::one_for_one;
 
   /// What has happened so far.
   struct history {
@@ -40,17 +57,22 @@ class restart_policy {
   /// Takes note that a worker has become ready.
   void note_ready(history& past) const {
     past.ever_ready = true;
-    past.failed_boots = 0;
+    if (min_uptime.count() <= 0) past.failed_boots = 0;
   }
 
   /// Decides about a worker that ended at `now`, and takes note of it: how long to wait before its replacement is
-  /// started, or nothing to give up. `random` is in [0, 1).
+  /// started, or nothing to give up. `served` is how long it had been ready, if ever; `random` is in [0, 1).
   ///
   /// A cluster in which no worker has ever been ready gives up as soon as it would have to pause: it cannot serve
   /// anyway, and whoever starts it should hear of it.
-  std::optional<duration> next(history& past, clock::time_point now, bool was_ready, double random) const {
+  std::optional<duration> next(history& past, clock::time_point now, std::optional<duration> served,
+                               double random) const {
     while (!past.restarts.empty() && now - past.restarts.front() >= window) past.restarts.pop_front();
-    if (!was_ready && ++past.failed_boots >= max_failed_boots) return std::nullopt;
+    if (!served || *served < min_uptime) {
+      if (++past.failed_boots >= max_failed_boots) return std::nullopt;
+    } else {
+      past.failed_boots = 0;
+    }
     if (past.restarts.size() < max_restarts) {
       past.restarts.push_back(now);
       past.backoffs = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -9,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <signal.h>
@@ -31,12 +33,17 @@
 #include "reaper.hpp"
 #include "service_manager.hpp"
 #include "service_report.hpp"
+#include "upgrade.hpp"
 
 namespace cohort {
 namespace detail {
 
 inline asio::awaitable<void> reload(cluster& primary, std::string why) {
   co_await primary.reload(std::move(why));  // what comes of it is an event
+}
+
+inline asio::awaitable<void> upgrade_primary(cluster& primary, const service_report& service) {
+  co_await primary.upgrade(service.environment());  // what comes of it is an event
 }
 
 /// Has one worker more or less; what keeps it from that is said on stderr.
@@ -50,7 +57,8 @@ inline void scale_by(cluster& primary, int difference) {
 }
 
 /// Does what the options say to signals, until it is cancelled.
-inline asio::awaitable<void> heed_signals(cluster& primary, std::map<int, cluster_action> actions, task_group& tasks) {
+inline asio::awaitable<void> heed_signals(cluster& primary, std::map<int, cluster_action> actions,
+                                          const service_report& service, task_group& tasks) {
   asio::signal_set signals(primary.get_executor());
   for (const auto& [number, action] : actions) {
     if (action != cluster_action::none) signals.add(number);
@@ -70,6 +78,7 @@ inline asio::awaitable<void> heed_signals(cluster& primary, std::map<int, cluste
         break;
       case cluster_action::kill: primary.kill(name); break;
       case cluster_action::reload: tasks.start(reload(primary, name), [](std::exception_ptr) {}); break;
+      case cluster_action::upgrade: tasks.start(upgrade_primary(primary, service), [](std::exception_ptr) {}); break;
       case cluster_action::scale_up: scale_by(primary, 1); break;
       case cluster_action::scale_down: scale_by(primary, -1); break;
       case cluster_action::reopen: primary.reopen(); break;
@@ -105,8 +114,25 @@ inline void check_handler(const cluster_options& options, const connection_handl
 inline void say_broken(std::exception_ptr broken) {
   try {
     if (broken) std::rethrow_exception(broken);
+  } catch (const std::system_error& error) {
+    if (error.code() != asio::error::operation_aborted) std::fprintf(stderr, "control socket: %s\n", error.what());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "control socket: %s\n", error.what());
+  }
+}
+
+/// Opens the control socket of a primary that takes over, as soon as the one before it has let go of it.
+inline asio::awaitable<void> succeed_control(cluster& primary, std::string path, std::optional<admin_server>& control) {
+  asio::steady_timer pause(primary.get_executor());
+  for (;;) {
+    try {
+      control.emplace(primary, path);
+      co_return;
+    } catch (const std::system_error& error) {
+      if (error.code() != std::errc::address_in_use) throw;
+    }
+    pause.expires_after(std::chrono::milliseconds(50));
+    co_await pause.async_wait(asio::use_awaitable);
   }
 }
 
@@ -119,14 +145,20 @@ inline int run_primary(cluster_options options) {
   asio::io_context context(1);
   // Before any worker is started, who would else find the manager's socket in its environment.
   service_report service(context.get_executor(), service_manager(), options.worker_count());
+  std::optional<upgrade::predecessor> before;
+  if (upgrade::asked_for()) before.emplace(context.get_executor());
   cluster primary(context.get_executor(), std::move(options));
   std::optional<admin_server> control;
-  if (!control_path.empty()) {
-    control.emplace(primary, control_path);
-    asio::co_spawn(context, control->run(), [](std::exception_ptr broken) { say_broken(broken); });
-  }
+  if (!control_path.empty() && !before) control.emplace(primary, control_path);
+  if (control) asio::co_spawn(context, control->run(), [](std::exception_ptr broken) { say_broken(broken); });
   task_group tasks(context.get_executor());
-  tasks.start(heed_signals(primary, signals, tasks), [](std::exception_ptr) {});
+  if (!control_path.empty() && before) {
+    tasks.start(succeed_control(primary, control_path, control), [&context, &control](std::exception_ptr broken) {
+      say_broken(broken);
+      if (control) asio::co_spawn(context, control->run(), [](std::exception_ptr later) { say_broken(later); });
+    });
+  }
+  tasks.start(heed_signals(primary, signals, service, tasks), [](std::exception_ptr) {});
   tasks.start(service.retry(), [](std::exception_ptr) {});
   tasks.start(service.keep_alive(), [](std::exception_ptr) {});
   if (reap) tasks.start(reap_strangers(), [](std::exception_ptr) {});
@@ -135,12 +167,13 @@ inline int run_primary(cluster_options options) {
   const auto note = [&](const cluster_event& event) {
     service.note(event);
     if (control) control->note(event);
+    if (control && event.what == cluster_event::kind::upgraded) control->stop();  // it is the successor's now
     to(event);
   };
   asio::co_spawn(context, report(primary, note, failure), [&](std::exception_ptr) {
     if (control) control->stop();
   });
-  asio::co_spawn(context, primary.run(), [&](std::exception_ptr escaped, int returned) {
+  asio::co_spawn(context, primary.run(before ? &*before : nullptr), [&](std::exception_ptr escaped, int returned) {
     if (escaped) failure = escaped;
     status = returned;
     tasks.cancel();

@@ -14,6 +14,8 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -48,8 +50,15 @@ class service_manager {
       socket_.reset(system::call.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
       if (!socket_) throw_error("service manager: socket", errno);
     }
-    for (const char* variable : {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}) ::unsetenv(variable);
+    for (const char* variable : {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}) {
+      const char* const value = std::getenv(variable);
+      if (value != nullptr && variable != std::string_view("WATCHDOG_PID")) environment_.emplace_back(variable, value);
+      ::unsetenv(variable);
+    }
   }
+
+  /// What the process that becomes the service after this one must find in its environment.
+  const std::vector<std::pair<std::string, std::string>>& environment() const noexcept { return environment_; }
 
   /// Whether there is somebody to tell.
   explicit operator bool() const noexcept { return static_cast<bool>(socket_); }
@@ -135,6 +144,7 @@ class service_manager {
     }
   }
 
+  std::vector<std::pair<std::string, std::string>> environment_;
   descriptor socket_;
   sockaddr_un address_{};
   socklen_t size_ = 0;

@@ -6,9 +6,11 @@
 #include <cstddef>
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -32,6 +34,11 @@ class service_report {
   service_report(const asio::any_io_executor& executor, service_manager manager, std::size_t workers)
       : manager_(std::move(manager)), unsent_(executor), wanted_(workers) {}
 
+  /// See service_manager::environment().
+  const std::vector<std::pair<std::string, std::string>>& environment() const noexcept {
+    return manager_.environment();
+  }
+
   /// Takes note of what has happened, and tells it.
   void note(const cluster_event& event) {
     if (!manager_) return;
@@ -53,7 +60,9 @@ class service_report {
         if (was_ready_ && stopping_.empty()) ready_due_ = true;
         if (event.what == kind::reload_failed) trouble_ = to_string(event);
         break;
+      case kind::upgraded: successor_ = event.pid; break;
       case kind::stopping:
+        if (successor_) return;  // it is not the service that stops
         stopping_ = to_string(event);
         stopping_due_ = true;
         break;
@@ -110,6 +119,10 @@ class service_report {
       reloading_due_ = false;
       if (ready_due_) manager_.ready();
       ready_due_ = false;
+      if (successor_) {
+        if (!std::exchange(replaced_, true)) manager_.main_pid(*successor_);
+        return;
+      }
       if (stopping_due_) manager_.stopping();
       stopping_due_ = false;
       std::string text = status();
@@ -128,6 +141,8 @@ class service_report {
   std::map<unsigned, pid_t> serving_;  // by slot
   std::size_t wanted_;
   std::string trouble_, gave_up_, stopping_, told_;
+  std::optional<pid_t> successor_;
+  bool replaced_ = false;
   bool was_ready_ = false, complained_ = false;
   bool reloading_due_ = false, ready_due_ = false, stopping_due_ = false, watchdog_due_ = false;
 };

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -76,6 +77,7 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
     assert(may_follow(state_, next));
     state_ = next;
     if (next == slot_state::starting) started_ = clock::now();
+    if (next == slot_state::ready) ready_since = clock::now();
     deadline_.cancel();
   }
 
@@ -102,7 +104,10 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   }
 
   /// Ends the process at once, if there is one.
-  void kill() { signal(SIGKILL); }
+  void kill() {
+    killed = true;
+    signal(SIGKILL);
+  }
 
   void signal(int signal_number) {
     try {
@@ -121,15 +126,17 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   void cancel_wait() { deadline_.cancel(); }
 
   cohort::peer<control::protocol> peer;
-  bool was_ready = false;
   bool replaced = false;   // or decided that it will not be
   bool candidate = false;  // of a reload that is not over: it must not serve yet
   bool dismissed = false;  // not to be started after all
   bool recycling = false;  // it has reached one of the limits
+  bool asked = false;      // to drain, by the cluster
   bool timed_out = false;  // killed because of limit_state()
   bool hung = false;       // killed because it did not answer
-
-  std::string trouble;  // what it said, or was found wrong with it, last
+  bool killed = false;     // by the cluster, for whatever reason
+  std::optional<clock::time_point> ready_since;
+  std::uint64_t oom_kills = 0;  // on this machine, before it was started
+  std::string trouble;          // what it said, or was found wrong with it, last
   double fraction = std::uniform_real_distribution<double>(0, 1)(randomness());
 
   /// Connections that it has been given and that have not ended, as far as it has said.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "../process/exit_status.hpp"
 #include "accept_queue.hpp"
+#include "exit_reason.hpp"
 #include "slot.hpp"
 
 namespace cohort {
@@ -22,6 +24,8 @@ struct worker_stats {
   pid_t pid = 0;  ///< 0 while it waits for its start
   slot_state state = slot_state::waiting;
   std::chrono::milliseconds uptime{0};
+
+  std::size_t leased = 0;  ///< connections that the primary has accepted for it and that have not ended, as it has said
 
   // as of its last answer to a ping
   std::uint32_t open = 0;            ///< connections being served
@@ -35,7 +39,8 @@ struct slot_stats {
   unsigned slot = 0;
   std::uint64_t restarts = 0;            ///< workers that took the place of one that had ended by itself
   std::optional<exit_status> last_exit;  ///< of the worker that ended last
-  std::string last_reason;               ///< what that one said, or was found wrong with it
+  exit_reason last_reason = exit_reason::none;
+  std::string last_trouble;  ///< what that one said, or was found wrong with it
 };
 
 /// An address that the cluster listens on.

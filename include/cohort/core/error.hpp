@@ -30,6 +30,9 @@ enum class errc {
   invalid_option,     ///< an option that cannot be served, said with its value
   already_running,    ///< another process does the job, and has the pid file
   gave_up,            ///< the cluster has used up its restarts
+  job_threw,          ///< a job of a process_pool has thrown an exception
+  job_crashed,        ///< the process that did a job has ended
+  not_ready,          ///< a process has ended before it could do what it was started for
 };
 
 namespace detail {
@@ -59,6 +62,9 @@ class category final : public std::error_category {
       case errc::invalid_option: return "invalid option";
       case errc::already_running: return "already running";
       case errc::gave_up: return "gave up restarting";
+      case errc::job_threw: return "the job has thrown";
+      case errc::job_crashed: return "the job's process has ended";
+      case errc::not_ready: return "the process was not ready yet";
     }
     return "unknown error";
   }

@@ -115,6 +115,7 @@ class link : public std::enable_shared_from_this<link> {
     switch (outcome) {
       case detail::outbox::outcome::done: break;
       case detail::outbox::outcome::blocked: resume_when_writable(); break;
+      case detail::outbox::outcome::more: resume_next_turn(); break;
       case detail::outbox::outcome::starved: resume_later(); break;
       case detail::outbox::outcome::failed:
         write_error_ = errno == EPIPE || errno == ECONNRESET ? make_error_code(errc::peer_closed)
@@ -418,6 +419,8 @@ class link : public std::enable_shared_from_this<link> {
   // Messages read ahead on behalf of somebody who waits for something else: no more than this, in bytes.
   static constexpr std::size_t inbox_limit = 4 * 1024 * 1024;
 
+  static constexpr unsigned reads_a_turn = 16;  // of 256 KiB at most
+
   struct reading_guard {
     link& owner;
     ~reading_guard() { owner.reading_ = false; }
@@ -462,7 +465,13 @@ class link : public std::enable_shared_from_this<link> {
         co_await changed.wait();
         continue;
       }
+      if (self->reads_++ == reads_a_turn) {  // a peer that writes as fast as this reads would else hold the loop
+        self->reads_ = 0;
+        co_await asio::post(self->get_executor(), asio::use_awaitable);
+        continue;
+      }
       if (self->read_once() || self->poll()) continue;
+      self->reads_ = 0;
       self->reading_ = true;
       std::error_code error;
       {
@@ -548,6 +557,14 @@ class link : public std::enable_shared_from_this<link> {
     });
   }
 
+  void resume_next_turn() {
+    writing_ = true;
+    asio::post(stream_.get_executor(), [self = shared_from_this()] {
+      self->writing_ = false;
+      self->flush_now();
+    });
+  }
+
   void resume_later() {
     writing_ = true;
     retry_.expires_after(std::chrono::milliseconds(2));
@@ -577,6 +594,7 @@ class link : public std::enable_shared_from_this<link> {
   negotiation agreed_;
   std::exception_ptr broken_;
   std::error_code write_error_;
+  unsigned reads_ = 0;  // since somebody last waited for input
   bool reading_ = false;
   bool drained_ = false;  // the last read took all there was
   bool writing_ = false;  // the rest goes out when the socket or the kernel has room

@@ -16,6 +16,11 @@ enum class worker_exit : int {
   asked = 0,            ///< the parent or SIGTERM asked for it
 };
 
+namespace detail {
+inline constexpr const char* slot_variable = "COHORT_SLOT";
+inline constexpr const char* generation_variable = "COHORT_GENERATION";
+}  // namespace detail
+
 namespace control {
 
 /// With an acceptor: accept on it. `loan` is different each time that a listener is given to somebody.

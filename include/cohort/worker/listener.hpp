@@ -48,13 +48,13 @@ class listener {
   listener(const asio::any_io_executor& executor, descriptor socket)
       : stream_(executor), pause_(executor), local_(detail::domain_of(socket.get()) == AF_UNIX) {
     stream_.assign(socket.get());
-    (void)socket.release();
+    fd_ = socket.release();
     // Another process's copy shares this flag, and one that cleared it would block us in accept (accept(2)).
     stream_.native_non_blocking(true);
   }
 
   bool is_open() const noexcept { return stream_.is_open(); }
-  int native_handle() { return stream_.native_handle(); }
+  int native_handle() const { return fd_; }
 
   /// What it accepts.
   handle_kind accepts() const noexcept { return local_ ? handle_kind::local_socket : handle_kind::tcp_socket; }
@@ -119,6 +119,7 @@ class listener {
   asio::posix::stream_descriptor stream_;
   asio::steady_timer pause_;
   bool local_;
+  int fd_ = -1;  // the stream's
 };
 
 }  // namespace cohort

@@ -58,8 +58,8 @@ class worker {
         room_(executor) {
     options_.drain_timeout = std::min(options_.drain_timeout, detail::longest_time);
     options_.idle_grace = std::min(options_.idle_grace, detail::longest_time);
-    slot_ = number_from("COHORT_SLOT");
-    generation_ = number_from("COHORT_GENERATION");
+    slot_ = number_from(detail::slot_variable);
+    generation_ = number_from(detail::generation_variable);
   }
 
   worker(const worker&) = delete;

@@ -20,6 +20,7 @@
 #include "../byte_buffer.hpp"
 #include "../frame.hpp"
 #include "../handle.hpp"
+#include "fifo.hpp"
 
 namespace cohort::detail {
 
@@ -68,14 +69,14 @@ class inbox {
   /// on_lease(lease), on_parcel(parcel) (false: not to be kept), on_answer(envelope, id, stored), on_cancel(id).
   template <class Sink>
   outcome read(int fd, Sink& sink) {
-    chunk& into = writable_chunk();
     alignas(cmsghdr) char ancillary[CMSG_SPACE(wire::max_handles * sizeof(int))];
-    iovec part{into.data.get() + into.filled, chunk_size - into.filled};
+    iovec part = next_room();
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
     message.msg_control = ancillary;
     message.msg_controllen = sizeof ancillary;
+    const std::size_t room = part.iov_len;
     const ssize_t got = system::retry(system::call.recvmsg, fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0) {
       // Short of memory, there is nothing to read for now: the socket stays readable, and is asked again.
@@ -86,31 +87,38 @@ class inbox {
     }
     const bool came_with_handles = take_handles(message);
     if (got == 0) return outcome::end;
-    into.filled += static_cast<std::size_t>(got);
-    sort(into, sink);
+    const auto size = static_cast<std::size_t>(got);
+    if (missing_ != 0) {
+      assembly_.grow(size);
+      missing_ -= size;
+      if (missing_ == 0) end_piece(sink);
+    } else {
+      chunks_.back()->filled += size;
+    }
+    sort(*chunks_.back(), sink);
     // The kernel ends a read behind bytes that carry descriptors, so a short one then says nothing.
-    return static_cast<std::size_t>(got) == part.iov_len || came_with_handles ? outcome::data : outcome::drained;
+    return size == room || came_with_handles ? outcome::data : outcome::drained;
   }
 
-  bool has_message() const noexcept { return first_ < messages_.size(); }
-  stored& first_message() noexcept { return messages_[first_]; }
+  bool has_message() const noexcept { return !messages_.empty(); }
+  stored& first_message() noexcept { return messages_.front(); }
 
   /// Lets go of a message that has been taken from here; its bytes are gone with it.
   void drop(stored& message) {
     stored_bytes_ -= message.size;
-    if (message.home) release(*message.home);
+    if (message.home) {
+      release(*message.home);
+    } else if (message.whole.capacity() <= kept_assembly && message.whole.capacity() > spare_assembly_.capacity()) {
+      spare_assembly_ = std::move(message.whole);
+    }
     message.whole = byte_buffer();
     message.parcel.reset();
   }
 
   /// Drops the first message.
   void pop_message() {
-    drop(messages_[first_]);
-    ++first_;
-    if (first_ == messages_.size() || (first_ >= 1024 && first_ * 2 >= messages_.size())) {
-      messages_.erase(messages_.begin(), messages_.begin() + static_cast<std::ptrdiff_t>(first_));
-      first_ = 0;
-    }
+    drop(messages_.front());
+    messages_.pop_front();
   }
 
   void drop_messages() {
@@ -130,8 +138,7 @@ class inbox {
 
   /// Drops the message whose handles came with this number, if it is still here.
   void drop_parcel(std::uint64_t id) {
-    const auto begin = messages_.begin() + static_cast<std::ptrdiff_t>(first_);
-    const auto at = std::find_if(begin, messages_.end(),
+    const auto at = std::find_if(messages_.begin(), messages_.end(),
                                  [id](const stored& each) { return each.parcel && each.parcel->id == id; });
     if (at == messages_.end()) return;
     drop(*at);
@@ -143,17 +150,24 @@ class inbox {
 
   /// Whether the stream stands inside a frame or a message.
   bool is_torn() const noexcept {
-    return assembly_.size() != 0 || (!chunks_.empty() && chunks_.back()->parsed != chunks_.back()->filled);
+    return assembly_.size() != 0 || missing_ != 0 ||
+           (!chunks_.empty() && chunks_.back()->parsed != chunks_.back()->filled);
   }
 
   std::deque<arrived_lease> leases;
 
   /// Requests that nobody has begun to answer, their envelopes around them.
-  std::deque<stored> requests;
+  fifo<stored> requests;
 
  private:
   // Holds at least one whole frame behind a partial one, and is what one read can bring.
   static constexpr std::size_t chunk_size = 256 * 1024;
+
+  // Fresh memory for each large message costs more than the copying.
+  static constexpr std::size_t kept_assembly = 4 * 1024 * 1024;
+
+  // Read while a message comes in pieces.
+  static constexpr std::size_t next_header = 4096;
 
   struct chunk {
     std::unique_ptr<char[]> data{new char[chunk_size]};
@@ -171,6 +185,15 @@ class inbox {
 
   [[noreturn]] void too_large() const {
     throw_error("receive: message of more than " + std::to_string(max_message_) + " bytes", errc::message_too_large);
+  }
+
+  /// Where the next bytes go: the rest of a piece to the message that it is a part of, all else to a chunk.
+  iovec next_room() {
+    if (missing_ != 0) return {assembly_.data() + assembly_.size(), missing_};
+    chunk& into = writable_chunk();
+    std::size_t room = chunk_size - into.filled;
+    if (assembly_.size() != 0) room = std::min(room, next_header);  // most of what follows it goes to the message, too
+    return {into.data.get() + into.filled, room};
   }
 
   chunk& writable_chunk() {
@@ -234,6 +257,10 @@ class inbox {
         malformed("frame of kind " + std::to_string(static_cast<int>(header.kind)) + ", size " +
                   std::to_string(header.size) + ", " + std::to_string(header.handles) + " handles");
       }
+      if (header.kind == wire::kind::piece || (header.kind == wire::kind::message && assembly_.size() != 0)) {
+        begin_piece(from, header, sink);
+        continue;
+      }
       if (from.filled - from.parsed < wire::header_size + header.size) break;
       from.parsed += wire::header_size + header.size;
       take(from, header, at + wire::header_size, sink);
@@ -250,9 +277,9 @@ class inbox {
         sink.on_hello(payload, header.size);
         break;
       case wire::kind::message:
-      case wire::kind::piece:
         if (said_goodbye_) malformed("message after goodbye");
-        take_message(from, header, payload, sink);
+        if (header.size > max_message_) too_large();
+        keep(stored{payload, header.size, &from, {}, {}}, sink);
         break;
       case wire::kind::parcel:
         if (said_goodbye_) malformed("message after goodbye");
@@ -271,20 +298,34 @@ class inbox {
         said_goodbye_ = true;
         sink.on_goodbye();
         break;
+      case wire::kind::piece:
       case wire::kind::withdrawn: break;
     }
   }
 
+  /// Takes as much of a piece as is here; the rest of it is read straight to where it belongs.
   template <class Sink>
-  void take_message(chunk& from, const wire::header& header, const char* payload, Sink& sink) {
+  void begin_piece(chunk& from, const wire::header& header, Sink& sink) {
+    if (said_goodbye_) malformed("message after goodbye");
     if (assembly_.size() + header.size > max_message_) too_large();
-    if (header.kind == wire::kind::message && assembly_.size() == 0) {
-      keep(stored{payload, header.size, &from, {}, {}}, sink);
-      return;
-    }
     if (header.size == 0) malformed("empty piece of a message");
-    std::memcpy(assembly_.grow(header.size), payload, header.size);
-    if (header.kind == wire::kind::piece) return;
+    if (assembly_.capacity() == 0) {
+      assembly_ = std::move(spare_assembly_);
+      assembly_.clear();
+    }
+    assembly_.reserve(header.size);
+    from.parsed += wire::header_size;
+    const std::size_t here = std::min<std::size_t>(header.size, from.filled - from.parsed);
+    std::memcpy(assembly_.grow(here), from.data.get() + from.parsed, here);
+    from.parsed += here;
+    missing_ = header.size - here;
+    is_last_piece_ = header.kind == wire::kind::message;
+    if (missing_ == 0) end_piece(sink);
+  }
+
+  template <class Sink>
+  void end_piece(Sink& sink) {
+    if (!is_last_piece_) return;
     stored whole{nullptr, assembly_.size(), nullptr, std::move(assembly_), {}};
     assembly_ = byte_buffer();
     whole.data = whole.whole.data();
@@ -365,10 +406,12 @@ class inbox {
   std::uint32_t max_message_;
   std::vector<std::unique_ptr<chunk>> chunks_;
   std::unique_ptr<chunk> spare_;
-  std::vector<stored> messages_;
-  std::size_t first_ = 0;
+  fifo<stored> messages_;
   std::size_t stored_bytes_ = 0;
-  byte_buffer assembly_;
+  byte_buffer assembly_;     // the pieces of a message so far, with room for the rest of the last one,
+  std::size_t missing_ = 0;  // which is so many bytes
+  bool is_last_piece_ = false;
+  byte_buffer spare_assembly_;        // the memory of the last one
   std::deque<batch> batches_;         // read, not yet announced
   std::deque<descriptor> announced_;  // announced, not yet taken by a frame
   bool greeted_ = false;

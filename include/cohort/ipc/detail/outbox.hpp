@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <deque>
 #include <span>
 #include <utility>
 #include <vector>
@@ -18,6 +17,7 @@
 #include "../../core/system.hpp"
 #include "../byte_buffer.hpp"
 #include "../frame.hpp"
+#include "fifo.hpp"
 
 namespace cohort::detail {
 
@@ -34,6 +34,7 @@ class outbox {
   enum class outcome {
     done,     ///< nothing is left
     blocked,  ///< the socket is full: go on when it is writable
+    more,     ///< the socket takes more, but it was a lot for one turn of the loop: go on in the next
     starved,  ///< the kernel is short of memory or of descriptors in flight: go on after a while
     failed,   ///< errno says why; nothing can be sent any more
   };
@@ -144,8 +145,10 @@ class outbox {
 
   bool empty() const noexcept { return iov_.empty() && control_.size() == 0 && segments_.empty(); }
 
-  /// Writes until nothing is left or the socket takes no more. Never blocks.
+  /// Writes until nothing is left, the socket takes no more, or `turn_bytes` are written: a peer that reads as fast as
+  /// this writes would else hold the loop for the whole of a large message. Never blocks.
   outcome write(int fd) {
+    std::size_t written = 0;
     while (form_batch()) {
       alignas(cmsghdr) char ancillary[CMSG_SPACE(wire::max_handles * sizeof(int))];
       msghdr message{};
@@ -164,12 +167,15 @@ class outbox {
       }
       handles_.clear();
       advance(static_cast<std::size_t>(sent));
+      written += static_cast<std::size_t>(sent);
+      if (written >= turn_bytes && !empty()) return outcome::more;
     }
     return outcome::done;
   }
 
  private:
   static constexpr std::size_t batch_bytes = 256 * 1024;
+  static constexpr std::size_t turn_bytes = 1024 * 1024;
   static constexpr std::size_t batch_vectors = 32;
 
   struct segment {
@@ -320,7 +326,7 @@ class outbox {
   }
 
   byte_buffer control_;
-  std::deque<segment> segments_;
+  fifo<segment> segments_;
   byte_buffer spare_;  // the storage of the last run, for the next one
   std::size_t waiting_bytes_ = 0;
   ticket appended_ = 0;

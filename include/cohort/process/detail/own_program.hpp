@@ -142,4 +142,55 @@ inline command own_command(const std::vector<std::string>& words) {
   return result;
 }
 
+/// A version of the running program, which can be started also when its file has been replaced since.
+///
+/// Distinct objects: safe. Shared objects: unsafe.
+class program_version {
+ public:
+  /// The one that runs.
+  program_version() : words_(own_words()), file_(open("/proc/self/exe")) {
+    std::string path(4096, '\0');
+    const auto size = ::readlink("/proc/self/exe", path.data(), path.size());
+    path_.assign(path.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
+    // What the kernel puts behind the name of a file that is gone (proc(5)): where its successor should be.
+    constexpr std::string_view gone = " (deleted)";
+    if (path_.ends_with(gone)) path_.resize(path_.size() - gone.size());
+  }
+
+  /// What is at its path now. Throws if that cannot be opened.
+  program_version on_disk() const {
+    program_version result(words_, path_);
+    result.file_ = open(path_);
+    return result;
+  }
+
+  command start() const {
+    struct stat wanted = {};
+    struct stat found = {};
+    // By its path if that is it, so that the process has the program's name in ps.
+    const bool same = ::fstat(file_.get(), &wanted) == 0 && ::stat(path_.c_str(), &found) == 0 &&
+                      wanted.st_dev == found.st_dev && wanted.st_ino == found.st_ino;
+    command result(same ? path_ : fmt::format("/proc/{}/fd/{}", ::getpid(), file_.get()));
+    if (!words_.empty()) {
+      result.argv0(words_.front());
+      result.args(std::vector<std::string>(words_.begin() + 1, words_.end()));
+    }
+    return result;
+  }
+
+ private:
+  program_version(std::vector<std::string> words, std::string path)
+      : words_(std::move(words)), path_(std::move(path)) {}
+
+  static descriptor open(const std::string& path) {
+    descriptor result(system::retry(system::call.open, path.c_str(), O_PATH | O_CLOEXEC, mode_t(0)));
+    if (!result) throw_error(fmt::format("own program: open {}", path), errno);
+    return result;
+  }
+
+  std::vector<std::string> words_;
+  std::string path_;
+  descriptor file_;
+};
+
 }  // namespace cohort::detail

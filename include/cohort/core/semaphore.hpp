@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstddef>
+#include <list>
+#include <utility>
+
+#include "asio.hpp"
+#include "error.hpp"
+#include "event.hpp"
+
+namespace cohort {
+
+/// A number of permits, which coroutines take, in the order in which they asked, and give back.
+///
+/// Unlike a queue it wakes one waiter for each permit, however many there are.
+///
+/// Distinct objects: safe. Shared objects: unsafe. Must outlive the operations that wait on it.
+class semaphore {
+ public:
+  semaphore(asio::any_io_executor executor, std::size_t permits)
+      : executor_(std::move(executor)), available_(permits) {}
+
+  semaphore(const semaphore&) = delete;
+  semaphore& operator=(const semaphore&) = delete;
+
+  asio::any_io_executor get_executor() { return executor_; }
+
+  /// Permits that nobody holds.
+  std::size_t available() const noexcept { return available_; }
+
+  /// Coroutines that wait for a permit.
+  std::size_t waiting() const noexcept { return waiting_.size(); }
+
+  /// Takes a permit. Does not suspend if one is there and nobody waits for it.
+  ///
+  /// Throws errc::closed after close(). Cancelling throws operation_aborted and takes none.
+  asio::awaitable<void> acquire() {
+    if (try_acquire()) co_return;
+    if (closed_) throw_error("semaphore: acquire", errc::closed);
+    waiter mine(*this);
+    co_await mine.woken.wait();
+    if (mine.queued) throw_error("semaphore: acquire", errc::closed);
+    mine.has_permit = false;  // the caller's now
+  }
+
+  /// Takes a permit if one is there that nobody waits for.
+  bool try_acquire() noexcept {
+    if (closed_ || available_ == 0) return false;
+    --available_;
+    return true;
+  }
+
+  /// Gives a permit back: to who has waited longest, which continues in a later turn of the loop.
+  void release() {
+    if (waiting_.empty() || closed_) {
+      ++available_;
+      return;
+    }
+    waiter& next = *waiting_.front();
+    waiting_.pop_front();
+    next.queued = false;
+    next.has_permit = true;
+    next.woken.set();
+  }
+
+  /// Lets nobody have a permit any more: those who wait throw errc::closed.
+  void close() {
+    closed_ = true;
+    for (waiter* each : waiting_) each->woken.set();
+  }
+
+ private:
+  struct waiter {
+    explicit waiter(semaphore& semaphore)
+        : owner(semaphore), woken(owner.executor_), place(owner.waiting_.insert(owner.waiting_.end(), this)) {}
+    waiter(const waiter&) = delete;
+
+    ~waiter() {
+      if (queued) owner.waiting_.erase(place);
+      if (has_permit) owner.release();  // cancelled in the moment in which it got one
+    }
+
+    semaphore& owner;
+    event woken;
+    std::list<waiter*>::iterator place;
+    bool queued = true;
+    bool has_permit = false;
+  };
+
+  asio::any_io_executor executor_;
+  std::size_t available_;
+  std::list<waiter*> waiting_;  // none while a permit is there
+  bool closed_ = false;
+};
+
+}  // namespace cohort
