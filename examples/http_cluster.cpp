@@ -6,7 +6,7 @@
 //   /fatal        answers, and then fails in a way that the worker should not live on with: another one replaces it
 //   /abort        crashes the worker before it has answered
 //
-//   http_cluster --listen 127.0.0.1:8000 --workers 4 --distribution shared
+//   http_cluster --listen 127.0.0.1:8000 --workers 4 --distribution shared --control /run/http.ctl
 
 #include <array>
 #include <chrono>
@@ -129,6 +129,8 @@ cohort::cluster_options parse_options(int argc, char* argv[]) {
       options.distribute(cohort::parse_distribution(value));
     } else if (option == "--drain-timeout") {
       worker.drain_timeout = milliseconds(static_cast<int>(1000 * parse_value(option, value, 0.0, 86'400.0)));
+    } else if (option == "--control") {
+      options.control_socket(value);
     } else {
       throw std::invalid_argument(fmt::format("unknown option: {}", option));
     }
@@ -146,7 +148,7 @@ int main(int argc, char* argv[]) {
     fmt::print(stderr,
                "http_cluster: {}\n"
                "usage: http_cluster [--listen ADDRESS:PORT|fd:NAME] [--workers N]\n"
-               "                    [--distribution NAME] [--drain-timeout SECONDS]\n"
+               "                    [--distribution NAME] [--drain-timeout SECONDS] [--control PATH]\n"
                "NAME is round_robin, least_connections, by_address, shared or reuse_port\n",
                error.what());
     return 2;

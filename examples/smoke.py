@@ -74,6 +74,9 @@ class Program:
             reader.join(PATIENCE)
         return status
 
+    def interrupt(self):
+        self._process.send_signal(signal.SIGINT)
+
     def terminate(self):
         self._process.terminate()
 

@@ -53,10 +53,13 @@
 #include "worker/worker.hpp"
 
 // the primary: keep workers alive and fed
+#include "cluster/admin_client.hpp"
+#include "cluster/admin_server.hpp"
 #include "cluster/cluster.hpp"
 #include "cluster/distribution.hpp"
 #include "cluster/events.hpp"
 #include "cluster/inherited_sockets.hpp"
+#include "cluster/metrics.hpp"
 #include "cluster/options.hpp"
 #include "cluster/reaper.hpp"
 #include "cluster/restart_policy.hpp"

@@ -85,7 +85,8 @@ ASYNC_TEST("the figures say how many connections there are and were, and where e
   CHECK(stats.ready == 2);
   CHECK(stats.generation == 1);
   CHECK_FALSE(stats.stopping);
-  CHECK(stats.addresses == std::vector<std::string>{to_string(c->at())});
+  REQUIRE(stats.listeners.size() == 1);
+  CHECK(stats.listeners[0].address == to_string(c->at()));
   for (unsigned slot = 1; slot <= 2; ++slot) {
     const auto& one = stats.workers.at(slot - 1);
     CHECK(one.slot == slot);

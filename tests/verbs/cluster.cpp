@@ -25,7 +25,8 @@ void print(const cluster_event& event) {
 
 // `listen=ADDRESS:PORT`, `workers=N`, `distribution=NAME`, `drain=MS`, `grace=MS`, `start=MS`, `restarts=N`,
 // `backoff=MS`, `boots=N`, `events=print|default|throw`, `die=STATUS` (the worker, at its start), `descriptors=N`,
-// `ignore=SIGNAL`, `broken-by=FILE`, `hold-by=FILE`: while there is such a file workers end, or wait, at their start
+// `ignore=SIGNAL`, `control=PATH`, `broken-by=FILE`, `hold-by=FILE`: while there is such a file
+// workers end, or wait, at their start
 const verb serve_verb("serve", [](const verb::arguments& arguments) {
   cluster_options options;
   worker_options worker;
@@ -47,6 +48,7 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
     if (key == "backoff") restart.min_backoff = std::chrono::milliseconds(value);
     if (key == "boots") restart.max_failed_boots = static_cast<std::size_t>(value);
     if (key == "events") events = text;
+    if (key == "control") options.control_socket(text);
     if (key == "broken-by" && std::getenv("COHORT_SLOT") != nullptr && ::access(text.c_str(), F_OK) == 0) return 9;
     if (key == "hold-by" && std::getenv("COHORT_SLOT") != nullptr) {
       while (::access(text.c_str(), F_OK) == 0) ::usleep(1'000);

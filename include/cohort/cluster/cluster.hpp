@@ -257,7 +257,12 @@ class cluster : private supervisor {
     result.reloads = reloads_;
     result.uptime = since(begun_);
     result.stopping = stop_.is_set();
-    for (const auto& each : listeners_) result.addresses.push_back(each.address);
+    for (const auto& each : listeners_) {
+      listener_stats one;
+      one.address = each.address;
+      for (const int fd : each.to->sockets()) one.queue = queue_of(fd, one.queue);
+      result.listeners.push_back(std::move(one));
+    }
     for (const auto& each : workers_) {
       worker_stats one;
       one.slot = each->number();

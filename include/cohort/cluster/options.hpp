@@ -197,6 +197,13 @@ class cluster_options {
     return *this;
   }
 
+  /// Where serve() lets itself be looked at and told what to do: a unix socket with this path, for admin_client and
+  /// cohortctl. See admin_server. None at first.
+  cluster_options& control_socket(std::string path) {
+    control_socket_ = std::move(path);
+    return *this;
+  }
+
   /// What serve() does on a signal; see cluster_action for what it does at first.
   cluster_options& on_signal(int number, cluster_action action) {
     signals_.insert_or_assign(number, action);
@@ -240,6 +247,7 @@ class cluster_options {
   const reload_options& reload() const noexcept { return reload_; }
   const std::optional<cohort::command>& command() const noexcept { return command_; }
   const std::function<void(unsigned, cohort::command&)>& on_start() const noexcept { return on_start_; }
+  const std::string& control_socket() const noexcept { return control_socket_; }
   const std::map<int, cluster_action>& signals() const noexcept { return signals_; }
   const std::function<give_up_action(unsigned, const std::string&)>& on_give_up() const noexcept { return on_give_up_; }
   const std::function<void()>& on_reopen() const noexcept { return on_reopen_; }
@@ -264,6 +272,7 @@ class cluster_options {
   reload_options reload_;
   std::optional<cohort::command> command_;
   std::function<void(unsigned, cohort::command&)> on_start_;
+  std::string control_socket_;
   std::map<int, cluster_action> signals_ = {
       {SIGINT, cluster_action::stop},    {SIGTERM, cluster_action::stop},     {SIGQUIT, cluster_action::kill},
       {SIGHUP, cluster_action::reload},  {SIGTTIN, cluster_action::scale_up}, {SIGTTOU, cluster_action::scale_down},

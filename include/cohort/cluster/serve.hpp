@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -9,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <signal.h>
@@ -25,6 +27,7 @@
 #include "../worker/connection_handler.hpp"
 #include "../worker/run_worker.hpp"
 #include "../worker/worker.hpp"
+#include "admin_server.hpp"
 #include "cluster.hpp"
 #include "events.hpp"
 #include "options.hpp"
@@ -112,18 +115,54 @@ inline void check_handler(const cluster_options& options, const connection_handl
   }
 }
 
+/// The cluster goes on without its control socket.
+inline void say_broken(std::exception_ptr broken) {
+  try {
+    if (broken) std::rethrow_exception(broken);
+  } catch (const std::system_error& error) {
+    if (error.code() != asio::error::operation_aborted) std::fprintf(stderr, "control socket: %s\n", error.what());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "control socket: %s\n", error.what());
+  }
+}
+
+/// Opens the control socket of a primary that takes over, as soon as the one before it has let go of it.
+inline asio::awaitable<void> succeed_control(cluster& primary, std::string path, std::optional<admin_server>& control) {
+  asio::steady_timer pause(primary.get_executor());
+  for (;;) {
+    try {
+      control.emplace(primary, path);
+      co_return;
+    } catch (const std::system_error& error) {
+      if (error.code() != std::errc::address_in_use) throw;
+    }
+    pause.expires_after(std::chrono::milliseconds(50));
+    co_await pause.async_wait(asio::use_awaitable);
+  }
+}
+
 inline int run_primary(cluster_options options) {
   auto to = options.on_event();
   const auto signals = options.signals();
   if (!to) to = [](const cluster_event& event) { std::fprintf(stderr, "%s\n", to_string(event).c_str()); };
   const bool reap = options.reap_strangers();
+  const std::string control_path = options.control_socket();
   asio::io_context context(1);
   // Before any worker is started, who would else find the manager's socket in its environment.
   service_report service(context.get_executor(), service_manager(), options.worker_count());
   std::optional<upgrade::predecessor> before;
   if (upgrade::asked_for()) before.emplace(context.get_executor());
   cluster primary(context.get_executor(), std::move(options));
+  std::optional<admin_server> control;
+  if (!control_path.empty() && !before) control.emplace(primary, control_path);
+  if (control) asio::co_spawn(context, control->run(), [](std::exception_ptr broken) { say_broken(broken); });
   task_group tasks(context.get_executor());
+  if (!control_path.empty() && before) {
+    tasks.start(succeed_control(primary, control_path, control), [&context, &control](std::exception_ptr broken) {
+      say_broken(broken);
+      if (control) asio::co_spawn(context, control->run(), [](std::exception_ptr later) { say_broken(later); });
+    });
+  }
   tasks.start(heed_signals(primary, signals, service, tasks), [](std::exception_ptr) {});
   tasks.start(service.retry(), [](std::exception_ptr) {});
   tasks.start(service.keep_alive(), [](std::exception_ptr) {});
@@ -132,9 +171,13 @@ inline int run_primary(cluster_options options) {
   std::exception_ptr failure;
   const auto note = [&](const cluster_event& event) {
     service.note(event);
+    if (control) control->note(event);
+    if (control && event.what == cluster_event::kind::upgraded) control->stop();  // it is the successor's now
     to(event);
   };
-  asio::co_spawn(context, report(primary, note, failure), asio::detached);
+  asio::co_spawn(context, report(primary, note, failure), [&](std::exception_ptr) {
+    if (control) control->stop();
+  });
   asio::co_spawn(context, primary.run(before ? &*before : nullptr), [&](std::exception_ptr escaped, int returned) {
     if (escaped) failure = escaped;
     status = returned;

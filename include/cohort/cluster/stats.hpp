@@ -11,6 +11,8 @@
 #include <sys/types.h>
 
 #include "../process/exit_status.hpp"
+#include "accept_queue.hpp"
+#include "exit_reason.hpp"
 #include "slot.hpp"
 
 namespace cohort {
@@ -41,6 +43,12 @@ struct slot_stats {
   std::string last_trouble;  ///< what that one said, or was found wrong with it
 };
 
+/// An address that the cluster listens on.
+struct listener_stats {
+  std::string address;                ///< with the port that was chosen
+  std::optional<accept_queue> queue;  ///< of TCP alone, and while the cluster listens
+};
+
 /// A cluster at one moment.
 struct cluster_stats {
   unsigned generation = 0;  ///< 1, and one more for each reload
@@ -50,7 +58,7 @@ struct cluster_stats {
   std::uint64_t reloads = 0;
   std::chrono::milliseconds uptime{0};
   bool stopping = false;
-  std::vector<std::string> addresses;
+  std::vector<listener_stats> listeners;
   std::vector<worker_stats> workers;
   std::vector<slot_stats> slots;
 };
