@@ -217,6 +217,20 @@ def abort():
         client_at(server, new).__exit__()
 
 
+def abort_first():
+    """A connection whose first request ends the worker ends with it: nobody else gets it."""
+    with Server().start() as server:
+        for _ in range(5):
+            with Client(server.port) as client:
+                client.send('GET /abort HTTP/1.1\r\n\r\n')
+                try:
+                    client.assert_closed()
+                except ConnectionResetError:
+                    pass
+        server.wait_for(r'^worker \d+ exited, .*: killed by SIGABRT', 5)
+        worker_of(ask(server.port))
+
+
 def worker_killed():
     with Server().start() as server:
         slot, old = worker_of(ask(server.port))

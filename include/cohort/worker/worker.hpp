@@ -345,9 +345,17 @@ class worker {
     }
   }
 
+  /// Begins in the turn after the one in which the word leaves that the socket is taken. A worker that died of the first
+  /// request before that would leave the parent to lease the connection again, with the request read from it.
+  asio::awaitable<void> serve_leased(any_handle socket) {
+    co_await asio::post(get_executor(), asio::use_awaitable);
+    co_await handler_(std::move(socket), get_executor(), *this);
+  }
+
   void start(any_handle socket, bool leased) {
     try {
-      connections_.start(handler_(std::move(socket), get_executor(), *this),
+      auto serving = leased ? serve_leased(std::move(socket)) : handler_(std::move(socket), get_executor(), *this);
+      connections_.start(std::move(serving),
                          [this, leased](std::exception_ptr failure) { on_connection_ended(leased, failure); });
     } catch (...) {
       // A handler that is no coroutine throws here. It must not end the accepting with its own connection.
