@@ -74,6 +74,13 @@ class Program:
             reader.join(PATIENCE)
         return status
 
+    def wait_exit(self):
+        """Waits until the program itself has ended, though others may hold its output; its status."""
+        return self._process.wait(PATIENCE)
+
+    def send_signal(self, number):
+        self._process.send_signal(number)
+
     def interrupt(self):
         self._process.send_signal(signal.SIGINT)
 

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -86,6 +87,24 @@ def events(server):
         assert all(re.match(r'\d\d:\d\d:\d\d  \S', line) for line in lines), lines
         assert re.search(r'stopping: asked by user \d+, pid \d+$', '\n'.join(lines), re.M), lines
         assert re.search(r'worker \d exited, pid \d+: status 0$', lines[-1]), lines
+
+
+def upgraded():
+    """After an upgrade the control socket is the new primary's."""
+    with tempfile.TemporaryDirectory() as directory, Cluster(directory) as server:
+        server.send_signal(signal.SIGUSR2)
+        new = int(server.wait_for(r'^upgraded: primary (\d+) serves')[0][1])
+        server.hold(new)
+        assert server.wait_exit() == 0
+        deadline = time.monotonic() + smoke.PATIENCE
+        while not os.path.exists(server.path):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert server.control('scale', '3') == 'scaled to 3\n'
+        server.wait_for(r'^worker 3 ready')
+        assert server.control('stop') == 'stopped\n'
+        server.wait_gone(new)
+        assert os.listdir(directory) == []
 
 
 def read_until(terminal, pattern, text=''):
