@@ -331,10 +331,6 @@ class crew : protected supervisor {
     }
   }
 
-  static bool all_ready(const std::vector<worker_ptr>& workers) {
-    return count_in(workers, slot_state::ready) == static_cast<std::ptrdiff_t>(workers.size());
-  }
-
   /// Has the worker of a slot drain before there is another one.
   void retire_slot(unsigned number) {
     const auto all = workers_;
@@ -351,10 +347,6 @@ class crew : protected supervisor {
       if (each->number() == number && lives && !each->dismissed && !each->candidate) return;
     }
     start(number, generation_, at_once);
-  }
-
-  static std::ptrdiff_t count_in(const std::vector<worker_ptr>& workers, slot_state state) {
-    return std::count_if(workers.begin(), workers.end(), [&](const auto& each) { return each->state() == state; });
   }
 
   /// Notes the first new worker that will not get ready.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <cassert>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -11,6 +13,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <signal.h>
 
@@ -163,5 +166,13 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   unsigned generation_;
   slot_state state_ = slot_state::waiting;
 };
+
+inline std::ptrdiff_t count_in(const std::vector<std::shared_ptr<slot_worker>>& workers, slot_state state) {
+  return std::count_if(workers.begin(), workers.end(), [&](const auto& each) { return each->state() == state; });
+}
+
+inline bool all_ready(const std::vector<std::shared_ptr<slot_worker>>& workers) {
+  return count_in(workers, slot_state::ready) == static_cast<std::ptrdiff_t>(workers.size());
+}
 
 }  // namespace cohort

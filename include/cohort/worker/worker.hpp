@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -18,7 +17,6 @@
 #include <utility>
 #include <variant>
 
-#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -33,6 +31,7 @@
 #include "../process/this_process.hpp"
 #include "connection_handler.hpp"
 #include "control.hpp"
+#include "idle_connections.hpp"
 #include "listener.hpp"
 #include "options.hpp"
 
@@ -92,25 +91,7 @@ class worker {
   /// closed. A request whose bytes have arrived is never dropped. Cancelling throws operation_aborted.
   template <class Socket>
   asio::awaitable<bool> readable(Socket& socket) {
-    if (!grace_over_) {
-      const auto outer = co_await asio::this_coro::cancellation_state;
-      idle_wait mine(*this);
-      // The wait has a cancellation of its own, for the drain; the coroutine's reaches it through this.
-      if (outer.slot().is_connected()) {
-        outer.slot().assign([&mine](asio::cancellation_type type) { mine.wake.emit(type); });
-      }
-      std::error_code error;
-      co_await socket.async_wait(
-          Socket::wait_read,
-          asio::bind_cancellation_slot(mine.wake.slot(), asio::redirect_error(asio::use_awaitable, error)));
-      if (outer.slot().is_connected()) outer.slot().clear();
-      if (!error) co_return true;
-      if (!mine.told || error != asio::error::operation_aborted || outer.cancelled() != asio::cancellation_type::none) {
-        throw std::system_error(error, "readable");
-      }
-    }
-    pollfd look{socket.native_handle(), POLLIN, 0};
-    co_return ::poll(&look, 1, 0) > 0;
+    return idle_.readable(socket);
   }
 
   /// Begins a drain for a reason that is nobody's fault; the exit status is 0.
@@ -158,25 +139,6 @@ class worker {
   }
 
  private:
-  // A connection that waits for its next request, in a list that the drain goes through.
-  struct idle_wait {
-    explicit idle_wait(worker& w) : owner(w), next(w.idle_) {
-      if (next) next->previous = this;
-      owner.idle_ = this;
-    }
-    idle_wait(const idle_wait&) = delete;
-    ~idle_wait() {
-      if (next) next->previous = previous;
-      (previous ? previous->next : owner.idle_) = next;
-    }
-
-    worker& owner;
-    asio::cancellation_signal wake;
-    bool told = false;  // that its time is up
-    idle_wait* next;
-    idle_wait* previous = nullptr;
-  };
-
   using listener_key = std::pair<std::uint32_t, std::uint32_t>;
 
   void show(std::string_view state) {
@@ -345,8 +307,8 @@ class worker {
     }
   }
 
-  /// Begins in the turn after the one in which the word leaves that the socket is taken. A worker that died of the first
-  /// request before that would leave the parent to lease the connection again, with the request read from it.
+  /// Begins in the turn after the one in which the word leaves that the socket is taken. A worker that died of the
+  /// first request before that would leave the parent to lease the connection again, with the request read from it.
   asio::awaitable<void> serve_leased(any_handle socket) {
     co_await asio::post(get_executor(), asio::use_awaitable);
     co_await handler_(std::move(socket), get_executor(), *this);
@@ -416,24 +378,11 @@ class worker {
     co_await grace.async_wait(asio::use_awaitable);
     constexpr std::chrono::milliseconds step{10};
     for (auto steps = options_.idle_spread / step; steps > 0; --steps) {
-      wake_idle(1 / static_cast<double>(steps));
+      idle_.close(1 / static_cast<double>(steps));
       grace.expires_after(step);
       co_await grace.async_wait(asio::use_awaitable);
     }
-    end_grace();
-  }
-
-  /// Tells a part of the idle connections that their time is up.
-  void wake_idle(double part) {
-    std::size_t all = 0;
-    for (idle_wait* each = idle_; each != nullptr; each = each->next) all += each->told ? 0 : 1;
-    auto due = static_cast<std::size_t>(std::ceil(static_cast<double>(all) * part));
-    for (idle_wait *each = idle_, *next = nullptr; each != nullptr && due > 0; each = next) {
-      next = each->next;
-      if (std::exchange(each->told, true)) continue;
-      each->wake.emit(asio::cancellation_type::terminal);
-      --due;
-    }
+    idle_.close_all();
   }
 
   static int rank(worker_exit status) noexcept {
@@ -478,11 +427,6 @@ class worker {
     }
   }
 
-  void end_grace() {
-    grace_over_ = true;
-    wake_idle(1);
-  }
-
   asio::awaitable<void> finish_connections() {
     if (connections_.size() == 0) co_return;
     try {
@@ -491,7 +435,7 @@ class worker {
       // The deadline has passed.
     }
     if (connections_.size() == 0) co_return;
-    end_grace();
+    idle_.close_all();
     connections_.cancel();
     try {
       co_await with_timeout(connections_.wait_empty(), std::chrono::seconds(1));
@@ -527,13 +471,12 @@ class worker {
   event drain_;
   event hurry_;  // a second SIGTERM came, or nothing is left to wait for
   event room_;   // a connection has ended, or none will be accepted any more
-  idle_wait* idle_ = nullptr;
+  idle_connections idle_;
   worker_exit exit_ = worker_exit::asked;
   std::uint64_t served_ = 0;
   std::uint64_t ended_ = 0;  // of those that the parent has accepted
   unsigned slot_ = 0;
   unsigned generation_ = 0;
-  bool grace_over_ = false;
   bool counts_connections_ = false;
   bool tells_ = false;
 };
