@@ -45,6 +45,7 @@ class Failure:
     end: float
     pid: int | None  # that had the connection, if it has answered before
     gap: float | None  # since the answer before on this connection could be there
+    idle: bool  # for longer than IDLE_GRACE, so that its end could cross with the request
 
 
 class Cluster:
@@ -168,7 +169,6 @@ class Clients:
         self.cluster = cluster
         self.rng = rng
         self.answers = 0
-        self.late_closes = 0  # of connections that were idle for too long, see IDLE_GRACE
         self.failures = []
         self.may_be_refused = False
         self._tasks = []
@@ -228,11 +228,10 @@ class Clients:
         except (OSError, EOFError, asyncio.TimeoutError, Broken) as failure:
             if self.may_be_refused and count == 0 and gap is not None and gap > 0.05:
                 return False  # a connection without a request is dropped when the cluster stops, see defer_accept()
-            if count > 0 and gap > 0.9 * IDLE_GRACE and not isinstance(failure, (asyncio.TimeoutError, Broken)) and \
-                    getattr(failure, 'partial', b'') == b'':
-                self.late_closes += 1  # RFC 9112, 9.3.1: a close may cross with the next request
-                return False
-            self._fail(name, failure, begin or sent, pid, gap if count else None)
+            # RFC 9112, 9.3.1: the end of an idle connection may cross with the next request.
+            idle = count > 0 and gap > 0.9 * IDLE_GRACE and not getattr(failure, 'partial', b'') and \
+                not isinstance(failure, (asyncio.TimeoutError, Broken))
+            self._fail(name, failure, begin or sent, pid, gap if count else None, idle)
         finally:
             if writer:
                 writer.transport.abort()
@@ -249,9 +248,9 @@ class Clients:
             raise Broken(f'pid {found[2]} answers on a connection of pid {pid}')
         return int(found[2]), 'Connection: close' in head
 
-    def _fail(self, name, failure, begin, pid, gap):
+    def _fail(self, name, failure, begin, pid, gap, idle=False):
         text = str(failure) or type(failure).__name__
-        self.failures.append(Failure(name, text, begin, time.monotonic(), pid, gap))
+        self.failures.append(Failure(name, text, begin, time.monotonic(), pid, gap, idle))
 
 
 class Chaos:
@@ -261,7 +260,7 @@ class Chaos:
         self.begin = time.monotonic()
         self.schedule = []  # (when, text)
         self.stopped = {}  # pid: when to continue
-        self.chores = set()
+        self.chores = []
         self.counts = {}
 
     def log(self, text):
@@ -275,6 +274,7 @@ class Chaos:
         try:
             await cluster.until(cluster.as_promised, f'{WORKERS} workers are ready')
             self.first_primary = cluster.primary
+            await self.check_serving()  # a worker that is ready may not have its listener yet
             before = self.descriptors()
             clients.start(12, 8)
             await self.act(options.seconds)
@@ -395,9 +395,7 @@ class Chaos:
         self.chore(self.clients.flood(number, seconds))
 
     def chore(self, work):
-        task = asyncio.create_task(work)
-        self.chores.add(task)
-        task.add_done_callback(self.chores.discard)
+        self.chores.append(asyncio.create_task(work))
 
     # The invariants.
 
@@ -499,15 +497,16 @@ class Chaos:
                     raise Broken(f'a failure without a cause: {text}')
 
     def judge(self):
-        excused = []
-        unexcused = []
+        excused, idle, unexcused = [], [], []
         for each in self.clients.failures:
             if not self.options.gentle and self.excuse(each):
                 excused.append(each)
+            elif each.idle:
+                idle.append(each)
             else:
                 unexcused.append(each)
         print(f'{self.clients.answers} answers, {len(unexcused)} failures, {len(excused)} more with killed workers, '
-              f'{self.clients.late_closes} idle connections closed')
+              f'{len(idle)} ends of idle connections that crossed with a request')
         hung = [each for each in excused if each.end - each.begin > PATIENCE / 2]
         if hung:
             raise Broken('\n'.join([f'{len(hung)} connections of killed workers were not closed', *map(self.tell, hung)]))
