@@ -337,7 +337,8 @@ def reloads(options):
         print('  as parts of nginx:')
         for (name, what), report in table.items():
             if name != 'nginx':
-                parts = (f'{key} {ratio(report[key], table["nginx", what][key])}' for key in ('rate', 'p50', 'p99', 'max'))
+                other = table['nginx', what]
+                parts = (f'{key} {ratio(report[key], other[key])}' for key in ('rate', 'p50', 'p99', 'max'))
                 print(f'  {name:22}{what:18}' + ', '.join(parts))
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSL-1.0
-"""Runs examples/http_cluster under clients that check every answer, while a random schedule kills, stops, reloads, scales
-and upgrades it; then looks whether everything is as it was.
+"""Runs examples/http_cluster under clients that check every answer, while a random schedule kills, stops, reloads,
+scales and upgrades it; then looks whether everything is as it was.
 
     meson compile -C build examples/http_cluster
     python3 tests/chaos/chaos.py build/examples/http_cluster --seconds 600 --distribution shared [--gentle] [--seed N]
 
---gentle leaves out what breaks workers: then no request may fail. Otherwise one may fail only if a worker was killed that
-may have had it. The same seed gives the same schedule, as far as the machine's timing does.
+--gentle leaves out what breaks workers: then no request may fail. Otherwise one may fail only if a worker was killed
+that may have had it. The same seed gives the same schedule, as far as the machine's timing does.
 """
 import argparse
 import asyncio
@@ -509,7 +509,8 @@ class Chaos:
               f'{len(idle)} ends of idle connections that crossed with a request')
         hung = [each for each in excused if each.end - each.begin > PATIENCE / 2]
         if hung:
-            raise Broken('\n'.join([f'{len(hung)} connections of killed workers were not closed', *map(self.tell, hung)]))
+            lines = map(self.tell, hung[:10])
+            raise Broken('\n'.join([f'{len(hung)} connections of killed workers were not closed, such as', *lines]))
         if unexcused:
             raise Broken('\n'.join([f'{len(unexcused)} requests failed, such as', *map(self.tell, unexcused[:10])]))
 

@@ -319,8 +319,8 @@ class worker {
     }
   }
 
-  /// Begins in the turn after the one in which the word leaves that the socket is taken. A worker that died of the first
-  /// request before that would leave the parent to lease the connection again, with the request read from it.
+  /// Begins in the turn after the one in which the word leaves that the socket is taken. A worker that died of the
+  /// first request before that would leave the parent to lease the connection again, with the request read from it.
   asio::awaitable<void> serve_leased(any_handle socket) {
     co_await asio::post(get_executor(), asio::use_awaitable);
     co_await handler_(std::move(socket), get_executor(), *this);
