@@ -268,7 +268,8 @@ class Chaos:
 
     async def run(self):
         options = self.options
-        self.cluster = cluster = Cluster(options.program, options.distribution, 0 if options.gentle else 128)
+        descriptors = 0 if options.gentle else options.descriptors
+        self.cluster = cluster = Cluster(options.program, options.distribution, descriptors)
         reading = asyncio.create_task(cluster.read())
         self.clients = clients = Clients(cluster, random.Random(options.seed))
         try:
@@ -545,6 +546,8 @@ def main():
     parser.add_argument('--seconds', type=float, default=60)
     parser.add_argument('--distribution', default='round_robin')
     parser.add_argument('--gentle', action='store_true')
+    parser.add_argument('--descriptors', type=int, default=128,
+                        help='that each process may have, so that a flood brings EMFILE; 0: as many as here')
     parser.add_argument('--verbose', action='store_true', help='tell what happened even if all is well')
     options = parser.parse_args()
 
