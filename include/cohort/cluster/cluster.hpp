@@ -77,8 +77,10 @@ class cluster : private crew {
     if (predecessor != nullptr) {
       handed = co_await predecessor->listeners();
       generation_ = last_generation_ = predecessor->generation() + 1;
+      if (predecessor->workers() != 0) wanted_ = predecessor->workers();
     }
     for (auto& each : listen_on_all(options_, std::move(handed))) distribute(std::move(each), predecessor != nullptr);
+    if (wanted_ != options_.worker_count()) resize(wanted_);
     if (predecessor != nullptr) chores_.start(succeed(*predecessor), [](std::exception_ptr) {});
     for (unsigned number = 1; number <= wanted_; ++number) start(number, generation_, at_once);
 
@@ -309,6 +311,7 @@ class cluster : private crew {
       }
       upgrade::begin last;
       last.generation = generation_;
+      if (wanted_ != options_.worker_count()) last.workers = wanted_;
       co_await successor.send(last);
       const auto word = co_await with_timeout(successor.receive(), options_.start_timeout() + kill_after);
       if (word) {

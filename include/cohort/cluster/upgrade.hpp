@@ -53,6 +53,7 @@ struct listener {
 /// These were all of them: serve.
 struct begin {
   std::uint32_t generation = 0;  ///< of the old one's workers
+  std::uint32_t workers = 0;     ///< how many it was scaled to; 0 if it was not
 };
 
 /// All of the successor's workers serve: the old one may go. What stands here is the successor's from now on, the rest
@@ -89,6 +90,7 @@ class predecessor {
       if (!message) throw_error("upgrade: the old primary is gone", errc::peer_closed);
       if (const auto* last = std::get_if<begin>(&*message)) {
         generation_ = last->generation;
+        workers_ = last->workers;
         co_return result;
       }
       auto& next = std::get<listener>(*message);
@@ -102,6 +104,9 @@ class predecessor {
   }
 
   unsigned generation() const noexcept { return generation_; }
+
+  /// How many workers it was scaled to; 0 if it was not.
+  unsigned workers() const noexcept { return workers_; }
 
   /// Tells it to go.
   asio::awaitable<void> dismiss(std::vector<std::string> texts) {
@@ -120,6 +125,7 @@ class predecessor {
  private:
   channel_type channel_;
   unsigned generation_ = 0;
+  unsigned workers_ = 0;
 };
 
 /// Hands a listener over: copies of its sockets.
