@@ -954,5 +954,26 @@ PLAIN_TEST("a worker knows its slot from the environment") {
   CHECK(slot_of("7") == 7);
 }
 
+// A protocol that says goodbye: a line of its own when the worker drains, in the middle of what goes on.
+asio::awaitable<void> say_goodbye(asio::ip::tcp::socket socket, worker& self) {
+  co_await self.until_draining();
+  co_await socket.async_write_some(asio::buffer("goodbye\n", 8), asio::use_awaitable);
+  co_await serve_lines(std::move(socket), self);
+}
+
+ASYNC_TEST("a handler hears of the drain when it begins, and may say goodbye") {
+  auto s = scene::start(co_await asio::this_coro::executor, &say_goodbye);
+  asio::ip::tcp::endpoint at;
+  const auto socket = co_await s->listen(at);
+  auto one = co_await client::connect(at);
+  const bool served = co_await eventually([&] { return s->self->open_connections() == 1; });
+  CHECK(served);
+  s->self->drain("the test asks");
+  const auto line = co_await one.line();
+  CHECK(line == "goodbye");
+  const int status = co_await s->ended();
+  CHECK(status == 0);
+}
+
 }  // namespace
 }  // namespace cohort::test

@@ -79,6 +79,10 @@ class worker {
   /// Whether the worker is on its way out: an answer should tell the client to close (`Connection: close`).
   bool draining() const noexcept { return drain_.is_set(); }
 
+  /// Waits until the worker is on its way out: for protocols that say goodbye by themselves, as HTTP/2 does (GOAWAY).
+  /// Cancelling throws operation_aborted.
+  asio::awaitable<void> until_draining() { return drain_.wait(); }
+
   /// Connections being served.
   std::size_t open_connections() const noexcept { return connections_.size(); }
 
