@@ -105,8 +105,7 @@ ASYNC_TEST("a UDP port that is taken is said, also for sockets that would share 
     const descriptor taken = open_datagram_socket(at, settings);
     cluster_options options;
     options.listen(to_string(at)).workers(1).distribute(how).command(helper("worker"));
-    cluster primary(co_await asio::this_coro::executor, options);
-    const auto text = co_await text_of(primary.run());
+    const auto text = co_await refusal(options);
     CHECK(text == "listen " + to_string(at) + ": Address already in use");
   }
 }

@@ -183,8 +183,7 @@ ASYNC_TEST("a picker of the user's own chooses, per listener") {
 
 ASYNC_TEST("a distribution of the user's own without a picker is refused") {
   auto options = options_for(distribution::custom, 1);
-  cluster primary(co_await asio::this_coro::executor, options);
-  const auto text = co_await text_of(primary.run());
+  const auto text = co_await refusal(options);
   CHECK(text.find("no picker") != std::string::npos);
 }
 
