@@ -98,6 +98,7 @@ class cluster : private crew {
     for (const auto& each : workers_) ask_to_stop(*each);
     co_await tasks_.wait_empty();
     co_await chores_.wait_empty();
+    while (renewing_) co_await changed_.wait();  // an upgrade's successor is not to be left behind
     co_return gave_up_ ? 1 : 0;
   }
 
