@@ -179,6 +179,30 @@ ASYNC_TEST("a cluster that is stopped in the middle of a reload ends all of its 
   CHECK(c->count(event_kind::started) == c->count(event_kind::exited));
 }
 
+ASYNC_TEST("a cluster that is scaled in the middle of a reload has so many workers after it, all of them new") {
+  for (const unsigned workers : {2u, 6u}) {
+    CAPTURE(workers);
+    auto options = options_for(distribution::reuse_port, 4);
+    options.max_starting(1);
+    auto c = co_await running::ready(options);
+    reload_result result;
+    task_group tasks(co_await asio::this_coro::executor);
+    const auto reload = [&]() -> asio::awaitable<void> { result = co_await c->primary.reload(); };
+    tasks.start(reload(), ignore);
+    co_await yield(2);
+    c->primary.scale(workers);
+    co_await tasks.wait_empty();
+    CHECK(result.success());
+    const bool settled = co_await eventually([&] {
+      const auto stats = c->primary.stats();
+      return stats.ready == workers && stats.workers.size() == workers;
+    });
+    CHECK(settled);
+    for (const auto& each : c->primary.stats().workers) CHECK(each.generation == 2);
+    co_await c->stop();
+  }
+}
+
 ASYNC_TEST("a worker that is killed during a reload does not end up twice in its slot") {
   auto c = co_await running::ready(options_for(distribution::round_robin, 2));
   task_group tasks(co_await asio::this_coro::executor);

@@ -62,12 +62,15 @@ class crew : protected supervisor {
     const auto begin = slot_worker::clock::now();
     result.generation = ++last_generation_;
     emit(cluster_event(cluster_event::kind::reloading, 0, 0, why));
-    std::vector<unsigned> numbers;
-    for (unsigned number = 1; number <= wanted_; ++number) numbers.push_back(number);
     try {
       if (!options_.command()) next_program_ = program_.on_disk();
       limit_draining();
-      co_await renew(std::move(numbers), result);
+      for (unsigned done = 0;
+           done < wanted_ && result.success();) {  // there may be more by the time that these are done
+        std::vector<unsigned> numbers;
+        while (done < wanted_) numbers.push_back(++done);
+        co_await renew(std::move(numbers), result);
+      }
     } catch (const std::system_error& error) {
       if (error.code() == asio::error::operation_aborted) throw;
       result.reason = error.what();
@@ -315,8 +318,13 @@ class crew : protected supervisor {
       std::vector<worker_ptr> fresh;
       {
         const dismissal otherwise{*this, fresh};
-        for (const unsigned number : batch) fresh.push_back(start(number, result.generation, at_once, true));
-        while (!stop_.is_set() && !failed_one(fresh, result) && !all_ready(fresh)) co_await changed_.wait();
+        for (const unsigned number : batch) {
+          if (number <= wanted_) fresh.push_back(start(number, result.generation, at_once, true));
+        }
+        while (!stop_.is_set() && !failed_one(fresh, result) && !all_ready(fresh)) {
+          co_await changed_.wait();
+          std::erase_if(fresh, [this](const auto& each) { return each->number() > wanted_; });  // scaled down meanwhile
+        }
         if (result.success() && stop_.is_set()) result.reason = stopping_text;
         if (result.success()) {
           for (const auto& each : fresh) promote(each);
