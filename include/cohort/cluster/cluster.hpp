@@ -48,7 +48,7 @@ namespace cohort {
 /// channels close, drain and end.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class cluster : private crew {
+class cluster final : private crew {
  public:
   cluster(asio::any_io_executor executor, cluster_options options)
       : crew(executor, std::move(options)), events_(executor, 1024) {}
