@@ -107,7 +107,6 @@ class Cluster:
             self._watch(int(found[1]))
         elif found := re.match(r'upgraded: primary (\d+)', text):
             self.primary = int(found[1])
-            self.promised = WORKERS  # what the command line says
             self.upgrading = False
         elif text.startswith('upgrade failed'):
             self.upgrading = False
@@ -318,11 +317,11 @@ class Chaos:
         self.send('reload', signal.SIGHUP)
 
     async def scale_up(self):
-        if self.cluster.promised < MOST_WORKERS:
+        if self.cluster.promised < MOST_WORKERS and not self.cluster.upgrading:
             self.send('scale up', signal.SIGTTIN)
 
     async def scale_down(self):
-        if self.cluster.promised > 1:
+        if self.cluster.promised > 1 and not self.cluster.upgrading:
             self.send('scale down', signal.SIGTTOU)
 
     async def upgrade(self):
