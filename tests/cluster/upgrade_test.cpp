@@ -114,6 +114,29 @@ ASYNC_TEST("when the old primary is killed in the middle of an upgrade the new o
   CHECK(last == 0);
 }
 
+ASYNC_TEST("a scale in the middle of an upgrade is refused, and one before it outlives it") {
+  const subreaper adopts;
+  switch_file hold;
+  auto s = co_await server::ready("hold-by=" + hold.argument().substr(hold.argument().find('=') + 1));
+  s->primary.signal(SIGTTIN);
+  co_await s->until(kind::ready, 3);
+  hold.on();
+  s->primary.signal(SIGUSR2);
+  co_await s->until(kind::started, 6);
+  s->primary.signal(SIGTTIN);
+  co_await sleep(50ms);
+  hold.off();
+  co_await s->until(kind::upgraded);
+  CHECK(s->count(kind::scaled) == 1);
+  CHECK(s->count(kind::ready) == 6);
+  const pid_t next = s->pids(kind::upgraded).back();
+  const auto status = co_await s->primary.wait();
+  CHECK(status == exit_status::exited(0));
+  ::kill(next, SIGTERM);
+  const int last = co_await adopted(next);
+  CHECK(last == 0);
+}
+
 ASYNC_TEST("a stop in the middle of an upgrade ends both primaries") {
   const subreaper adopts;
   switch_file hold;

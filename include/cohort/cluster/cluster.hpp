@@ -347,6 +347,9 @@ class cluster final : private crew {
   }
 
   void resize(unsigned workers) override {
+    if (successor_ != nullptr) {  // it has been told how many already
+      throw_error(fmt::format("scale to {}: an upgrade is under way", workers), errc::invalid_option);
+    }
     for (const auto& each : listeners_) each.to->resize(workers);
   }
 

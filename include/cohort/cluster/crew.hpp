@@ -90,7 +90,8 @@ class crew : protected supervisor {
   }
 
   /// Has so many workers from now on, one at least: starts those that are missing, and has those of the highest slots
-  /// drain. Throws what a further listener of distribution::reuse_port may throw, and has changed nothing then.
+  /// drain. Throws what a further listener of distribution::reuse_port may throw, and errc::invalid_option while an
+  /// upgrade is under way; then nothing has changed.
   void scale(unsigned workers) {
     workers = std::max(workers, 1u);
     if (stop_.is_set() || workers == wanted_) return;
