@@ -51,6 +51,7 @@ class router {
   router(asio::any_io_executor executor, std::uint16_t port)
       : acceptor_(executor, tcp::endpoint(asio::ip::address_v4::loopback(), port)),
         background_(executor),
+        words_(executor),
         connections_(executor) {}
 
   awaitable<void> run() {
@@ -58,7 +59,7 @@ class router {
     for (route& each : routes_) {
       each.worker = co_await cohort::spawn<protocol>(cohort::command(here / each.program));
       say("{} has pid {}\n", each.host, each.worker.pid());
-      start(background_, listen_to(each));
+      start(words_, listen_to(each));
     }
     start(background_, wait_for_signal());
     say("listening on 127.0.0.1:{}\n", acceptor_.local_endpoint().port());
@@ -70,6 +71,7 @@ class router {
       const auto status = co_await each.worker.stop(cohort::stop_policy(0, 10s));  // it knows; signal 0 only waits
       say("{} {}\n", each.host, status);
     }
+    co_await words_.wait_empty();  // the last ones may still be in the channels
     background_.cancel();
     co_await background_.wait_empty();
   }
@@ -147,6 +149,7 @@ class router {
   tcp::acceptor acceptor_;
   std::array<route, 2> routes_{{{"time.localhost", "router_time"}, {"echo.localhost", "router_echo"}}};
   cohort::task_group background_;
+  cohort::task_group words_;
   cohort::task_group connections_;
 };
 
