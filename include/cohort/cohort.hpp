@@ -56,6 +56,7 @@
 #include "cluster/admin_client.hpp"
 #include "cluster/admin_server.hpp"
 #include "cluster/cluster.hpp"
+#include "cluster/cron.hpp"
 #include "cluster/distribution.hpp"
 #include "cluster/events.hpp"
 #include "cluster/exit_reason.hpp"
