@@ -74,13 +74,16 @@ class fake_crew {
   std::chrono::milliseconds takes{0};
   std::map<unsigned, std::string> failing;  // "die": the worker dies; else it is what the job throws
   std::chrono::seconds sets_back{0};        // the clock, at its end
-  bool report_fails = false;
+  bool report_fails = false, has_no_list = false;
 
   std::vector<std::string> begun;  // "job@2 60"
   std::vector<schedule_result> results;
   int under_way = 0;
 
-  std::vector<unsigned> workers() const { return live; }
+  std::vector<unsigned> workers() const {
+    if (has_no_list) throw std::runtime_error("no list");
+    return live;
+  }
 
   asio::awaitable<void> perform(const schedule& what, unsigned worker) {
     begun.push_back(what.name() + '@' + std::to_string(worker) + ' ' + seconds(clock_.now()));
@@ -316,6 +319,22 @@ ASYNC_TEST("a clock that was put forward makes runs late") {
   co_await s.end();
 }
 
+ASYNC_TEST("a run that is too late is told as missed") {
+  schedule what("job");
+  what.at(cron("@daily"), time_zone::utc);
+  scene s(co_await asio::this_coro::executor, what);
+  s.start();
+  co_await s.clock.pass(23h);
+  s.clock.set(midnight + 30h);
+  co_await s.clock.pass(1s);
+  CHECK(s.crew.begun.empty());
+  CHECK(s.crew.told() == texts{"job@0 108000 +0: missed: its time has passed"});
+  CHECK(s.crew.results.at(0).due == midnight + 24h);
+  co_await s.clock.pass(24h);
+  CHECK(s.crew.begun == texts{"job@1 172800"});
+  co_await s.end();
+}
+
 ASYNC_TEST("a duration is not negative, whatever the clock does") {
   scene s(co_await asio::this_coro::executor, every(10s));
   s.crew.takes = 1s;
@@ -388,6 +407,29 @@ ASYNC_TEST("what the crew throws when it hears of a result ends all runs") {
   CHECK(s.has_ended);
   CHECK(s.failed() == "no room");
   CHECK(s.crew.under_way == 0);
+}
+
+ASYNC_TEST("what the crew throws after a stop ends those that are still under way") {
+  scene s(co_await asio::this_coro::executor, every(10s, "long"), every(12s, "short"));
+  s.crew.takes = 5s;
+  s.start();
+  co_await s.clock.pass(14s);
+  s.stop.set();
+  s.crew.report_fails = true;
+  co_await s.clock.pass(1500ms);
+  CHECK(s.clock.now() == midnight + 15500ms);
+  CHECK(s.has_ended);
+  CHECK(s.failed() == "no room");
+  CHECK(s.crew.under_way == 0);
+}
+
+ASYNC_TEST("what the crew throws when it is asked for its workers is thrown") {
+  scene s(co_await asio::this_coro::executor, every(10s));
+  s.crew.has_no_list = true;
+  s.start();
+  co_await s.clock.pass(10s);
+  CHECK(s.has_ended);
+  CHECK(s.failed() == "no list");
 }
 
 PLAIN_TEST("cancelled at any moment, it ends its runs and tells of them, and the planner can go on") {

@@ -87,7 +87,10 @@ class schedule_runner {
       changed_.reset();  // last, since the sleep that has ended just now has set it too
       if (failure_) std::rethrow_exception(failure_);
     }
-    co_await runs_.wait_empty();
+    while (runs_.size() > 0 && !failure_) {
+      co_await changed_.wait();
+      changed_.reset();
+    }
     if (failure_) std::rethrow_exception(failure_);
   }
 
@@ -203,8 +206,9 @@ class schedule_runner {
 /// none begins any more, nor is tried again.
 ///
 /// A run that fails, or dies with its worker, is a result for `crew.ended()` and nothing more. What `crew.workers()`,
-/// `crew.ended()` and the clock throw ends all runs and is thrown. Cancelling, also after the stop, cancels the runs
-/// under way, waits until they have ended, whose results are reported, and throws operation_aborted.
+/// `crew.ended()` and the clock throw ends all runs and is thrown; the planner is of no more use then. Cancelling, also
+/// after the stop, cancels the runs under way, waits until they have ended, whose results are reported, and throws
+/// operation_aborted.
 ///
 /// All that is passed must outlive the call, and be of this executor.
 template <schedule_clock Clock, schedule_crew Crew>
