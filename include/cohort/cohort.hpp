@@ -48,6 +48,7 @@
 // inside a worker: accept, serve, drain, exit
 #include "worker/connection_handler.hpp"
 #include "worker/listener.hpp"
+#include "worker/mail.hpp"
 #include "worker/options.hpp"
 #include "worker/run_worker.hpp"
 #include "worker/worker.hpp"
@@ -55,12 +56,15 @@
 // the primary: keep workers alive and fed
 #include "cluster/admin_client.hpp"
 #include "cluster/admin_server.hpp"
+#include "cluster/agent.hpp"
 #include "cluster/cluster.hpp"
 #include "cluster/cron.hpp"
 #include "cluster/distribution.hpp"
 #include "cluster/events.hpp"
 #include "cluster/exit_reason.hpp"
 #include "cluster/inherited_sockets.hpp"
+#include "cluster/mailbox.hpp"
+#include "cluster/messenger.hpp"
 #include "cluster/metrics.hpp"
 #include "cluster/options.hpp"
 #include "cluster/picker.hpp"

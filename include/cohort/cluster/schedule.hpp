@@ -76,7 +76,11 @@ class schedule {
 
   schedule& on_all_workers() { return on(schedule_place::all_workers); }
   schedule& on_one_worker() { return on(schedule_place::one_worker); }  ///< as at first
-  schedule& on_agent() { return on(schedule_place::agent); }
+  /// In the agent of that name, or in the first one.
+  schedule& on_agent(std::string name = {}) {
+    agent_ = std::move(name);
+    return on(schedule_place::agent);
+  }
 
   /// Lets a run begin while the one before still runs. At first that is missed.
   schedule& allow_overlap() {
@@ -127,6 +131,7 @@ class schedule {
   const timetable* times() const noexcept { return std::get_if<timetable>(&times_); }   ///< null if there are none
   bool starts() const noexcept { return at_start_; }
   schedule_place place() const noexcept { return place_; }
+  const std::string& agent() const noexcept { return agent_; }
   bool overlaps() const noexcept { return overlap_; }
   missed_runs missed() const noexcept { return missed_; }
   duration lateness() const noexcept { return lateness_; }
@@ -158,6 +163,7 @@ class schedule {
   std::variant<std::monostate, duration, timetable> times_;
   bool at_start_ = false;
   schedule_place place_ = schedule_place::one_worker;
+  std::string agent_;
   bool overlap_ = false;
   missed_runs missed_ = missed_runs::skip;
   duration lateness_{10'000};

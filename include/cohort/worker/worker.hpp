@@ -31,9 +31,12 @@
 #include "../process/this_process.hpp"
 #include "connection_handler.hpp"
 #include "control.hpp"
+#include "direct_lines.hpp"
 #include "idle_connections.hpp"
 #include "listener.hpp"
+#include "mail.hpp"
 #include "options.hpp"
+#include "post_office.hpp"
 
 namespace cohort {
 
@@ -58,10 +61,14 @@ class worker {
         background_(executor),
         drain_(executor),
         hurry_(executor),
-        room_(executor) {
+        room_(executor),
+        work_(executor),
+        all_ready_(executor),
+        mail_(executor, this_member(),
+              [this](control::letter what, bool directly) { return carry(std::move(what), directly); }),
+        lines_(executor, channel_, mail_) {
     options_.drain_timeout = std::min(options_.drain_timeout, detail::longest_time);
     options_.idle_grace = std::min(options_.idle_grace, detail::longest_time);
-    slot_ = number_from(detail::slot_variable);
     generation_ = number_from(detail::generation_variable);
   }
 
@@ -71,7 +78,10 @@ class worker {
   asio::any_io_executor get_executor() { return drain_.get_executor(); }
 
   /// The number of this worker's place in its cluster, from 1 on, which its replacement inherits. 0 without a cluster.
-  unsigned slot() const noexcept { return slot_; }
+  unsigned slot() const noexcept { return mail_.self().slot; }
+
+  /// The name of the agent that this is; empty for a worker.
+  const std::string& agent() const noexcept { return mail_.self().agent; }
 
   /// How many times its cluster had been reloaded when this worker was started, from 1 on. 0 without a cluster.
   unsigned generation() const noexcept { return generation_; }
@@ -82,6 +92,13 @@ class worker {
   /// Waits until the worker is on its way out: for protocols that say goodbye by themselves, as HTTP/2 does (GOAWAY).
   /// Cancelling throws operation_aborted.
   asio::awaitable<void> until_draining() { return drain_.wait(); }
+
+  /// Waits until all agents and all workers of the cluster are ready; returns at once in a process that is started
+  /// later. Cancelling throws operation_aborted.
+  asio::awaitable<void> all_ready() { return all_ready_.wait(); }
+
+  /// What messages go and come by; see `messenger`.
+  post_office& mail() noexcept { return mail_; }
 
   /// Connections being served.
   std::size_t open_connections() const noexcept { return connections_.size(); }
@@ -107,6 +124,25 @@ class worker {
   /// Begins a drain after which the parent should not start a replacement; the exit status is 78.
   void do_not_restart(const std::string& reason) { begin_drain(worker_exit::do_not_restart, reason, false); }
 
+  /// Says that an exception has come to where nothing catches it: fatal, unless worker_options::survives_exceptions.
+  void on_exception(const std::exception_ptr& failure) {
+    std::string what = "an exception that is no std::exception";
+    try {
+      std::rethrow_exception(failure);
+    } catch (const std::exception& error) {
+      what = error.what();
+    } catch (...) {
+    }
+    if (!options_.survives_exceptions) return fail(what);
+    try {
+      control::failed word;
+      word.what = what;
+      channel_.post(word);
+    } catch (const std::system_error&) {
+      // No parent, nobody to tell.
+    }
+  }
+
   /// Accepts, serves, drains. Returns the status that the process should exit with.
   ///
   /// Call it once. Everything it has started has ended when it returns, but for handlers that ignore their cancellation
@@ -115,6 +151,7 @@ class worker {
     start_background(heed_signals());
     start_background(keep_grace());
     start_background(take_orders());
+    start_background(answer_calls());
     if (options_.set_up) co_await judged(options_.set_up(*this));
     if (!draining()) {
       try {
@@ -125,10 +162,13 @@ class worker {
         if (error.code() != errc::peer_closed) fail(error.what());
       }
       start_background(take_handles());
+      if (options_.run) start_work();
     }
 
     co_await drain_.wait();
     co_await finish_connections();
+    work_.cancel();
+    co_await give_a_second(work_);
     if (options_.tear_down) co_await judged(with_timeout(options_.tear_down(*this), options_.drain_timeout));
 
     try {
@@ -138,7 +178,9 @@ class worker {
     }
     channel_.close();
     background_.cancel();
-    co_await background_.wait_empty();
+    lines_.tasks().cancel();
+    co_await give_a_second(background_);
+    co_await give_a_second(lines_.tasks());
     co_return static_cast<int>(exit_);
   }
 
@@ -148,10 +190,20 @@ class worker {
   void show(std::string_view state) {
     if (options_.title.empty()) return;
     try {
-      this_process::set_title(fmt::format("{}: worker {} gen {}{}", options_.title, slot_, generation_, state));
+      const std::string who =
+          agent().empty() ? fmt::format("worker {} gen {}", slot(), generation_) : fmt::format("agent {}", agent());
+      this_process::set_title(fmt::format("{}: {}{}", options_.title, who, state));
     } catch (const std::system_error&) {
       // No /proc: ps would not show it either.
     }
+  }
+
+  static member this_member() {
+    member self;
+    self.slot = number_from(detail::slot_variable);
+    self.pid = ::getpid();
+    if (const char* const name = std::getenv(detail::agent_variable)) self.agent = name;
+    return self;
   }
 
   static unsigned number_from(const char* variable) {
@@ -177,6 +229,69 @@ class worker {
     });
   }
 
+  void start_work() {
+    work_.start(options_.run(*this), [this](std::exception_ptr failure) {
+      if (failure && !draining()) on_exception(failure);
+    });
+  }
+
+  /// For what does not end for being cancelled, and ends with the process.
+  static asio::awaitable<void> give_a_second(task_group& tasks) {
+    try {
+      co_await with_timeout(tasks.wait_empty(), std::chrono::seconds(1));
+    } catch (const std::system_error&) {
+      // Time is up.
+    }
+  }
+
+  /// What the parent asks: to deliver a message, or to do a job.
+  struct callee {
+    worker& self;
+    asio::awaitable<receipt> operator()(control::letter what) { return self.mail_.receive(std::move(what)); }
+    asio::awaitable<control::ran> operator()(control::run what) { return self.do_job(std::move(what.schedule)); }
+  };
+
+  asio::awaitable<void> answer_calls() {
+    try {
+      co_await channel_.serve_calls(callee{*this});
+    } catch (const std::system_error&) {
+      // Its end, and whatever else is wrong with the channel, take_orders() learns too.
+    }
+  }
+
+  struct busy {
+    explicit busy(worker& w) : self(w) { ++self.jobs_; }
+    busy(const busy&) = delete;
+    ~busy() {
+      --self.jobs_;
+      if (self.draining() && self.is_idle()) self.hurry_.set();
+    }
+    worker& self;
+  };
+
+  asio::awaitable<control::ran> do_job(std::string name) {
+    control::ran result;
+    result.refused = draining();
+    if (result.refused) co_return result;
+    const auto job = options_.jobs.find(name);
+    if (job == options_.jobs.end()) {
+      throw_error(fmt::format("schedule \"{}\": no such job in worker_options::jobs", name), errc::invalid_option);
+    }
+    const busy until_the_end(*this);
+    co_await job->second(*this);
+    co_return result;
+  }
+
+  asio::awaitable<receipt> carry(control::letter what, bool directly) {
+    using kind = recipient::kind;
+    const auto to = detail::address_of(what).what();
+    const bool to_primary = to == kind::process && what.number == ::getppid();
+    if (directly && !to_primary && (to == kind::slot || to == kind::process || to == kind::agent)) {
+      return lines_.send(std::move(what));
+    }
+    return channel_.call<receipt>(what);
+  }
+
   asio::awaitable<void> take_orders() {
     try {
       while (auto message = co_await channel_.receive()) {
@@ -188,6 +303,8 @@ class worker {
           answer(*question);
         } else if (std::holds_alternative<control::reopen>(*message)) {
           if (options_.on_reopen) options_.on_reopen();
+        } else if (std::holds_alternative<control::all_ready>(*message)) {
+          all_ready_.set();
         } else if (std::holds_alternative<control::count_connections>(*message)) {
           counts_connections_ = true;
           if (ended_ != 0) tell_ended_soon();
@@ -222,8 +339,10 @@ class worker {
       tell_ended_soon();
     }
     if (failure) judge(failure);
-    if (draining() && connections_.size() == 0) hurry_.set();
+    if (draining() && is_idle()) hurry_.set();
   }
+
+  bool is_idle() const noexcept { return connections_.size() == 0 && jobs_ == 0; }
 
   /// Tells the parent how many connections have ended, once for all that end within a millisecond.
   void tell_ended_soon() {
@@ -257,6 +376,8 @@ class worker {
           listen({where->listener, where->loan}, std::move(given->handle));
         } else if (std::holds_alternative<control::serve>(given->message)) {
           start(std::move(given->handle), true);
+        } else if (std::holds_alternative<control::meet>(given->message)) {
+          lines_.meet(std::move(given->handle).as<descriptor>(get_executor()));
         }
       }
     } catch (const std::system_error& error) {
@@ -334,12 +455,10 @@ class worker {
     try {
       std::rethrow_exception(failure);
     } catch (const std::system_error& error) {
-      if (!is_of_connection(error.code())) fail(error.what());
-    } catch (const std::exception& error) {
-      fail(error.what());
+      if (is_of_connection(error.code())) return;
     } catch (...) {
-      fail("an exception that is no std::exception");
     }
+    on_exception(failure);
   }
 
   /// What a peer, the network or a time limit does to one connection.
@@ -411,6 +530,7 @@ class worker {
       word.reason = reason;
       channel_.post(word);
       channel_.decline_handles();
+      lines_.decline();
     } catch (const std::system_error&) {
       // No parent, nobody to tell.
     }
@@ -432,20 +552,16 @@ class worker {
   }
 
   asio::awaitable<void> finish_connections() {
-    if (connections_.size() == 0) co_return;
+    if (is_idle()) co_return;
     try {
       co_await with_timeout(hurry_.wait(), options_.drain_timeout);
     } catch (const std::system_error&) {
       // The deadline has passed.
     }
-    if (connections_.size() == 0) co_return;
+    if (is_idle()) co_return;
     idle_.close_all();
     connections_.cancel();
-    try {
-      co_await with_timeout(connections_.wait_empty(), std::chrono::seconds(1));
-    } catch (const std::system_error&) {
-      // They do not end for being cancelled, and end with the process.
-    }
+    co_await give_a_second(connections_);
   }
 
   void close_listener(listener_key key) {
@@ -479,10 +595,14 @@ class worker {
   worker_exit exit_ = worker_exit::asked;
   std::uint64_t served_ = 0;
   std::uint64_t ended_ = 0;  // of those that the parent has accepted
-  unsigned slot_ = 0;
   unsigned generation_ = 0;
   bool counts_connections_ = false;
   bool tells_ = false;
+  std::size_t jobs_ = 0;
+  task_group work_;  // worker_options::run
+  event all_ready_;
+  post_office mail_;
+  direct_lines lines_;
 };
 
 }  // namespace cohort
