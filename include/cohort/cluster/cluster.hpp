@@ -83,6 +83,8 @@ class cluster final : private crew, private agent_owner {
   /// when all workers serve.
   asio::awaitable<int> run(upgrade::predecessor* predecessor = nullptr) {
     const finished_guard finished{*this};
+    check_agents();
+    schedule_planner planner(options_.schedules(), schedule::time_point::clock::now());
     wanted_ = options_.worker_count();
     begun_ = slot_worker::clock::now();
     std::vector<upgrade::listener> handed;
@@ -93,8 +95,6 @@ class cluster final : private crew, private agent_owner {
     }
     for (auto& each : listen_on_all(options_, std::move(handed))) distribute(std::move(each), predecessor != nullptr);
     if (wanted_ != options_.worker_count()) resize(wanted_);
-    schedule_planner planner(options_.schedules(), schedule::time_point::clock::now());
-    check_agents();
     const std::string trouble = co_await agents_.start();
     if (!trouble.empty()) give_up(trouble, nullptr);
     chores_.start(begin_together(predecessor, planner), [](std::exception_ptr) {});
