@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSL-1.0
 """One case of what sessions promises, with a Redis of its own: test_sessions.py PROGRAM CASE"""
+import contextlib
+import os
 import re
 import shutil
 import signal
@@ -21,17 +23,25 @@ class Redis(smoke.Program):
     def __init__(self, directory, *where):
         where = where or ('--port', '0', '--unixsocket', f'{directory}/socket')
         super().__init__('redis-server', *where, '--save', '', '--appendonly', 'no', '--dir', directory)
+
+    def start(self):
         self.wait_for('eady to accept connections')
 
 
 class Server(smoke.Program):
     def __init__(self, redis):
         super().__init__(PROGRAM, '--listen', '127.0.0.1:0', '--workers', str(WORKERS), '--redis', redis)
+
+    def start(self):
         self.port = int(self.wait_for(r'^listening on 127\.0\.0\.1:(\d+)$')[0][1])
         self.wait_for(r'^worker \d+ ready', WORKERS)
 
     def client(self):
         return Client(self.port)
+
+    def descriptors(self):
+        """How many its workers have open, all together."""
+        return sum(len(os.listdir(f'/proc/{pid}/fd')) for pid in self.pids())
 
     def stop(self):
         """Ends it, and looks whether all went well to the end."""
@@ -45,27 +55,29 @@ class Setting:
     """A Redis at a unix socket, and a cluster that uses it."""
 
     def __enter__(self):
-        self.directory = tempfile.TemporaryDirectory()
-        self.address = f'unix:{self.directory.name}/socket'
-        self.redis = Redis(self.directory.name)
-        self.server = Server(self.address)
+        with contextlib.ExitStack() as begun:  # ends what has begun, should the rest fail
+            self.directory = begun.enter_context(tempfile.TemporaryDirectory())
+            self.address = f'unix:{self.directory}/socket'
+            self.redis = begun.enter_context(Redis(self.directory))
+            self.redis.start()
+            self.server = begun.enter_context(Server(self.address))
+            self.server.start()
+            self.stack = begun.pop_all()
         return self
 
-    def __exit__(self, *failure):
-        try:
-            if failure[0] is None:
-                self.server.stop()
-        finally:
-            self.server.__exit__(*failure)
-            self.redis.__exit__(*failure)
-            self.directory.cleanup()
+    def __exit__(self, _, failure, __):
+        with self.stack:
+            if failure:
+                raise failure  # to the programs, so that they show what they have printed
+            self.server.stop()
+
+    def start_redis(self):
+        self.redis = self.stack.enter_context(Redis(self.directory))
+        self.redis.start()
 
     def kill_redis(self):
         self.redis.kill()
         self.redis.wait()
-
-    def start_redis(self):
-        self.redis = Redis(self.directory.name)
 
 
 def send(client, method, path, session=None):
@@ -126,8 +138,10 @@ def shared():
 def tcp():
     with socket.create_server(('127.0.0.1', 0)) as free:
         port = str(free.getsockname()[1])
-    with tempfile.TemporaryDirectory() as directory, Redis(directory, '--bind', '127.0.0.1', '--port', port):
+    with tempfile.TemporaryDirectory() as directory, Redis(directory, '--bind', '127.0.0.1', '--port', port) as redis:
+        redis.start()
         with Server(f'127.0.0.1:{port}') as server:
+            server.start()
             log_in_and_out(server)
             server.stop()
 
@@ -164,7 +178,7 @@ def requests():
 def expiry():
     with Setting() as here, here.server.client() as client, socket.socket(socket.AF_UNIX) as redis:
         session = log_in(client, 'ada')
-        redis.connect(f'{here.directory.name}/socket')
+        redis.connect(f'{here.directory}/socket')
         redis.sendall(f'TTL session:{session}\r\n'.encode())
         left = int(re.fullmatch(r':(\d+)\r\n', redis.recv(100).decode())[1])
         assert 3600 - smoke.PATIENCE < left <= 3600, left
@@ -203,6 +217,7 @@ def assert_unavailable(answer, reason):
 def redis_killed():
     with Setting() as here, here.server.client() as client:
         session = log_in(client, 'ada')
+        open_before = here.server.descriptors()
         here.kill_redis()
         gone = f'redis {here.address}: (Connection refused|Server closed the connection|Connection reset by peer)'
         for _ in range(2 * WORKERS):
@@ -212,6 +227,7 @@ def redis_killed():
         here.start_redis()
         assert ask(client, 'GET', '/whoami', session)[0] == 401  # this one has not heard of it
         log_in_and_out(here.server)
+        smoke.eventually(lambda: here.server.descriptors() <= open_before, 'no more descriptors than before')
         assert not [line for line in here.server.lines('stderr') if 'exited' in line]
 
 
