@@ -45,18 +45,20 @@ struct reply {
 /// Where Redis listens: `127.0.0.1:6379`, `[::1]:6379`, or `unix:/run/redis.sock`. Names are for whoever starts the
 /// program: hiredis would block the loop to look one up.
 struct address {
-  explicit address(std::string where) : text(std::move(where)) {
-    if (text.starts_with("unix:/")) {
-      host = text.substr(5);
-    } else {
-      const auto endpoint = cohort::parse_endpoint(text);
-      host = endpoint.address().to_string();
+  explicit address(std::string where) : text(std::move(where)), local(text.starts_with("unix:/")) {
+    try {
+      const auto endpoint = local ? asio::ip::tcp::endpoint() : cohort::parse_endpoint(text);
+      host = local ? text.substr(5) : endpoint.address().to_string();
       port = endpoint.port();
+    } catch (const std::system_error&) {
+      throw std::invalid_argument(fmt::format("redis {}: want ADDRESS:PORT or unix:/PATH", text));
     }
   }
 
-  std::string text, host;  // or the path
-  int port = 0;            // 0: a unix socket
+  std::string text;
+  bool local;        // a unix socket
+  std::string host;  // or the path of that
+  int port = 0;
 };
 
 namespace detail {
@@ -80,7 +82,7 @@ class connection : public std::enable_shared_from_this<connection> {
   connection(asio::any_io_executor executor, const address& where) : name_(where.text), descriptor_(executor) {
     const char* const host = where.host.c_str();
     std::unique_ptr<redisAsyncContext, decltype(&redisAsyncFree)> context(
-        where.port == 0 ? redisAsyncConnectUnix(host) : redisAsyncConnect(host, where.port), &redisAsyncFree);
+        where.local ? redisAsyncConnectUnix(host) : redisAsyncConnect(host, where.port), &redisAsyncFree);
     if (!context) throw std::bad_alloc();
     if (context->err != 0) fail(context->errstr);
     descriptor_.assign(context->c.fd);
@@ -113,15 +115,15 @@ class connection : public std::enable_shared_from_this<connection> {
   }
 
   /// Waits for the answer. Who is cancelled meanwhile leaves it to come, and to be dropped.
-  asio::awaitable<reply> answer(std::shared_ptr<question> asked, std::chrono::milliseconds limit) {
-    const auto self = shared_from_this();
+  static asio::awaitable<reply> answer(std::shared_ptr<connection> self, std::shared_ptr<question> asked,
+                                       std::chrono::milliseconds limit) {
     try {
       co_await cohort::with_timeout(asked->answered.wait(), limit);
     } catch (const std::system_error& error) {
       if (error.code() != cohort::errc::timed_out) throw;
-      close(fmt::format("no answer within {} ms", limit.count()));
+      self->close(fmt::format("no answer within {} ms", limit.count()));
     }
-    if (!asked->error.empty()) fail(asked->error);
+    if (!asked->error.empty()) self->fail(asked->error);
     co_return std::move(asked->answer);
   }
 
@@ -213,7 +215,7 @@ class client {
     if (!connection_ || !connection_->is_open()) {
       connection_ = std::make_shared<detail::connection>(executor_, where_);
     }
-    return connection_->answer(connection_->ask(all), limit_);
+    return detail::connection::answer(connection_, connection_->ask(all), limit_);
   }
 
  private:
