@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Workers and agents that do what messages tell them; see tests/cluster/town.hpp.
 #include "../cluster/town.hpp"
+#include "../cluster/tally.hpp"
 
 #include <chrono>
 #include <cstdio>
@@ -39,8 +40,13 @@ recipient parse(const std::string& text) {
 /// What one process has heard and says.
 class resident {
  public:
-  explicit resident(worker& self) : self_(self), talk_(self), rumours_(self, unheard_policy::ignore) {
+  explicit resident(worker& self, tally* counts)
+      : counts_(counts), self_(self), talk_(self), rumours_(self, unheard_policy::ignore) {
     talk_.on<news>([this](const news& what, const member& from) {
+      if (counts_ != nullptr) {
+        ++(*counts_)->heard;
+        return;
+      }
       heard_ += fmt::format("{}{} ", what.number, from.slot != 0 ? fmt::format(" from {}", from.slot) : std::string());
     });
     talk_.on<order>([this](const order& what) { return obey(what); });
@@ -60,7 +66,13 @@ class resident {
     for (std::uint32_t i = 0; i < what.count; ++i) {
       news each;
       each.number = what.first + i;
+      if (counts_ != nullptr) ++(*counts_)->begun;
       const auto became = co_await talk_.send_to(to, each);
+      if (counts_ != nullptr) {
+        ++(*counts_)->told;
+        (*counts_)->delivered += became.delivered;
+        (*counts_)->not_delivered += became.failures.size();
+      }
       result.text = to_string(became);
       result.delivered += became.delivered;
       result.failures += static_cast<std::uint32_t>(became.failures.size());
@@ -81,6 +93,7 @@ class resident {
     if (what == "sleep") co_await wait_for(std::chrono::hours(1));
   }
 
+  tally* counts_;
   worker& self_;
   talk talk_;
   messenger<rumour> rumours_;
@@ -98,7 +111,7 @@ asio::awaitable<void> wait_for_all(worker& self, resident& here) {
 }
 
 // `set-up-fails=1`, `broken-by=FILE` (ends with 9 if there is such a file), `run-throws=1`, `fragile=1` (an agent that
-// an exception ends), `job=MS` (how long a job of the schedule "work" takes)
+// an exception ends), `job=MS` (how long a job of the schedule "work" takes), `tally=FILE`
 int live(const verb::arguments& arguments) {
   std::unique_ptr<resident> here;
   const char* const name = std::getenv("COHORT_AGENT");
@@ -106,6 +119,7 @@ int live(const verb::arguments& arguments) {
   worker_options shared;
   bool throws = false, broken = false;
   long job = 0;
+  std::unique_ptr<tally> counts;
   for (const auto& each : arguments) {
     const auto equals = each.find('=');
     const std::string key = each.substr(0, equals), value = each.substr(equals + 1);
@@ -113,10 +127,11 @@ int live(const verb::arguments& arguments) {
     if (key == "set-up-fails") broken = true;
     if (key == "run-throws") throws = true;
     if (key == "fragile") options.survives_exceptions = false;
+    if (key == "tally") counts = std::make_unique<tally>(value);
     if (key == "job") job = std::stol(value);
   }
   const auto set_up = [&](worker& self) -> asio::awaitable<void> {
-    here = std::make_unique<resident>(self);
+    here = std::make_unique<resident>(self, counts.get());
     if (broken) throw std::runtime_error("no source");
     co_return;
   };
