@@ -67,6 +67,7 @@ asio::awaitable<std::uint64_t> kill_now_and_then(townhall& t, const bool& over) 
 }
 
 asio::awaitable<void> soak() {
+  if (std::getenv("COHORT_SOAK_MESSAGES") != nullptr) ::alarm(0);  // who wants a long one watches it
   const tally counts(std::filesystem::temp_directory_path() / ("cohort-tally-" + std::to_string(::getpid())));
   const std::string argument = "tally=" + counts.path();
   auto options = townhall::options(workers, argument);
