@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -30,10 +29,12 @@
 #include "../ipc/peer.hpp"
 #include "../process/this_process.hpp"
 #include "accepting.hpp"
+#include "connection_error.hpp"
 #include "connection_handler.hpp"
 #include "control.hpp"
 #include "direct_lines.hpp"
 #include "idle_connections.hpp"
+#include "job_runner.hpp"
 #include "listener.hpp"
 #include "mail.hpp"
 #include "options.hpp"
@@ -65,6 +66,7 @@ class worker {
         accepting_(
             executor, [this](asio::awaitable<void> work) { start_background(std::move(work)); },
             [this] { return has_room(); }, [this](any_handle socket) { start(std::move(socket), false); }),
+        jobs_(*this, options.jobs, [this] { note_idle(); }),
         work_(executor),
         all_ready_(executor),
         mail_(executor, this_member(),
@@ -249,7 +251,7 @@ class worker {
   struct callee {
     worker& self;
     asio::awaitable<receipt> operator()(control::letter what) { return self.mail_.receive(std::move(what)); }
-    asio::awaitable<control::ran> operator()(control::run what) { return self.do_job(std::move(what.schedule)); }
+    asio::awaitable<control::ran> operator()(control::run what) { return self.jobs_.run(std::move(what.schedule)); }
   };
 
   asio::awaitable<void> answer_calls() {
@@ -258,29 +260,6 @@ class worker {
     } catch (const std::system_error&) {
       // Its end, and whatever else is wrong with the channel, take_orders() learns too.
     }
-  }
-
-  struct busy {
-    explicit busy(worker& w) : self(w) { ++self.jobs_; }
-    busy(const busy&) = delete;
-    ~busy() {
-      --self.jobs_;
-      if (self.draining() && self.is_idle()) self.hurry_.set();
-    }
-    worker& self;
-  };
-
-  asio::awaitable<control::ran> do_job(std::string name) {
-    control::ran result;
-    result.refused = draining();
-    if (result.refused) co_return result;
-    const auto job = options_.jobs.find(name);
-    if (job == options_.jobs.end()) {
-      throw_error(fmt::format("schedule \"{}\": no such job in worker_options::jobs", name), errc::invalid_option);
-    }
-    const busy until_the_end(*this);
-    co_await job->second(*this);
-    co_return result;
   }
 
   asio::awaitable<receipt> carry(control::letter what, bool directly) {
@@ -340,10 +319,14 @@ class worker {
       tell_ended_soon();
     }
     if (failure) judge(failure);
+    note_idle();
+  }
+
+  void note_idle() {
     if (draining() && is_idle()) hurry_.set();
   }
 
-  bool is_idle() const noexcept { return connections_.size() == 0 && jobs_ == 0; }
+  bool is_idle() const noexcept { return connections_.size() == 0 && jobs_.running() == 0; }
 
   /// Tells the parent how many connections have ended, once for all that end within a millisecond.
   void tell_ended_soon() {
@@ -438,30 +421,6 @@ class worker {
     on_exception(failure);
   }
 
-  /// What a peer, the network or a time limit does to one connection.
-  static bool is_of_connection(const std::error_code& code) noexcept {
-    if (code == asio::error::eof || code == asio::error::operation_aborted || code == errc::timed_out) return true;
-    // Asio's errno category is not the standard library's, and does not compare equal to its conditions.
-    const auto& category = code.category();
-    if (category != asio::error::get_system_category() && category != std::system_category() &&
-        category != std::generic_category()) {
-      return false;
-    }
-    switch (code.value()) {
-      case ECONNRESET:
-      case ECONNABORTED:
-      case ECONNREFUSED:
-      case EPIPE:
-      case ENOTCONN:
-      case ETIMEDOUT:
-      case EHOSTUNREACH:
-      case ENETUNREACH:
-      case ENETDOWN:
-      case ENETRESET: return true;
-      default: return false;
-    }
-  }
-
   asio::awaitable<void> heed_signals() {
     asio::signal_set signals(get_executor(), SIGTERM);
     // Counted apart from the parent's order: a service manager that signals the whole group at once means one stop.
@@ -499,6 +458,7 @@ class worker {
     if (rank(why) > rank(exit_)) exit_ = why;
     if (draining()) return;
     drain_.set();
+    jobs_.decline();
     show(" [draining]");
     // The parent hears of it before anything else happens, and starts the replacement meanwhile.
     try {
@@ -551,7 +511,7 @@ class worker {
   unsigned generation_ = 0;
   bool counts_connections_ = false;
   bool tells_ = false;
-  std::size_t jobs_ = 0;
+  job_runner jobs_;
   task_group work_;  // worker_options::run
   event all_ready_;
   post_office mail_;
