@@ -83,6 +83,8 @@ class cluster final : private crew, private agent_owner {
   /// when all workers serve.
   asio::awaitable<int> run(upgrade::predecessor* predecessor = nullptr) {
     const finished_guard finished{*this};
+    check_agents();
+    (void)schedule_planner(options_.schedules(), schedule::time_point::clock::now());  // throws for one that is wrong
     wanted_ = options_.worker_count();
     begun_ = slot_worker::clock::now();
     std::vector<upgrade::listener> handed;
@@ -93,11 +95,9 @@ class cluster final : private crew, private agent_owner {
     }
     for (auto& each : listen_on_all(options_, std::move(handed))) distribute(std::move(each), predecessor != nullptr);
     if (wanted_ != options_.worker_count()) resize(wanted_);
-    schedule_planner planner(options_.schedules(), schedule::time_point::clock::now());
-    check_agents();
     const std::string trouble = co_await agents_.start();
     if (!trouble.empty()) give_up(trouble, nullptr);
-    chores_.start(begin_together(predecessor, planner), [](std::exception_ptr) {});
+    chores_.start(begin_together(predecessor), [](std::exception_ptr) {});
     for (unsigned number = 1; number <= wanted_ && !stop_.is_set(); ++number) start(number, generation_, at_once);
 
     co_await stop_.wait();
@@ -296,14 +296,15 @@ class cluster final : private crew, private agent_owner {
 
   /// Waits until all workers serve. Then says so to everybody, has the predecessor go, and begins with the schedules,
   /// which the predecessor's must not run beside.
-  asio::awaitable<void> begin_together(upgrade::predecessor* predecessor, schedule_planner& planner) {
+  asio::awaitable<void> begin_together(upgrade::predecessor* predecessor) {
     while (!stop_.is_set() && serving() < static_cast<std::ptrdiff_t>(wanted_)) co_await changed_.wait();
     if (stop_.is_set()) co_return;
     all_ready_ = true;
     for (const auto& each : workers_) each->tell(control::all_ready());
     agents_.announce();
     if (predecessor != nullptr) co_await succeed(*predecessor);
-    if (planner.size() == 0) co_return;
+    if (options_.schedules().empty()) co_return;
+    schedule_planner planner(options_.schedules(), schedule::time_point::clock::now());
     cluster_schedule_crew place(workers_, agents_.members(), [this](const schedule_result& result) {
       cluster_event event(cluster_event::kind::ran, result.worker);
       event.run = std::make_shared<const schedule_result>(result);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -29,10 +28,13 @@
 #include "../core/timeout.hpp"
 #include "../ipc/peer.hpp"
 #include "../process/this_process.hpp"
+#include "accepting.hpp"
+#include "connection_error.hpp"
 #include "connection_handler.hpp"
 #include "control.hpp"
 #include "direct_lines.hpp"
 #include "idle_connections.hpp"
+#include "job_runner.hpp"
 #include "listener.hpp"
 #include "mail.hpp"
 #include "options.hpp"
@@ -61,7 +63,10 @@ class worker {
         background_(executor),
         drain_(executor),
         hurry_(executor),
-        room_(executor),
+        accepting_(
+            executor, [this](asio::awaitable<void> work) { start_background(std::move(work)); },
+            [this] { return has_room(); }, [this](any_handle socket) { start(std::move(socket), false); }),
+        jobs_(*this, options.jobs, [this] { note_idle(); }),
         work_(executor),
         all_ready_(executor),
         mail_(executor, this_member(),
@@ -185,8 +190,6 @@ class worker {
   }
 
  private:
-  using listener_key = std::pair<std::uint32_t, std::uint32_t>;
-
   void show(std::string_view state) {
     if (options_.title.empty()) return;
     try {
@@ -248,7 +251,7 @@ class worker {
   struct callee {
     worker& self;
     asio::awaitable<receipt> operator()(control::letter what) { return self.mail_.receive(std::move(what)); }
-    asio::awaitable<control::ran> operator()(control::run what) { return self.do_job(std::move(what.schedule)); }
+    asio::awaitable<control::ran> operator()(control::run what) { return self.jobs_.run(std::move(what.schedule)); }
   };
 
   asio::awaitable<void> answer_calls() {
@@ -257,29 +260,6 @@ class worker {
     } catch (const std::system_error&) {
       // Its end, and whatever else is wrong with the channel, take_orders() learns too.
     }
-  }
-
-  struct busy {
-    explicit busy(worker& w) : self(w) { ++self.jobs_; }
-    busy(const busy&) = delete;
-    ~busy() {
-      --self.jobs_;
-      if (self.draining() && self.is_idle()) self.hurry_.set();
-    }
-    worker& self;
-  };
-
-  asio::awaitable<control::ran> do_job(std::string name) {
-    control::ran result;
-    result.refused = draining();
-    if (result.refused) co_return result;
-    const auto job = options_.jobs.find(name);
-    if (job == options_.jobs.end()) {
-      throw_error(fmt::format("schedule \"{}\": no such job in worker_options::jobs", name), errc::invalid_option);
-    }
-    const busy until_the_end(*this);
-    co_await job->second(*this);
-    co_return result;
   }
 
   asio::awaitable<receipt> carry(control::letter what, bool directly) {
@@ -333,16 +313,20 @@ class worker {
 
   void on_connection_ended(bool leased, const std::exception_ptr& failure) {
     ++served_;
-    room_.notify();
+    accepting_.note_room();
     if (leased) {
       ++ended_;
       tell_ended_soon();
     }
     if (failure) judge(failure);
+    note_idle();
+  }
+
+  void note_idle() {
     if (draining() && is_idle()) hurry_.set();
   }
 
-  bool is_idle() const noexcept { return connections_.size() == 0 && jobs_ == 0; }
+  bool is_idle() const noexcept { return connections_.size() == 0 && jobs_.running() == 0; }
 
   /// Tells the parent how many connections have ended, once for all that end within a millisecond.
   void tell_ended_soon() {
@@ -369,7 +353,7 @@ class worker {
     try {
       for (;;) {
         // What is not received is not this worker's yet: it goes to another one should this one die.
-        while (!has_room() && !draining()) co_await room_.wait();
+        while (!has_room() && !draining()) co_await accepting_.wait_room();
         auto given = co_await channel_.receive_handle();
         if (!given) break;
         if (const auto* where = std::get_if<control::listen>(&given->message)) {
@@ -385,7 +369,7 @@ class worker {
     }
   }
 
-  void listen(listener_key key, any_handle handle) {
+  void listen(accepting::key key, any_handle handle) {
     if (draining()) return;
     if (handle.kind() == handle_kind::udp_socket) {
       serve_datagrams(key, std::move(handle).as<asio::ip::udp::socket>(get_executor()));
@@ -397,39 +381,15 @@ class worker {
       throw_error(fmt::format("worker: the handler takes no {}", to_string(on->accepts())), errc::wrong_handle_kind);
     }
     close_listener(key);
-    listeners_[key] = on;
-    start_background(accept_on(on));
+    accepting_.add(key, std::move(on));
   }
 
-  void serve_datagrams(listener_key key, asio::ip::udp::socket socket) {
+  void serve_datagrams(accepting::key key, asio::ip::udp::socket socket) {
     if (!options_.serve_datagrams) {
       throw_error("worker: no worker_options::serve_datagrams", errc::wrong_handle_kind);
     }
     datagrams_[key] = connections_.start(options_.serve_datagrams(std::move(socket), *this),
                                          [this](std::exception_ptr failure) { on_connection_ended(false, failure); });
-  }
-
-  asio::awaitable<void> accept_on(std::shared_ptr<listener> on) {
-    // Few at a time: other workers wait at the same queue, and the connections here want their turn.
-    constexpr int at_a_time = 8;
-    while (on->is_open()) {
-      bool shortage = false;
-      try {
-        while (!has_room() && on->is_open()) co_await room_.wait();
-        if (on->is_open()) co_await on->wait();
-        for (int i = 0; i < at_a_time && on->is_open() && has_room(); ++i) {
-          descriptor accepted = on->try_accept();
-          if (!accepted && on->ended()) co_return;
-          if (!accepted) break;
-          start(any_handle(on->accepts(), std::move(accepted)), false);
-        }
-      } catch (const std::system_error& error) {
-        if (!on->is_open()) co_return;
-        if (!listener::is_shortage(error.code())) throw;
-        shortage = true;
-      }
-      if (shortage) co_await on->pause();
-    }
   }
 
   /// Begins in the turn after the one in which the word leaves that the socket is taken. A worker that died of the
@@ -459,30 +419,6 @@ class worker {
     } catch (...) {
     }
     on_exception(failure);
-  }
-
-  /// What a peer, the network or a time limit does to one connection.
-  static bool is_of_connection(const std::error_code& code) noexcept {
-    if (code == asio::error::eof || code == asio::error::operation_aborted || code == errc::timed_out) return true;
-    // Asio's errno category is not the standard library's, and does not compare equal to its conditions.
-    const auto& category = code.category();
-    if (category != asio::error::get_system_category() && category != std::system_category() &&
-        category != std::generic_category()) {
-      return false;
-    }
-    switch (code.value()) {
-      case ECONNRESET:
-      case ECONNABORTED:
-      case ECONNREFUSED:
-      case EPIPE:
-      case ENOTCONN:
-      case ETIMEDOUT:
-      case EHOSTUNREACH:
-      case ENETUNREACH:
-      case ENETDOWN:
-      case ENETRESET: return true;
-      default: return false;
-    }
   }
 
   asio::awaitable<void> heed_signals() {
@@ -522,6 +458,7 @@ class worker {
     if (rank(why) > rank(exit_)) exit_ = why;
     if (draining()) return;
     drain_.set();
+    jobs_.decline();
     show(" [draining]");
     // The parent hears of it before anything else happens, and starts the replacement meanwhile.
     try {
@@ -534,21 +471,8 @@ class worker {
     } catch (const std::system_error&) {
       // No parent, nobody to tell.
     }
-    if (empty_queues) accept_what_waits();
-    close_listeners();
-  }
-
-  void accept_what_waits() {
-    for (const auto& each : listeners_) {
-      try {
-        const auto kind = each.second->accepts();
-        while (descriptor accepted = each.second->try_accept()) {
-          start(any_handle(kind, std::move(accepted)), false);
-        }
-      } catch (const std::system_error&) {
-        // No room for more of them; the queue goes down with the listener if nobody else has it.
-      }
-    }
+    if (empty_queues) accepting_.accept_what_waits();
+    accepting_.close_all();
   }
 
   asio::awaitable<void> finish_connections() {
@@ -564,21 +488,11 @@ class worker {
     co_await give_a_second(connections_);
   }
 
-  void close_listener(listener_key key) {
-    if (const auto udp = datagrams_.extract(key); !udp.empty()) {
+  void close_listener(accepting::key which) {
+    if (const auto udp = datagrams_.extract(which); !udp.empty()) {
       if (const auto signal = udp.mapped().lock()) signal->emit(asio::cancellation_type::terminal);
     }
-    const auto at = listeners_.find(key);
-    if (at == listeners_.end()) return;
-    at->second->close();
-    listeners_.erase(at);
-    room_.notify();
-  }
-
-  void close_listeners() {
-    for (const auto& each : listeners_) each.second->close();
-    listeners_.clear();
-    room_.notify();
+    accepting_.close(which);
   }
 
   worker_options options_;
@@ -586,11 +500,10 @@ class worker {
   channel<control::protocol::to_parent, control::protocol::to_child> channel_;
   task_group connections_;
   task_group background_;  // of the worker itself
-  std::map<listener_key, std::shared_ptr<listener>> listeners_;
-  std::map<listener_key, std::weak_ptr<asio::cancellation_signal>> datagrams_;
+  std::map<accepting::key, std::weak_ptr<asio::cancellation_signal>> datagrams_;
   event drain_;
   event hurry_;  // a second SIGTERM came, or nothing is left to wait for
-  event room_;   // a connection has ended, or none will be accepted any more
+  accepting accepting_;
   idle_connections idle_;
   worker_exit exit_ = worker_exit::asked;
   std::uint64_t served_ = 0;
@@ -598,7 +511,7 @@ class worker {
   unsigned generation_ = 0;
   bool counts_connections_ = false;
   bool tells_ = false;
-  std::size_t jobs_ = 0;
+  job_runner jobs_;
   task_group work_;  // worker_options::run
   event all_ready_;
   post_office mail_;
