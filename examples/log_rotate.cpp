@@ -148,7 +148,7 @@ class archive {
     const reopen what;
     const cohort::receipt receipt = co_await talk.send_to_workers(what);
     for (const auto& each : receipt.failures) {
-      // Who is gone writes no more. Who is not ready does not listen yet, and so has not opened the log yet either.
+      // Who is gone writes no more. Who is not ready does not listen yet, and so has not opened the log either.
       if (each.why == cohort::undelivered::gone || each.why == cohort::undelivered::not_ready) continue;
       // Whatever else: it may write to an old file, and all of them stay as they are until the next time.
       throw std::runtime_error(fmt::format("reopen: {}", cohort::to_string(receipt)));
@@ -225,10 +225,6 @@ int main(int argc, char* argv[]) {
     talk.emplace(self);
     talk->on<reopen>([&](const reopen&) { log.open(); });
     log.open();
-    co_return;
-  };
-  worker.tear_down = [&](cohort::worker&) -> awaitable<void> {
-    talk.reset();  // a messenger must not outlive its worker
     co_return;
   };
 

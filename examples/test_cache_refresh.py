@@ -94,8 +94,8 @@ def pushed():
 
 
 def source_gone():
-    failures = {'forced': r'^schedule "forced" failed at worker {}: .*source 127\.0\.0\.1:\d+: .*refused',
-                'pulled': r'^schedule "pull" failed at worker {}: .*source 127\.0\.0\.1:\d+: .*refused',
+    failures = {'forced': r'^schedule "forced" failed at worker {}: source 127\.0\.0\.1:\d+: .*refused',
+                'pulled': r'^schedule "pull" failed at worker {}: source 127\.0\.0\.1:\d+: .*refused',
                 'pushed': r'^agent source: watch 127\.0\.0\.1:\d+: .*refused'}
     for way, failure in failures.items():
         with Source('green') as source, Server(source.port, WAYS[way]) as server:
@@ -114,12 +114,25 @@ def source_gone():
 def source_hangs():
     with Source('green') as source, Server(source.port, ALL) as server:
         source.send_signal(signal.SIGSTOP)
-        server.wait_for(r'^schedule "forced" failed at worker \d+: .*source 127\.0\.0\.1:\d+: timed out')
+        server.wait_for(r'^schedule "forced" failed at worker \d+: source 127\.0\.0\.1:\d+: timed out')
         server.wait_for(r'^agent source: watch 127\.0\.0\.1:\d+: .*timed out')
         assert server.values() == {'green'}
         source.send_signal(signal.SIGCONT)
         source.set('blue')
         smoke.eventually(lambda: server.values() == {'blue'}, 'blue')
+        server.assert_no_exit()
+
+
+def worker_hangs():
+    with Source('green') as source, Server(source.port, WAYS['pushed']) as server, Client(server.port) as client:
+        slot = int(re.search(r'worker (\d+)', client.get('/value')[2])[1])
+        other = server.pid(f'worker {3 - slot}')
+        server.signal(other, signal.SIGSTOP)
+        for value in ('blue', 'red', 'black'):
+            source.set(value)
+            smoke.eventually(lambda: client.get('/value')[2].startswith(f'{value}\n'), value)
+        server.signal(other, signal.SIGCONT)
+        smoke.eventually(lambda: server.values() == {'black'}, 'black in all workers')
         server.assert_no_exit()
 
 

@@ -116,9 +116,10 @@ class cache {
   way by_ = way::started;
 };
 
-/// Tells all workers, and waits until they have loaded it. Throws if one of them has not.
+/// Tells all workers, and waits until they have loaded it. Throws if one of them has not, or does not say so for long:
+/// one that hangs must not keep the others from the next change.
 awaitable<void> tell_all(bus& talk, refresh what) {
-  const cohort::receipt receipt = co_await talk.send_to_workers(what);
+  const cohort::receipt receipt = co_await cohort::with_timeout(talk.send_to_workers(what), 2 * patience);
   for (const auto& each : receipt.failures) {
     // Who is gone needs nothing, and who is not ready has its loading still before it.
     if (each.why == cohort::undelivered::gone || each.why == cohort::undelivered::not_ready) continue;
@@ -220,11 +221,11 @@ int main(int argc, char* argv[]) {
   // Of a worker: each is a process, and has its own.
   std::optional<cache> here;
   std::optional<bus> talk;
-  const auto load_or_say = [&](way by) -> awaitable<void> {
+  const auto begin = [&](unsigned slot) -> awaitable<void> {
     try {
-      co_await here->load(by);
+      co_await here->load(way::started);
     } catch (const std::exception& error) {
-      fmt::print(stderr, "pid {}: {}\n", ::getpid(), error.what());
+      fmt::print(stderr, "worker {} begins without a value: {}\n", slot, error.what());
     }
   };
 
@@ -234,7 +235,7 @@ int main(int argc, char* argv[]) {
     talk.emplace(self);
     // Listens before it loads, or it would miss a change in between.
     talk->on<refresh>([&](const refresh& what) { return here->load(what.by, what.version); });
-    co_await load_or_say(way::started);
+    co_await begin(self.slot());
   };
   // A worker that is started while the source is away does what it can, and has its value as soon as there is one.
   worker.run = [&](cohort::worker& self) -> awaitable<void> {
@@ -242,12 +243,8 @@ int main(int argc, char* argv[]) {
     while (here->version() == 0) {
       pause.expires_after(retry_pause);
       co_await pause.async_wait(use_awaitable);
-      co_await load_or_say(way::started);
+      co_await begin(self.slot());
     }
-  };
-  worker.tear_down = [&](cohort::worker&) -> awaitable<void> {
-    talk.reset();  // a messenger must not outlive its worker
-    co_return;
   };
 
   cohort::cluster_options options;
