@@ -4,6 +4,7 @@
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <signal.h>
@@ -43,7 +44,7 @@ struct process {
 ASYNC_TEST("a messenger takes its listeners with it, and may go when its process has gone") {
   const auto executor = co_await asio::this_coro::executor;
   std::optional<process> self(executor);
-  std::optional<town::talk> first(*self), second(*self, unheard_policy::ignore);
+  std::optional<town::talk> first(std::in_place, *self), second(std::in_place, *self, unheard_policy::ignore);
   first->on<town::news>([](const town::news&) { throw std::runtime_error("heard"); });
   control::letter what;
   what.type = fingerprint<town::news>();
