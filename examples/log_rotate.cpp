@@ -5,7 +5,8 @@
 //
 // After the renaming the workers still have the old file open, and write to it. So the agent tells them to open PATH
 // again, and waits until each of them has, which the receipt of the message says. Only then nobody writes to an old
-// file any more, and it may be compressed.
+// file any more, and it may be compressed. One that has died is not waited for; one that hangs is, until the primary
+// has it replaced.
 //
 //   GET /anything    adds a line to the log, and answers when it is there
 //
