@@ -64,9 +64,9 @@ class subscription {
 /// answer of the sender of its message is fine; a circle of processes that all wait for each other with
 /// `post_office::window` messages under way is not: set a time limit with with_timeout().
 ///
-/// Distinct objects: safe. Shared objects: unsafe; several messengers in one process share its listeners, which end with
-/// it, except one that runs. When the process's worker or cluster object is gone it may only be destroyed: so one that
-/// set_up makes, for as long as the worker lives, may be kept in main.
+/// Distinct objects: safe. Shared objects: unsafe; one process may have several. Its listeners end with it, except one
+/// that runs. When the process's worker or cluster object is gone, a messenger may be destroyed and nothing else: so
+/// one that set_up makes may be kept in main.
 template <class Messages>
 class messenger {
   using types = message_set<Messages>;
