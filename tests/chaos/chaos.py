@@ -25,6 +25,7 @@ import time
 PATIENCE = 30  # seconds until something that should happen counts as missing; never a measure of speed
 WORKERS = 3
 MOST_WORKERS = 5
+ADDRESSES = 32  # of clients, with --distribution by_address
 IDLE_GRACE = 0.1  # worker_options::idle_grace: how long an idle connection of a draining worker is kept at least
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
@@ -57,6 +58,7 @@ class Cluster:
             if descriptors:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
+        self.distribution = distribution
         self.lines = []  # (when, text)
         self.port = None
         self.promised = WORKERS
@@ -132,6 +134,11 @@ class Cluster:
         except (KeyError, ProcessLookupError):
             pass
 
+    async def connect(self, number):
+        """A connection of client `number`: by_address tells one from another by where it comes from."""
+        source = (f'127.0.0.{1 + number % ADDRESSES}', 0) if self.distribution == 'by_address' else None
+        return await asyncio.wait_for(asyncio.open_connection('127.0.0.1', self.port, local_addr=source), PATIENCE)
+
     async def until(self, condition, what, patience=PATIENCE):
         deadline = time.monotonic() + patience
         while not condition():
@@ -200,7 +207,7 @@ class Clients:
         writer = pid = gap = None
         count = 0
         try:
-            reader, writer = await asyncio.wait_for(asyncio.open_connection('127.0.0.1', self.cluster.port), PATIENCE)
+            reader, writer = await self.cluster.connect(self.answers)
             while more(count):
                 before, sent = sent, time.monotonic()
                 gap = sent - before
@@ -379,7 +386,7 @@ class Chaos:
 
     async def ask(self, path):
         try:
-            reader, writer = await asyncio.open_connection('127.0.0.1', self.cluster.port)
+            reader, writer = await self.cluster.connect(len(self.schedule))
             writer.write(f'GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n'.encode())
             await asyncio.wait_for(reader.read(), PATIENCE)
             writer.close()
@@ -420,11 +427,11 @@ class Chaos:
         await self.settle()
 
     async def check_serving(self):
-        """Those that say that they serve are those that answer."""
-        wanted, seen = set(self.cluster.serving()), set()
+        """Those that say that they serve are those that answer, and by_address one client always the same one."""
+        wanted, seen, mine = set(self.cluster.serving()), set(), {}
 
-        async def ask():
-            reader, writer = await asyncio.open_connection('127.0.0.1', self.cluster.port)
+        async def ask(number):
+            reader, writer = await self.cluster.connect(number)
             writer.write(b'GET /slow?ms=20 HTTP/1.1\r\nConnection: close\r\n\r\n')
             text = (await asyncio.wait_for(reader.read(), PATIENCE)).decode()
             writer.close()
@@ -432,11 +439,13 @@ class Chaos:
             if not found:
                 raise Broken(f'a wrong answer at rest: {text!r}')
             seen.add(int(found[1]))
+            if self.options.distribution == 'by_address' and mine.setdefault(number, found[1]) != found[1]:
+                raise Broken(f'pid {mine[number]} and pid {found[1]} answer client {number}')
         deadline = time.monotonic() + PATIENCE
         while seen != wanted:
             if time.monotonic() > deadline or not seen <= wanted:
                 raise Broken(f'workers {sorted(wanted)} serve, they say, and {sorted(seen)} answer')
-            await asyncio.gather(*(ask() for _ in range(8 * len(wanted))))
+            await asyncio.gather(*(ask(number % ADDRESSES) for number in range(2 * ADDRESSES)))
         await asyncio.sleep(0.2)
 
     def descriptors(self):
