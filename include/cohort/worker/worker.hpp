@@ -311,10 +311,17 @@ class worker {
     }
   }
 
-  /// Begins in the turn after the one in which the word leaves that the socket is taken. A worker that died of the
-  /// first request before that would leave the parent to lease the connection again, with the request read from it.
+  /// Begins when the word that the socket is taken is with the kernel, which delivers it whatever becomes of this
+  /// process. A worker that died of the first request before that would leave the parent to lease the connection again,
+  /// with the request read from it.
   asio::awaitable<void> serve_leased(any_handle socket) {
-    co_await asio::post(get_executor(), asio::use_awaitable);
+    co_await asio::post(get_executor(), asio::use_awaitable);  // it leaves at the end of this turn, with all the others
+    try {
+      co_await channel_.flush();  // unless the parent is stopped, and what it has not read fills the socket
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) throw;
+      // The parent is gone, and gives it to nobody else.
+    }
     co_await handler_(std::move(socket), get_executor(), *this);
   }
 
