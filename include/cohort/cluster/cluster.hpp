@@ -204,7 +204,11 @@ class cluster final : private crew {
     std::sort(result.workers.begin(), result.workers.end(), [](const auto& a, const auto& b) {
       return a.slot != b.slot ? a.slot < b.slot : a.generation < b.generation;
     });
-    for (const auto& [number, past] : past_) result.slots.push_back(past);
+    for (auto [number, past] : past_) {
+      past.slot = number;  // a slot whose workers could not be started has no exit that would have noted it
+      past.degraded = past.degraded && number <= wanted_;
+      result.slots.push_back(std::move(past));
+    }
     return result;
   }
 

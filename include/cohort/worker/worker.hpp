@@ -206,6 +206,10 @@ class worker {
     how.open = static_cast<std::uint32_t>(connections_.size());
     how.memory = resident_memory();
     channel_.post(how);
+    if (counts_connections_ || ended_ == 0) return;
+    control::ended word;  // nobody waits for it: with the other figures will do
+    word.connections = ended_;
+    channel_.post(word);
   }
 
   static std::uint64_t resident_memory() {
