@@ -28,6 +28,7 @@
 #include "events.hpp"
 #include "reload.hpp"
 #include "stats.hpp"
+#include "upgrade.hpp"
 
 namespace cohort {
 
@@ -75,6 +76,7 @@ namespace admin {
 
 struct get_stats {};  ///< cluster_stats
 struct reload {};     ///< reload_result, when it is over
+struct upgrade {};    ///< upgrade_result, when it is over; the channel ends if it has succeeded
 struct scale {        ///< outcome
   std::uint32_t workers = 0;
 };
@@ -121,8 +123,8 @@ struct happened {
 
 /// Of one version of the library: what the other side does not know it refuses by name (see schema).
 struct protocol {
-  using to_primary = std::variant<get_stats, reload, scale, stop, kill_worker, follow>;
-  using to_client = std::variant<welcome, refused, outcome, cluster_stats, reload_result, happened>;
+  using to_primary = std::variant<get_stats, reload, upgrade, scale, stop, kill_worker, follow>;
+  using to_client = std::variant<welcome, refused, outcome, cluster_stats, reload_result, upgrade_result, happened>;
 };
 
 using client_channel = channel<protocol::to_primary, protocol::to_client>;
