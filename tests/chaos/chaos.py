@@ -266,6 +266,7 @@ class Chaos:
         self.begin = time.monotonic()
         self.schedule = []  # (when, text)
         self.stopped = {}  # pid: when to continue
+        self.pauses = []  # of the primary: from when to when
         self.chores = []
         self.counts = {}
 
@@ -302,7 +303,7 @@ class Chaos:
 
     async def act(self, seconds):
         gentle = {'reload': 3, 'scale up': 2, 'scale down': 2, 'upgrade': 2}
-        rough = {'kill': 3, 'stop': 3, 'fatal': 2, 'abort': 2, 'flood': 1}
+        rough = {'kill': 3, 'stop': 3, 'stop primary': 1, 'fatal': 2, 'abort': 2, 'flood': 1}
         weights = gentle if self.options.gentle else {**gentle, **rough}
         names = list(weights)
         end = time.monotonic() + seconds
@@ -357,10 +358,19 @@ class Chaos:
 
     async def stop(self):
         pid = self.any_worker()
-        if pid is None or pid in self.stopped:
-            return
+        if pid is not None:
+            self.hold('stop', pid)
+
+    async def stop_primary(self):
+        """Workers go on meanwhile, and what they say waits."""
+        if self.hold('stop primary', self.cluster.primary):
+            self.pauses.append((time.monotonic(), self.stopped[self.cluster.primary]))
+
+    def hold(self, name, pid):
+        if pid in self.stopped:
+            return False
         seconds = self.rng.uniform(0.05, 2)
-        self.count('stop')
+        self.count(name)
         self.log(f'SIGSTOP of pid {pid} for {seconds:.2f} s')
         self.stopped[pid] = time.monotonic() + seconds
         self.cluster.signal(pid, signal.SIGSTOP)
@@ -371,6 +381,7 @@ class Chaos:
             self.cluster.signal(pid, signal.SIGCONT)
             self.stopped.pop(pid)
         self.chore(resume())
+        return True
 
     async def fatal(self):
         if self.may_break():
@@ -461,12 +472,13 @@ class Chaos:
         return of(self.cluster.primary), max((of(pid) for pid in self.cluster.serving()), key=len)
 
     async def check_descriptors(self, before):
-        # The listeners of slots that are no more stay, see reuse_port_distributor::resize(), lent to the others.
+        # The listeners of slots that are no more stay, see reuse_port_distributor::resize(), lent to the others: in a
+        # worker each with its reserve.
         more = self.cluster.most - WORKERS if self.options.distribution == 'reuse_port' else 0
         deadline = time.monotonic() + 5  # for connections whose clients have left a moment ago
         while True:
             after = self.descriptors()
-            if all(len(now) <= len(was) + more for was, now in zip(before, after)):
+            if all(len(now) <= len(was) + spare for was, now, spare in zip(before, after, (more, 2 * more))):
                 break
             if time.monotonic() > deadline:
                 raise Broken('descriptors of the primary and of a worker, before and now:\n' +
@@ -530,8 +542,10 @@ class Chaos:
             death = cluster.deaths.get(pid, cluster.murders[pid])
             if failure.pid == pid:
                 return True
-            # The loop of this program may notice either of them late.
-            near = cluster.murders[pid] - 0.5 < failure.end < death + 1
+            # A primary that is stopped has copies of what that worker had not yet said to be its own. And the loop of
+            # this program may notice either of them late.
+            seen = max([death, *(end for begin, end in self.pauses if begin <= death <= end)])
+            near = cluster.murders[pid] - 0.5 < failure.end < seen + 1
             if failure.pid is None and failure.begin <= death and near:
                 return True
         return False
