@@ -976,8 +976,44 @@ ASYNC_TEST("a worker that is short of descriptors pauses, and goes on when there
   CHECK(status == 0);
 }
 
-ASYNC_TEST("a worker that drains while it is short of descriptors ends") {
-  auto at = scene::start(co_await asio::this_coro::executor);
+ASYNC_TEST("a worker that drains while it is short of descriptors serves what waits when there are some") {
+  for (const bool busy : {false, true}) {
+    auto at = scene::start(co_await asio::this_coro::executor);
+    asio::ip::tcp::endpoint where;
+    descriptor mine = co_await at->listen(where);
+    std::vector<client> clients;
+    {
+      const fault<&system::calls::accept4> full(EMFILE, 1, every_time);
+      for (int i = 0; i < 3; ++i) {
+        clients.push_back(co_await client::connect(where));
+        clients.back().say("echo late");
+      }
+      if (busy) {  // accept has failed already
+        const bool tried = co_await eventually([&] { return full.calls() > 0; });
+        CHECK(tried);
+      }
+      at->ask_to_drain(true);
+      const bool draining = co_await eventually([&] { return at->self == nullptr || at->self->draining(); });
+      CHECK(draining);
+      mine.reset();  // nobody else is there for them
+      const auto before = full.calls();
+      const bool again = co_await eventually([&] { return full.calls() > before + 1; });
+      CHECK(again);
+      CHECK(at->self);
+    }
+    for (auto& each : clients) {
+      const auto answer = co_await each.line();
+      CHECK(answer == "late");
+    }
+    const int status = co_await at->ended();
+    CHECK(status == 0);
+  }
+}
+
+ASYNC_TEST("a worker that drains while it is short of descriptors ends when its time is up") {
+  auto options = quick();
+  options.drain_timeout = 100ms;
+  auto at = scene::start(co_await asio::this_coro::executor, &serve_lines, options);
   asio::ip::tcp::endpoint where;
   const descriptor mine = co_await at->listen(where);
   const fault<&system::calls::accept4> full(EMFILE, 1, every_time);

@@ -300,6 +300,7 @@ class worker {
       try {
         while (!has_room() && on->is_open()) co_await room_.wait();
         if (on->is_open()) co_await on->wait();
+        if (draining()) co_return;  // accept_rest() does it now
         for (int i = 0; i < at_a_time && on->is_open() && has_room(); ++i) {
           descriptor accepted = on->try_accept();
           if (!accepted && on->ended()) co_return;
@@ -429,17 +430,33 @@ class worker {
     close_listeners();
   }
 
+  /// A listener for whose connections there is no room now stays open until there was, and the worker waits for that as
+  /// it waits for connections.
   void accept_what_waits() {
-    for (const auto& each : listeners_) {
-      try {
-        const auto kind = each.second->accepts();
-        while (descriptor accepted = each.second->try_accept()) {
-          start(any_handle(kind, std::move(accepted)), false);
-        }
-      } catch (const std::system_error&) {
-        // No room for more of them; the queue goes down with the listener if nobody else has it.
-      }
+    std::erase_if(listeners_, [this](const auto& each) {
+      if (accept_all(*each.second)) return false;
+      connections_.start(accept_rest(each.second), [this](std::exception_ptr) { on_connection_ended(false, nullptr); });
+      return true;
+    });
+  }
+
+  /// False when there is no room.
+  bool accept_all(listener& on) {
+    try {
+      while (descriptor accepted = on.try_accept()) start(any_handle(on.accepts(), std::move(accepted)), false);
+    } catch (const std::system_error& error) {
+      return !listener::is_shortage(error.code());  // of one that is broken nothing can be saved
     }
+    return true;
+  }
+
+  asio::awaitable<void> accept_rest(std::shared_ptr<listener> on) {
+    bool all = false;
+    while (!all) {
+      co_await on->pause();  // which ends that of accept_on(), if there is one
+      all = accept_all(*on);
+    }
+    on->close();
   }
 
   asio::awaitable<void> finish_connections() {
