@@ -9,12 +9,12 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "../../include/cohort/cluster/address.hpp"
 #include "../../include/cohort/cluster/local_listener.hpp"
+#include "../support/at_the_limit.hpp"
 #include "../support/cancellation.hpp"
 #include "../support/fault.hpp"
 #include "client.hpp"
@@ -95,23 +95,6 @@ asio::awaitable<int> pauses_until(listener& on, descriptor& taken) {
   }
   co_return pauses;
 }
-
-/// Lets this process have no more descriptors than it has now.
-class at_the_limit {
- public:
-  at_the_limit() {
-    ::getrlimit(RLIMIT_NOFILE, &before_);
-    const descriptor first_free(::dup(0));
-    rlimit none = before_;
-    none.rlim_cur = static_cast<rlim_t>(first_free.get());
-    ::setrlimit(RLIMIT_NOFILE, &none);
-  }
-  at_the_limit(const at_the_limit&) = delete;
-  ~at_the_limit() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-
- private:
-  rlimit before_{};
-};
 
 ASYNC_TEST("a process at its limit accepts one connection after the other in the place of the reserve") {
   auto at = local();

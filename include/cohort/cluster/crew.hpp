@@ -178,9 +178,9 @@ class crew : protected supervisor {
 
   worker_ptr start(unsigned number, unsigned generation, std::chrono::milliseconds pause, bool candidate = false) {
     auto who = std::make_shared<slot_worker>(get_executor(), number, generation);
-    if (const auto past = past_.find(number); past != past_.end()) past->second.degraded = false;
     who->candidate = who->replaced = candidate;  // who replaces a candidate is not the restart policy's to say
     workers_.push_back(who);
+    if (const auto past = past_.find(number); past != past_.end()) past->second.degraded = false;
     tasks_.start(supervise(who, pause), [this, who](std::exception_ptr failure) {
       std::erase(workers_, who);
       if (failure) {  // for want of memory, say: a slot must not be lost in silence
