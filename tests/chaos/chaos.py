@@ -542,10 +542,10 @@ class Chaos:
             death = cluster.deaths.get(pid, cluster.murders[pid])
             if failure.pid == pid:
                 return True
-            # A primary that is stopped has copies of what that worker had not yet said to be its own. And the loop of
-            # this program may notice either of them late.
+            # A primary that is stopped says late how it ended, and has copies of what that worker had not yet said to be
+            # its own. And the loop of this program may notice either of them late.
             seen = max([death, *(end for begin, end in self.pauses if begin <= death <= end)])
-            near = cluster.murders[pid] - 0.5 < failure.end < seen + 1
+            near = min(cluster.murders[pid], death) - 0.5 < failure.end < seen + 1
             if failure.pid is None and failure.begin <= death and near:
                 return True
         return False
