@@ -15,6 +15,7 @@ has_package() {
     libfmt-dev) has_header fmt/core.h && pkg-config --exists fmt ;;
     doctest-dev) has_header doctest/doctest.h ;;
     libhttp-parser-dev) has_header http_parser.h ;;
+    libhiredis-dev) has_header hiredis/async.h && pkg-config --exists hiredis ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
 }

@@ -10,9 +10,11 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include <fmt/format.h>
 #include <http_parser.h>
+#include <strings.h>
 
 #include <asio/write.hpp>
 #include <cohort/core/asio.hpp>
@@ -31,7 +33,8 @@ bool parse_number(std::string_view text, Number lowest, Number highest, Number& 
 /// Takes one request after the other out of what a client sends, and skips their bodies.
 class request_parser {
  public:
-  request_parser() {
+  /// Keeps the values of this header, if one is named.
+  explicit request_parser(std::string_view header = {}) : wanted_(header) {
     http_parser_init(&parser_, HTTP_REQUEST);
     parser_.data = this;
   }
@@ -41,9 +44,11 @@ class request_parser {
     if (state_ == complete) {
       state_ = idle;
       url_.clear();
+      header_.clear();
       http_parser_pause(&parser_, 0);
     }
-    input.remove_prefix(http_parser_execute(&parser_, &callbacks, input.data(), input.size()));
+    const auto& settings = wanted_.empty() ? callbacks : callbacks_with_header;
+    input.remove_prefix(http_parser_execute(&parser_, &settings, input.data(), input.size()));
     return state_ == complete;
   }
 
@@ -55,6 +60,8 @@ class request_parser {
   bool keep_alive() const { return http_should_keep_alive(&parser_) != 0; }
   bool is_http_1_0() const { return parser_.http_minor == 0; }
   bool is_head() const { return parser_.method == HTTP_HEAD; }
+  http_method method() const { return static_cast<http_method>(parser_.method); }
+  std::string_view header() const { return header_; }  // several are joined by "; "
   std::string_view path() const { return part(UF_PATH); }
   std::string_view query() const { return part(UF_QUERY); }
 
@@ -68,6 +75,23 @@ class request_parser {
     return 0;
   }
 
+  // A name or a value may come in several reads, too; a value that begins says that the name is whole.
+  static int on_name(http_parser* parser, const char* data, std::size_t size) {
+    auto& self = of(parser);
+    if (std::exchange(self.in_value_, false)) self.name_.clear();
+    self.name_.append(data, size);
+    return 0;
+  }
+
+  static int on_value(http_parser* parser, const char* data, std::size_t size) {
+    auto& self = of(parser);
+    const bool begins = !std::exchange(self.in_value_, true);
+    if (::strcasecmp(self.name_.c_str(), self.wanted_.c_str()) != 0) return 0;
+    if (begins && !self.header_.empty()) self.header_ += "; ";
+    self.header_.append(data, size);
+    return 0;
+  }
+
   static int on_complete(http_parser* parser) {
     of(parser).state_ = complete;
     http_parser_pause(parser, 1);
@@ -76,6 +100,8 @@ class request_parser {
 
   static constexpr http_parser_settings callbacks = {on_begin, on_url,  nullptr,     nullptr, nullptr,
                                                      nullptr,  nullptr, on_complete, nullptr, nullptr};
+  static constexpr http_parser_settings callbacks_with_header = {on_begin, on_url,  nullptr,     on_name, on_value,
+                                                                 nullptr,  nullptr, on_complete, nullptr, nullptr};
 
   http_errno error() const { return HTTP_PARSER_ERRNO(&parser_); }
 
@@ -88,12 +114,15 @@ class request_parser {
 
   http_parser parser_;
   std::string url_;  // which may come in several reads
+  std::string wanted_, name_, header_;
+  bool in_value_ = true;  // or before the first name
   enum { idle, begun, complete } state_ = idle;
 };
 
 struct answer {
   http_status status = HTTP_STATUS_OK;
   std::string_view body;
+  std::string_view headers = {};  // whole lines, beside those that each answer has
 };
 
 inline answer bad_request(const request_parser& request) {
@@ -106,8 +135,8 @@ inline void append(std::string& output, const request_parser& request, const ans
   const bool with_body = request.failed() || !request.is_head();
   const char* const stays = request.is_http_1_0() ? "Connection: keep-alive\r\n" : "";
   fmt::format_to(std::back_inserter(output),
-                 "HTTP/1.1 {} {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{}\r\n{}",
-                 static_cast<int>(what.status), http_status_str(what.status), what.body.size(),
+                 "HTTP/1.1 {} {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{}{}\r\n{}",
+                 static_cast<int>(what.status), http_status_str(what.status), what.body.size(), what.headers,
                  last ? "Connection: close\r\n" : stays, with_body ? what.body : std::string_view());
 }
 

@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -27,14 +28,19 @@
 #include "../ipc/peer.hpp"
 #include "../worker/control.hpp"
 #include "address.hpp"
+#include "agent_crew.hpp"
 #include "crew.hpp"
 #include "distribution.hpp"
 #include "events.hpp"
 #include "leasing.hpp"
 #include "lending.hpp"
 #include "listening.hpp"
+#include "mail_room.hpp"
 #include "options.hpp"
 #include "reload.hpp"
+#include "run_schedules.hpp"
+#include "schedule_crew.hpp"
+#include "schedule_planner.hpp"
 #include "slot.hpp"
 #include "stats.hpp"
 #include "upgrade.hpp"
@@ -48,10 +54,13 @@ namespace cohort {
 /// channels close, drain and end.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class cluster final : private crew {
+class cluster final : private crew, private agent_owner {
  public:
   cluster(asio::any_io_executor executor, cluster_options options)
-      : crew(executor, std::move(options)), events_(executor, 1024) {}
+      : crew(executor, std::move(options)),
+        events_(executor, 1024),
+        agents_(executor, options_, *this),
+        mail_(executor, workers_, agents_.members(), [this](const worker_ptr& who) { replace_slow(*who); }) {}
 
   cluster(const cluster&) = delete;
   cluster& operator=(const cluster&) = delete;
@@ -62,6 +71,9 @@ class cluster final : private crew {
   using crew::scale;
   using crew::size;
 
+  /// What messages of the primary itself go and come by; see `messenger`.
+  post_office& mail() noexcept { return mail_.office(); }
+
   /// Serves until stop() or kill() is called or the restart policy gives up, and returns when every worker is gone: 0,
   /// or 1 if it gave up. Call it once. Cancelling it is not supported: call stop().
   ///
@@ -71,6 +83,8 @@ class cluster final : private crew {
   /// when all workers serve.
   asio::awaitable<int> run(upgrade::predecessor* predecessor = nullptr) {
     const finished_guard finished{*this};
+    check_agents();
+    (void)schedule_planner(options_.schedules(), schedule::time_point::clock::now());  // throws for one that is wrong
     wanted_ = options_.worker_count();
     begun_ = slot_worker::clock::now();
     std::vector<upgrade::listener> handed;
@@ -81,8 +95,10 @@ class cluster final : private crew {
     }
     for (auto& each : listen_on_all(options_, std::move(handed))) distribute(std::move(each), predecessor != nullptr);
     if (wanted_ != options_.worker_count()) resize(wanted_);
-    if (predecessor != nullptr) chores_.start(succeed(*predecessor), [](std::exception_ptr) {});
-    for (unsigned number = 1; number <= wanted_; ++number) start(number, generation_, at_once);
+    const std::string trouble = co_await agents_.start();
+    if (!trouble.empty()) give_up(trouble, nullptr);
+    chores_.start(begin_together(predecessor), [](std::exception_ptr) {});
+    for (unsigned number = 1; number <= wanted_ && !stop_.is_set(); ++number) start(number, generation_, at_once);
 
     co_await stop_.wait();
     for (auto& each : listeners_) each.file.remove();
@@ -97,6 +113,7 @@ class cluster final : private crew {
     co_await closing.wait_empty();
     for (const auto& each : workers_) ask_to_stop(*each);
     co_await tasks_.wait_empty();
+    co_await agents_.stop();
     co_await chores_.wait_empty();
     while (renewing_) co_await changed_.wait();  // an upgrade's successor is not to be left behind
     co_return gave_up_ ? 1 : 0;
@@ -108,7 +125,11 @@ class cluster final : private crew {
     emit(cluster_event(cluster_event::kind::stopping, 0, 0, why));
     if (successor_ != nullptr) successor_->signal(SIGTERM);
     begin_stop();
+    agents_.begin_stop();
   }
+
+  /// Whether it has been told to stop, or has given up.
+  bool is_stopping() const noexcept { return stop_.is_set(); }
 
   /// Stops at once: kills every worker.
   void kill(const std::string& why) {
@@ -116,6 +137,7 @@ class cluster final : private crew {
     killed_ = true;
     for (const auto& each : listeners_) each.to->cancel();
     for (const auto& each : workers_) each->kill();
+    agents_.kill();
   }
 
   /// Starts the primary's program as it is on the disk now, which takes the listeners over, by serve() or by run() with
@@ -164,6 +186,7 @@ class cluster final : private crew {
   /// Tells the workers and the primary's own on_reopen() to open their log files again, which have been moved away.
   void reopen() {
     for (const auto& each : workers_) each->tell(control::reopen());
+    for (const auto& each : agents_.members()) each->tell(control::reopen());
     if (options_.on_reopen()) options_.on_reopen()();
   }
 
@@ -275,10 +298,27 @@ class cluster final : private crew {
     listeners_.push_back(std::move(mine));
   }
 
-  /// Waits until all workers serve, and has the predecessor go then.
-  asio::awaitable<void> succeed(upgrade::predecessor& predecessor) {
+  /// Waits until all workers serve. Then says so to everybody, has the predecessor go, and begins with the schedules,
+  /// which the predecessor's must not run beside.
+  asio::awaitable<void> begin_together(upgrade::predecessor* predecessor) {
     while (!stop_.is_set() && serving() < static_cast<std::ptrdiff_t>(wanted_)) co_await changed_.wait();
     if (stop_.is_set()) co_return;
+    all_ready_ = true;
+    for (const auto& each : workers_) each->tell(control::all_ready());
+    agents_.announce();
+    if (predecessor != nullptr) co_await succeed(*predecessor);
+    if (options_.schedules().empty()) co_return;
+    schedule_planner planner(options_.schedules(), schedule::time_point::clock::now());
+    cluster_schedule_crew place(workers_, agents_.members(), [this](const schedule_result& result) {
+      cluster_event event(cluster_event::kind::ran, result.worker);
+      event.run = std::make_shared<const schedule_result>(result);
+      emit(std::move(event));
+    });
+    wall_clock clock;
+    co_await run_schedules(planner, clock, place, stop_);
+  }
+
+  asio::awaitable<void> succeed(upgrade::predecessor& predecessor) {
     std::vector<std::string> texts;
     for (auto& each : listeners_) {
       texts.push_back(each.text);
@@ -334,7 +374,59 @@ class cluster final : private crew {
     co_return stop_.is_set() ? stopping_text : std::string("it did not get ready");
   }
 
+  void check_agents() const {
+    std::set<std::string> names;
+    for (const auto& each : options_.agents()) {
+      if (each.name.empty()) throw_error("agent: an empty name", errc::invalid_option);
+      if (!names.insert(each.name).second) {
+        throw_error(fmt::format("agent {}: the name is used twice", each.name), errc::invalid_option);
+      }
+      if (options_.command() && !each.command) {
+        throw_error(fmt::format("agent {}: the cluster's command is a program of workers alone", each.name),
+                    errc::invalid_option);
+      }
+    }
+    for (const auto& each : options_.schedules()) {
+      if (each.place() != schedule_place::agent) continue;
+      if (each.agent().empty() ? names.empty() : !names.contains(each.agent())) {
+        throw_error(fmt::format("schedule \"{}\": there is no agent {}", each.name(), each.agent()),
+                    errc::invalid_option);
+      }
+    }
+  }
+
+  void replace_slow(slot_worker& who) {
+    fail(who, "too slow for its messages");
+    who.tell(control::drain());
+  }
+
+  mail_room& letters() override { return mail_; }
+  void on_agent_event(cluster_event event) override { emit(std::move(event)); }
+  void on_agent_lost(const std::string& why) override { give_up(why, nullptr); }
+  command own_program() override { return program_.start(); }
+
+  void on_agent(const std::string& name, bool is_there) override {
+    if (stop_.is_set()) return;
+    if (is_there) {
+      tell_workers(agent_back{name});
+    } else {
+      tell_workers(agent_gone{name});
+    }
+  }
+
+  template <class M>
+  void tell_workers(const M& message) {
+    byte_buffer bytes;
+    encode(bytes, message);
+    chores_.start(send_to_workers(fingerprint<M>(), std::string(bytes.view())), [](std::exception_ptr) {});
+  }
+
+  asio::awaitable<void> send_to_workers(std::uint64_t type, std::string body) {
+    co_await mail_.office().send(recipient::workers(), type, std::move(body));
+  }
+
   void join(const worker_ptr& who) override {
+    if (all_ready_) who->tell(control::all_ready());
     for (const auto& each : listeners_) each.to->join(who);
   }
 
@@ -364,6 +456,9 @@ class cluster final : private crew {
 
   queue<cluster_event> events_;
   std::vector<listener_state> listeners_;
+  agent_crew agents_;
+  mail_room mail_;
+  bool all_ready_ = false;
   peer<upgrade::protocol>* successor_ = nullptr;
   slot_worker::clock::time_point begun_{};
 };

@@ -177,7 +177,7 @@ class crew : protected supervisor {
   }
 
   worker_ptr start(unsigned number, unsigned generation, std::chrono::milliseconds pause, bool candidate = false) {
-    auto who = std::make_shared<slot_worker>(get_executor(), number, generation);
+    auto who = std::make_shared<slot_worker>(get_executor(), number, generation, options_.mail());
     who->candidate = who->replaced = candidate;  // who replaces a candidate is not the restart policy's to say
     workers_.push_back(who);
     if (const auto past = past_.find(number); past != past_.end()) past->second.degraded = false;

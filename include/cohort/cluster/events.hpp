@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -10,6 +11,7 @@
 
 #include "../process/exit_status.hpp"
 #include "exit_reason.hpp"
+#include "schedule.hpp"
 
 namespace cohort {
 
@@ -33,6 +35,7 @@ struct cluster_event {
     upgrading,       ///< a new primary starts, which is to take over; `pid`
     upgraded,        ///< it has: this one stops
     upgrade_failed,  ///< it has not: this one goes on; `text`: why
+    ran,             ///< a run of a schedule has ended, or was missed; `run`
     stopping,        ///< the cluster stops; `text`: why
   };
 
@@ -40,12 +43,14 @@ struct cluster_event {
       : what(what_), slot(slot_), pid(pid_), text(std::move(text_)) {}
 
   kind what;
-  unsigned slot;  ///< from 1 on; 0 for the cluster as a whole
+  unsigned slot;      ///< from 1 on; 0 for the cluster as a whole, and for agents
+  std::string agent;  ///< the name of the one that this is about
   pid_t pid;
   std::string text;
   std::chrono::microseconds after{0};
   exit_status status;
   exit_reason reason = exit_reason::none;
+  std::shared_ptr<const schedule_result> run;
 };
 
 namespace detail {
@@ -58,26 +63,33 @@ inline std::string ending_of(const cluster_event& event) {
   return text;
 }
 
+/// `schedule "refresh" has run at worker 2 (3.1 ms)`, `schedule "refresh" failed at the agent: no such host`.
+inline std::string run_of(const schedule_result& run) {
+  const std::string where = run.worker != 0 ? fmt::format(" at worker {}", run.worker) : std::string();
+  const auto milliseconds = std::chrono::duration<double, std::milli>(run.duration).count();
+  if (run.ok) return fmt::format("schedule \"{}\" has run{} ({:.1f} ms)", run.name, where, milliseconds);
+  return fmt::format("schedule \"{}\" failed{}: {}", run.name, where, run.what);
+}
+
 }  // namespace detail
 
 /// One line without its end, as serve() writes it to stderr: `worker 2 ready, pid 4711 (2.1 ms)`.
 inline std::string to_string(const cluster_event& event) {
   using kind = cluster_event::kind;
   const auto milliseconds = std::chrono::duration<double, std::milli>(event.after).count();
+  const std::string who = event.agent.empty() ? fmt::format("worker {}", event.slot) : "agent " + event.agent;
   switch (event.what) {
     case kind::listening: return fmt::format("listening on {}", event.text);
-    case kind::started: return fmt::format("worker {} started, pid {}", event.slot, event.pid);
-    case kind::ready: return fmt::format("worker {} ready, pid {} ({:.1f} ms)", event.slot, event.pid, milliseconds);
-    case kind::draining: return fmt::format("worker {} draining, pid {}: {}", event.slot, event.pid, event.text);
-    case kind::exited:
-      return fmt::format("worker {} exited, pid {}: {}", event.slot, event.pid, detail::ending_of(event));
+    case kind::started: return fmt::format("{} started, pid {}", who, event.pid);
+    case kind::ready: return fmt::format("{} ready, pid {} ({:.1f} ms)", who, event.pid, milliseconds);
+    case kind::draining: return fmt::format("{} draining, pid {}: {}", who, event.pid, event.text);
+    case kind::exited: return fmt::format("{} exited, pid {}: {}", who, event.pid, detail::ending_of(event));
     case kind::failed:
-      if (event.pid == 0) return fmt::format("worker {} failed: {}", event.slot, event.text);
-      return fmt::format("worker {} failed, pid {}: {}", event.slot, event.pid, event.text);
-    case kind::restarting:
-      return fmt::format("worker {} restarts in {:.1f} s: too many restarts", event.slot, milliseconds / 1000);
-    case kind::not_restarted: return fmt::format("worker {} will not be restarted", event.slot);
-    case kind::degraded: return fmt::format("worker {} will not be replaced: {}", event.slot, event.text);
+      if (event.pid == 0) return fmt::format("{} failed: {}", who, event.text);
+      return fmt::format("{} failed, pid {}: {}", who, event.pid, event.text);
+    case kind::restarting: return fmt::format("{} restarts in {:.1f} s: too many restarts", who, milliseconds / 1000);
+    case kind::not_restarted: return fmt::format("{} will not be restarted", who);
+    case kind::degraded: return fmt::format("{} will not be replaced: {}", who, event.text);
     case kind::gave_up: return fmt::format("gave up: {}", event.text);
     case kind::reloading: return fmt::format("reloading: {}", event.text);
     case kind::reloaded: return fmt::format("reloaded ({:.1f} ms)", milliseconds);
@@ -86,6 +98,7 @@ inline std::string to_string(const cluster_event& event) {
     case kind::upgrading: return fmt::format("upgrading: primary {} starts", event.pid);
     case kind::upgraded: return fmt::format("upgraded: primary {} serves", event.pid);
     case kind::upgrade_failed: return fmt::format("upgrade failed: {}", event.text);
+    case kind::ran: return event.run ? detail::run_of(*event.run) : std::string();
     case kind::stopping: return fmt::format("stopping: {}", event.text);
   }
   return {};

@@ -18,13 +18,18 @@
 
 #include "../process/command.hpp"
 #include "../worker/options.hpp"
+#include "agent.hpp"
 #include "distribution.hpp"
 #include "events.hpp"
+#include "mailbox.hpp"
 #include "picker.hpp"
 #include "reload.hpp"
 #include "restart_policy.hpp"
+#include "schedule.hpp"
 
 namespace cohort {
+
+class cluster;
 
 namespace detail {
 inline constexpr std::chrono::milliseconds shortest_ping{1};
@@ -129,7 +134,9 @@ class cluster_options {
   }
 
   cluster_options& worker(const worker_options& options) {
+    auto jobs = std::move(worker_.jobs);  // of schedules that have been added already
     worker_ = options;
+    worker_.jobs.merge(jobs);
     worker_.drain_timeout = std::min(worker_.drain_timeout, detail::longest_time);
     return *this;
   }
@@ -197,6 +204,39 @@ class cluster_options {
     return *this;
   }
 
+  /// Adds an agent: see agent_options.
+  cluster_options& agent(agent_options what) {
+    agents_.push_back(std::move(what));
+    return *this;
+  }
+
+  /// Adds an agent of this name, which runs `run`.
+  cluster_options& agent(std::string name, agent_options::function run) {
+    agents_.emplace_back(std::move(name), std::move(run));
+    return *this;
+  }
+
+  /// Adds a schedule, and what is to be done in the worker or the agent when it is time. Schedules begin when all are
+  /// ready, and end first when the cluster stops; a run that is under way then is waited for as a connection is.
+  cluster_options& schedule(cohort::schedule when, std::function<asio::awaitable<void>(cohort::worker&)> job) {
+    worker_.jobs.insert_or_assign(when.name(), std::move(job));
+    schedules_.push_back(std::move(when));
+    return *this;
+  }
+
+  /// How the primary keeps messages for processes that are slow; see messenger.
+  cluster_options& mail(const mail_options& how) {
+    mail_ = how;
+    return *this;
+  }
+
+  /// Runs in the primary of serve(), beside the cluster, until that stops, which cancels it: to send and hear messages
+  /// there, scale by the load, and so on. What it throws stops the cluster, and serve() returns 1.
+  cluster_options& in_primary(std::function<asio::awaitable<void>(cluster&)> what) {
+    in_primary_ = std::move(what);
+    return *this;
+  }
+
   /// Where serve() lets itself be looked at and told what to do: a unix socket with this path, for admin_client and
   /// cohortctl. See admin_server. None at first.
   cluster_options& control_socket(std::string path) {
@@ -247,6 +287,10 @@ class cluster_options {
   const reload_options& reload() const noexcept { return reload_; }
   const std::optional<cohort::command>& command() const noexcept { return command_; }
   const std::function<void(unsigned, cohort::command&)>& on_start() const noexcept { return on_start_; }
+  const std::vector<agent_options>& agents() const noexcept { return agents_; }
+  const std::vector<cohort::schedule>& schedules() const noexcept { return schedules_; }
+  const mail_options& mail() const noexcept { return mail_; }
+  const std::function<asio::awaitable<void>(cluster&)>& in_primary() const noexcept { return in_primary_; }
   const std::string& control_socket() const noexcept { return control_socket_; }
   const std::map<int, cluster_action>& signals() const noexcept { return signals_; }
   const std::function<give_up_action(unsigned, const std::string&)>& on_give_up() const noexcept { return on_give_up_; }
@@ -272,6 +316,10 @@ class cluster_options {
   reload_options reload_;
   std::optional<cohort::command> command_;
   std::function<void(unsigned, cohort::command&)> on_start_;
+  std::vector<agent_options> agents_;
+  std::vector<cohort::schedule> schedules_;
+  mail_options mail_;
+  std::function<asio::awaitable<void>(cluster&)> in_primary_;
   std::string control_socket_;
   std::map<int, cluster_action> signals_ = {
       {SIGINT, cluster_action::stop},    {SIGTERM, cluster_action::stop},     {SIGQUIT, cluster_action::kill},

@@ -28,6 +28,7 @@
 #include "../worker/run_worker.hpp"
 #include "../worker/worker.hpp"
 #include "admin_server.hpp"
+#include "agent.hpp"
 #include "cluster.hpp"
 #include "events.hpp"
 #include "options.hpp"
@@ -148,6 +149,7 @@ inline int run_primary(cluster_options options) {
   if (!to) to = [](const cluster_event& event) { std::fprintf(stderr, "%s\n", to_string(event).c_str()); };
   const bool reap = options.reap_strangers();
   const std::string control_path = options.control_socket();
+  const auto own_part = options.in_primary();
   asio::io_context context(1);
   // Before any worker is started, who would else find the manager's socket in its environment.
   service_report service(context.get_executor(), service_manager(), options.worker_count());
@@ -180,6 +182,13 @@ inline int run_primary(cluster_options options) {
   asio::co_spawn(context, report(primary, note, failure), [&](std::exception_ptr) {
     if (control) control->stop();
   });
+  if (own_part) {
+    tasks.start(own_part(primary), [&](std::exception_ptr thrown) {
+      if (!thrown || primary.is_stopping()) return;
+      if (!failure) failure = thrown;
+      primary.stop("in_primary has thrown");
+    });
+  }
   asio::co_spawn(context, primary.run(before ? &*before : nullptr), [&](std::exception_ptr escaped, int returned) {
     if (escaped) failure = escaped;
     status = returned;
@@ -206,7 +215,13 @@ inline int run_primary(cluster_options options) {
 /// well: see service_manager.
 inline int serve(cluster_options options, connection_handler handler) {
   if (std::getenv(detail::slot_variable) != nullptr && has_parent()) {
-    return run_worker(std::move(handler), options.worker());
+    const char* const agent = std::getenv(detail::agent_variable);
+    if (agent == nullptr) return run_worker(std::move(handler), options.worker());
+    for (const auto& each : options.agents()) {
+      if (each.name == agent) return run_agent(each, options.worker());
+    }
+    std::fprintf(stderr, "agent %s: there is none of this name\n", agent);
+    return static_cast<int>(worker_exit::do_not_restart);
   }
   try {
     ::signal(SIGPIPE, SIG_IGN);  // a log that nobody reads any more must not end the primary

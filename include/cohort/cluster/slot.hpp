@@ -20,6 +20,8 @@
 #include "../core/asio.hpp"
 #include "../ipc/peer.hpp"
 #include "../worker/control.hpp"
+#include "../worker/mail.hpp"
+#include "mailbox.hpp"
 
 namespace cohort {
 
@@ -67,13 +69,23 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
  public:
   using clock = std::chrono::steady_clock;
 
-  slot_worker(const asio::any_io_executor& executor, unsigned number, unsigned generation = 1)
-      : deadline_(executor), number_(number), generation_(generation) {}
+  slot_worker(const asio::any_io_executor& executor, unsigned number, unsigned generation = 1,
+              const mail_options& how = {})
+      : mail(executor, how), deadline_(executor), number_(number), generation_(generation) {}
 
   unsigned number() const noexcept { return number_; }
   unsigned generation() const noexcept { return generation_; }
   slot_state state() const noexcept { return state_; }
   pid_t pid() const noexcept { return peer.pid(); }
+
+  /// As the other processes know it.
+  member as_member() const {
+    member who;
+    who.slot = number_;
+    who.pid = peer.pid();
+    who.agent = agent;
+    return who;
+  }
   clock::time_point started() const noexcept { return started_; }
 
   void enter(slot_state next) {
@@ -129,6 +141,8 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   void cancel_wait() { deadline_.cancel(); }
 
   cohort::peer<control::protocol> peer;
+  mailbox mail;
+  std::string agent;       // its name, if it is one: it has no slot then
   bool replaced = false;   // or decided that it will not be
   bool candidate = false;  // of a reload that is not over: it must not serve yet
   bool dismissed = false;  // not to be started after all

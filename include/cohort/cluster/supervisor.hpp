@@ -23,6 +23,7 @@
 #include "../worker/control.hpp"
 #include "events.hpp"
 #include "exit_reason.hpp"
+#include "mail_room.hpp"
 #include "options.hpp"
 #include "slot.hpp"
 
@@ -55,6 +56,8 @@ class supervisor {
   virtual void leave(const worker_ptr& who) = 0;
   /// The program that it is to be.
   virtual command program_for(const slot_worker& who) = 0;
+  /// Who takes messages from process to process.
+  virtual mail_room& letters() = 0;
 
   /// Starts the process of a worker that waits; what goes wrong is an event, and leaves it without one.
   asio::awaitable<void> launch(worker_ptr who) {
@@ -62,7 +65,8 @@ class supervisor {
     program.in(stdio::null).die_with_parent(false).process_group(process_group::own);
     program.env(detail::slot_variable, std::to_string(who->number()));
     program.env(detail::generation_variable, std::to_string(who->generation()));
-    if (options_.on_start()) options_.on_start()(who->number(), program);
+    if (!who->agent.empty()) program.env(detail::agent_variable, who->agent);
+    if (options_.on_start() && who->agent.empty()) options_.on_start()(who->number(), program);
     enter(*who, slot_state::starting);
     who->oom_kills = detail::count_oom_kills();
     try {
@@ -72,7 +76,7 @@ class supervisor {
       co_return;
     }
     who->limit_state(options_.start_timeout());
-    emit(cluster_event(cluster_event::kind::started, who->number(), who->pid()));
+    emit(about(*who, cluster_event::kind::started));
   }
 
   /// Attends to a process until it has ended, and tells how it has.
@@ -80,6 +84,8 @@ class supervisor {
     const auto executor = co_await asio::this_coro::executor;
     task_group beside(executor);
     beside.start(watch(who), [](std::exception_ptr) {});
+    beside.start(take_letters(who), [](std::exception_ptr) {});
+    beside.start(take_introductions(who, beside), [](std::exception_ptr) {});
     if (options_.hang_timeout().count() != 0) beside.start(keep_pulse(who), [](std::exception_ptr) {});
     const std::string trouble = co_await listen_to(who);
     beside.cancel();
@@ -103,7 +109,13 @@ class supervisor {
 
   void fail(slot_worker& who, const std::string& why) {
     who.trouble = why;
-    emit(cluster_event(cluster_event::kind::failed, who.number(), who.pid(), why));
+    emit(about(who, cluster_event::kind::failed, why));
+  }
+
+  static cluster_event about(const slot_worker& who, cluster_event::kind what, std::string text = {}) {
+    cluster_event event(what, who.number(), who.pid(), std::move(text));
+    event.agent = who.agent;
+    return event;
   }
 
   /// How long a worker that is to drain may take until it is killed.
@@ -121,6 +133,20 @@ class supervisor {
     who->peer.close();
   }
 
+  /// Takes its messages to where they go.
+  asio::awaitable<void> take_letters(worker_ptr who) {
+    co_await who->peer.serve_calls([this](control::letter what) { return letters().route(std::move(what)); });
+  }
+
+  /// Takes the channels that it makes to their other ends.
+  asio::awaitable<void> take_introductions(worker_ptr who, task_group& beside) {
+    while (auto given = co_await who->peer.receive_handle()) {
+      const auto* const whom = std::get_if<control::introduce>(&given->message);
+      if (whom == nullptr) continue;
+      beside.start(letters().introduce(who, *whom, std::move(given->handle)), [](std::exception_ptr) {});
+    }
+  }
+
   /// Hears what the worker says until its channel ends; says what was wrong with it, if anything.
   asio::awaitable<std::string> listen_to(worker_ptr who) {
     try {
@@ -136,6 +162,8 @@ class supervisor {
         } else if (const auto* count = std::get_if<control::ended>(&*message)) {
           who->ended = count->connections;
           on_ended(who);
+        } else if (const auto* trouble = std::get_if<control::failed>(&*message)) {
+          fail(*who, trouble->what);
         }
       }
     } catch (const std::system_error& error) {

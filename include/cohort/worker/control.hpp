@@ -6,6 +6,8 @@
 #include <string>
 #include <variant>
 
+#include "mail.hpp"
+
 namespace cohort {
 
 /// With what status a worker exits. Decided once; of several reasons the one that stands first here wins.
@@ -19,6 +21,7 @@ enum class worker_exit : int {
 namespace detail {
 inline constexpr const char* slot_variable = "COHORT_SLOT";
 inline constexpr const char* generation_variable = "COHORT_GENERATION";
+inline constexpr const char* agent_variable = "COHORT_AGENT";
 }  // namespace detail
 
 namespace control {
@@ -58,8 +61,38 @@ struct reopen {};
 /// Say from now on how many of the connections given by `serve` have ended, see `ended`.
 struct count_connections {};
 
+/// All agents and workers are ready, or have been once.
+struct all_ready {};
+
+/// A call: do the job of the schedule of that name, and answer with `ran` when it has ended.
+struct run {
+  std::string schedule;
+};
+
+/// With one end of a channel: messages that `from` sends come there, as from the primary.
+struct meet {
+  member from;
+};
+
 /// The worker is set up: it serves.
 struct ready {};
+
+/// The answer to `run`. Not when the job has thrown: the call fails then.
+struct ran {
+  bool refused = false;  ///< the worker is on its way out and has not begun with it
+};
+
+/// Something went wrong that the worker lives on with.
+struct failed {
+  std::string what;
+};
+
+/// With one end of a channel: give it to that process (a recipient::kind and what belongs to it), with `meet`.
+struct introduce {
+  std::uint8_t to = 0;
+  std::int64_t number = 0;
+  std::string name;
+};
 
 /// The worker accepts no more and will exit, with this status unless worse happens (see worker_exit).
 struct draining {
@@ -82,8 +115,9 @@ struct ended {
 };
 
 struct protocol {
-  using to_child = std::variant<listen, unlisten, serve, drain, ping, reopen, count_connections>;
-  using to_parent = std::variant<ready, draining, pong, ended>;
+  using to_child = std::variant<listen, unlisten, serve, drain, ping, reopen, count_connections, all_ready, letter,
+                                receipt, run, meet>;
+  using to_parent = std::variant<ready, draining, pong, ended, failed, letter, receipt, ran, introduce>;
 };
 
 }  // namespace control

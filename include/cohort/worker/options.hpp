@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "../core/asio.hpp"
@@ -35,6 +36,14 @@ struct worker_options {
   /// Runs before the worker says that it is ready: opens the database, warms the cache. What it throws is fatal, and
   /// counts as a failed boot.
   std::function<asio::awaitable<void>(worker&)> set_up;
+  /// Runs beside the connections, from when the worker is ready until its last connection has ended, when it is
+  /// cancelled. Need not go on so long. What it throws is fatal, see `survives_exceptions`.
+  std::function<asio::awaitable<void>(worker&)> run;
+  /// The jobs of schedules, by their names. What one throws is the result of that run.
+  std::map<std::string, std::function<asio::awaitable<void>(worker&)>> jobs;
+  /// Lets the worker live on after an exception of `run` or of what else is no connection: the cluster is told
+  /// (cluster_event::kind::failed). Off at first; on for agents.
+  bool survives_exceptions = false;
   /// Serves a UDP socket (addresses that begin with `udp:`), which it owns a copy of, until the worker drains: wait for
   /// datagrams by worker::readable(). It is cancelled when another worker takes the socket over.
   std::function<asio::awaitable<void>(asio::ip::udp::socket, worker&)> serve_datagrams;

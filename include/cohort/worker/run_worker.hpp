@@ -52,10 +52,8 @@ inline int run_worker(connection_handler handler, const worker_options& options 
     while (!context.stopped()) {
       try {
         context.run();
-      } catch (const std::exception& error) {
-        self.fail(error.what());
       } catch (...) {
-        self.fail("an exception that is no std::exception");
+        self.on_exception(std::current_exception());
       }
     }
     if (failure) std::rethrow_exception(failure);

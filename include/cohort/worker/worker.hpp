@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -29,11 +28,17 @@
 #include "../core/timeout.hpp"
 #include "../ipc/peer.hpp"
 #include "../process/this_process.hpp"
+#include "accepting.hpp"
+#include "connection_error.hpp"
 #include "connection_handler.hpp"
 #include "control.hpp"
+#include "direct_lines.hpp"
 #include "idle_connections.hpp"
+#include "job_runner.hpp"
 #include "listener.hpp"
+#include "mail.hpp"
 #include "options.hpp"
+#include "post_office.hpp"
 
 namespace cohort {
 
@@ -58,10 +63,17 @@ class worker {
         background_(executor),
         drain_(executor),
         hurry_(executor),
-        room_(executor) {
+        accepting_(
+            executor, [this](asio::awaitable<void> work) { start_background(std::move(work)); },
+            [this] { return has_room(); }, [this](any_handle socket) { start(std::move(socket), false); }),
+        jobs_(*this, options.jobs, [this] { note_idle(); }),
+        work_(executor),
+        all_ready_(executor),
+        mail_(executor, this_member(),
+              [this](control::letter what, bool directly) { return carry(std::move(what), directly); }),
+        lines_(executor, channel_, mail_) {
     options_.drain_timeout = std::min(options_.drain_timeout, detail::longest_time);
     options_.idle_grace = std::min(options_.idle_grace, detail::longest_time);
-    slot_ = number_from(detail::slot_variable);
     generation_ = number_from(detail::generation_variable);
   }
 
@@ -71,7 +83,10 @@ class worker {
   asio::any_io_executor get_executor() { return drain_.get_executor(); }
 
   /// The number of this worker's place in its cluster, from 1 on, which its replacement inherits. 0 without a cluster.
-  unsigned slot() const noexcept { return slot_; }
+  unsigned slot() const noexcept { return mail_.self().slot; }
+
+  /// The name of the agent that this is; empty for a worker.
+  const std::string& agent() const noexcept { return mail_.self().agent; }
 
   /// How many times its cluster had been reloaded when this worker was started, from 1 on. 0 without a cluster.
   unsigned generation() const noexcept { return generation_; }
@@ -82,6 +97,13 @@ class worker {
   /// Waits until the worker is on its way out: for protocols that say goodbye by themselves, as HTTP/2 does (GOAWAY).
   /// Cancelling throws operation_aborted.
   asio::awaitable<void> until_draining() { return drain_.wait(); }
+
+  /// Waits until all agents and all workers of the cluster are ready; returns at once in a process that is started
+  /// later. Cancelling throws operation_aborted.
+  asio::awaitable<void> all_ready() { return all_ready_.wait(); }
+
+  /// What messages go and come by; see `messenger`.
+  post_office& mail() noexcept { return mail_; }
 
   /// Connections being served.
   std::size_t open_connections() const noexcept { return connections_.size(); }
@@ -107,6 +129,25 @@ class worker {
   /// Begins a drain after which the parent should not start a replacement; the exit status is 78.
   void do_not_restart(const std::string& reason) { begin_drain(worker_exit::do_not_restart, reason, false); }
 
+  /// Says that an exception has come to where nothing catches it: fatal, unless worker_options::survives_exceptions.
+  void on_exception(const std::exception_ptr& failure) {
+    std::string what = "an exception that is no std::exception";
+    try {
+      std::rethrow_exception(failure);
+    } catch (const std::exception& error) {
+      what = error.what();
+    } catch (...) {
+    }
+    if (!options_.survives_exceptions) return fail(what);
+    try {
+      control::failed word;
+      word.what = what;
+      channel_.post(word);
+    } catch (const std::system_error&) {
+      // No parent, nobody to tell.
+    }
+  }
+
   /// Accepts, serves, drains. Returns the status that the process should exit with.
   ///
   /// Call it once. Everything it has started has ended when it returns, but for handlers that ignore their cancellation
@@ -115,6 +156,7 @@ class worker {
     start_background(heed_signals());
     start_background(keep_grace());
     start_background(take_orders());
+    start_background(answer_calls());
     if (options_.set_up) co_await judged(options_.set_up(*this));
     if (!draining()) {
       try {
@@ -125,10 +167,13 @@ class worker {
         if (error.code() != errc::peer_closed) fail(error.what());
       }
       start_background(take_handles());
+      if (options_.run) start_work();
     }
 
     co_await drain_.wait();
     co_await finish_connections();
+    work_.cancel();
+    co_await give_a_second(work_);
     if (options_.tear_down) co_await judged(with_timeout(options_.tear_down(*this), options_.drain_timeout));
 
     try {
@@ -138,20 +183,30 @@ class worker {
     }
     channel_.close();
     background_.cancel();
-    co_await background_.wait_empty();
+    lines_.tasks().cancel();
+    co_await give_a_second(background_);
+    co_await give_a_second(lines_.tasks());
     co_return static_cast<int>(exit_);
   }
 
  private:
-  using listener_key = std::pair<std::uint32_t, std::uint32_t>;
-
   void show(std::string_view state) {
     if (options_.title.empty()) return;
     try {
-      this_process::set_title(fmt::format("{}: worker {} gen {}{}", options_.title, slot_, generation_, state));
+      const std::string who =
+          agent().empty() ? fmt::format("worker {} gen {}", slot(), generation_) : fmt::format("agent {}", agent());
+      this_process::set_title(fmt::format("{}: {}{}", options_.title, who, state));
     } catch (const std::system_error&) {
       // No /proc: ps would not show it either.
     }
+  }
+
+  static member this_member() {
+    member self;
+    self.slot = number_from(detail::slot_variable);
+    self.pid = ::getpid();
+    if (const char* const name = std::getenv(detail::agent_variable)) self.agent = name;
+    return self;
   }
 
   static unsigned number_from(const char* variable) {
@@ -177,6 +232,46 @@ class worker {
     });
   }
 
+  void start_work() {
+    work_.start(options_.run(*this), [this](std::exception_ptr failure) {
+      if (failure && !draining()) on_exception(failure);
+    });
+  }
+
+  /// For what does not end for being cancelled, and ends with the process.
+  static asio::awaitable<void> give_a_second(task_group& tasks) {
+    try {
+      co_await with_timeout(tasks.wait_empty(), std::chrono::seconds(1));
+    } catch (const std::system_error&) {
+      // Time is up.
+    }
+  }
+
+  /// What the parent asks: to deliver a message, or to do a job.
+  struct callee {
+    worker& self;
+    asio::awaitable<receipt> operator()(control::letter what) { return self.mail_.receive(std::move(what)); }
+    asio::awaitable<control::ran> operator()(control::run what) { return self.jobs_.run(std::move(what.schedule)); }
+  };
+
+  asio::awaitable<void> answer_calls() {
+    try {
+      co_await channel_.serve_calls(callee{*this});
+    } catch (const std::system_error&) {
+      // Its end, and whatever else is wrong with the channel, take_orders() learns too.
+    }
+  }
+
+  asio::awaitable<receipt> carry(control::letter what, bool directly) {
+    using kind = recipient::kind;
+    const auto to = detail::address_of(what).what();
+    const bool to_primary = to == kind::process && what.number == ::getppid();
+    if (directly && !to_primary && (to == kind::slot || to == kind::process || to == kind::agent)) {
+      return lines_.send(std::move(what));
+    }
+    return channel_.call<receipt>(what);
+  }
+
   asio::awaitable<void> take_orders() {
     try {
       while (auto message = co_await channel_.receive()) {
@@ -188,6 +283,8 @@ class worker {
           answer(*question);
         } else if (std::holds_alternative<control::reopen>(*message)) {
           if (options_.on_reopen) options_.on_reopen();
+        } else if (std::holds_alternative<control::all_ready>(*message)) {
+          all_ready_.set();
         } else if (std::holds_alternative<control::count_connections>(*message)) {
           counts_connections_ = true;
           if (ended_ != 0) tell_ended_soon();
@@ -220,14 +317,20 @@ class worker {
 
   void on_connection_ended(bool leased, const std::exception_ptr& failure) {
     ++served_;
-    room_.notify();
+    accepting_.note_room();
     if (leased) {
       ++ended_;
       tell_ended_soon();
     }
     if (failure) judge(failure);
-    if (draining() && connections_.size() == 0) hurry_.set();
+    note_idle();
   }
+
+  void note_idle() {
+    if (draining() && is_idle()) hurry_.set();
+  }
+
+  bool is_idle() const noexcept { return connections_.size() == 0 && jobs_.running() == 0; }
 
   /// Tells the parent how many connections have ended, once for all that end within a millisecond.
   void tell_ended_soon() {
@@ -254,13 +357,15 @@ class worker {
     try {
       for (;;) {
         // What is not received is not this worker's yet: it goes to another one should this one die.
-        while (!has_room() && !draining()) co_await room_.wait();
+        while (!has_room() && !draining()) co_await accepting_.wait_room();
         auto given = co_await channel_.receive_handle();
         if (!given) break;
         if (const auto* where = std::get_if<control::listen>(&given->message)) {
           listen({where->listener, where->loan}, std::move(given->handle));
         } else if (std::holds_alternative<control::serve>(given->message)) {
           start(std::move(given->handle), true);
+        } else if (std::holds_alternative<control::meet>(given->message)) {
+          lines_.meet(std::move(given->handle).as<descriptor>(get_executor()));
         }
       }
     } catch (const std::system_error& error) {
@@ -268,7 +373,7 @@ class worker {
     }
   }
 
-  void listen(listener_key key, any_handle handle) {
+  void listen(accepting::key key, any_handle handle) {
     if (draining()) return;
     if (handle.kind() == handle_kind::udp_socket) {
       serve_datagrams(key, std::move(handle).as<asio::ip::udp::socket>(get_executor()));
@@ -280,40 +385,15 @@ class worker {
       throw_error(fmt::format("worker: the handler takes no {}", to_string(on->accepts())), errc::wrong_handle_kind);
     }
     close_listener(key);
-    listeners_[key] = on;
-    start_background(accept_on(on));
+    accepting_.add(key, std::move(on));
   }
 
-  void serve_datagrams(listener_key key, asio::ip::udp::socket socket) {
+  void serve_datagrams(accepting::key key, asio::ip::udp::socket socket) {
     if (!options_.serve_datagrams) {
       throw_error("worker: no worker_options::serve_datagrams", errc::wrong_handle_kind);
     }
     datagrams_[key] = connections_.start(options_.serve_datagrams(std::move(socket), *this),
                                          [this](std::exception_ptr failure) { on_connection_ended(false, failure); });
-  }
-
-  asio::awaitable<void> accept_on(std::shared_ptr<listener> on) {
-    // Few at a time: other workers wait at the same queue, and the connections here want their turn.
-    constexpr int at_a_time = 8;
-    while (on->is_open()) {
-      bool shortage = false;
-      try {
-        while (!has_room() && on->is_open()) co_await room_.wait();
-        if (on->is_open()) co_await on->wait();
-        if (draining()) co_return;  // accept_rest() does it now
-        for (int i = 0; i < at_a_time && on->is_open() && has_room(); ++i) {
-          descriptor accepted = on->try_accept();
-          if (!accepted && on->ended()) co_return;
-          if (!accepted) break;
-          start(any_handle(on->accepts(), std::move(accepted)), false);
-        }
-      } catch (const std::system_error& error) {
-        if (!on->is_open()) co_return;
-        if (!listener::is_shortage(error.code())) throw;
-        shortage = true;
-      }
-      if (shortage) co_await on->pause();
-    }
   }
 
   /// Begins when the word that the socket is taken is with the kernel, which delivers it whatever becomes of this
@@ -346,36 +426,10 @@ class worker {
     try {
       std::rethrow_exception(failure);
     } catch (const std::system_error& error) {
-      if (!is_of_connection(error.code())) fail(error.what());
-    } catch (const std::exception& error) {
-      fail(error.what());
+      if (is_of_connection(error.code())) return;
     } catch (...) {
-      fail("an exception that is no std::exception");
     }
-  }
-
-  /// What a peer, the network or a time limit does to one connection.
-  static bool is_of_connection(const std::error_code& code) noexcept {
-    if (code == asio::error::eof || code == asio::error::operation_aborted || code == errc::timed_out) return true;
-    // Asio's errno category is not the standard library's, and does not compare equal to its conditions.
-    const auto& category = code.category();
-    if (category != asio::error::get_system_category() && category != std::system_category() &&
-        category != std::generic_category()) {
-      return false;
-    }
-    switch (code.value()) {
-      case ECONNRESET:
-      case ECONNABORTED:
-      case ECONNREFUSED:
-      case EPIPE:
-      case ENOTCONN:
-      case ETIMEDOUT:
-      case EHOSTUNREACH:
-      case ENETUNREACH:
-      case ENETDOWN:
-      case ENETRESET: return true;
-      default: return false;
-    }
+    on_exception(failure);
   }
 
   asio::awaitable<void> heed_signals() {
@@ -415,6 +469,7 @@ class worker {
     if (rank(why) > rank(exit_)) exit_ = why;
     if (draining()) return;
     drain_.set();
+    jobs_.decline();
     show(" [draining]");
     // The parent hears of it before anything else happens, and starts the replacement meanwhile.
     try {
@@ -423,74 +478,36 @@ class worker {
       word.reason = reason;
       channel_.post(word);
       channel_.decline_handles();
+      lines_.decline();
     } catch (const std::system_error&) {
       // No parent, nobody to tell.
     }
-    if (empty_queues) accept_what_waits();
-    close_listeners();
-  }
-
-  /// A listener for whose connections there is no room now stays open until there was, and the worker waits for that as
-  /// it waits for connections.
-  void accept_what_waits() {
-    std::erase_if(listeners_, [this](const auto& each) {
-      if (accept_all(*each.second)) return false;
-      connections_.start(accept_rest(each.second), [this](std::exception_ptr) { on_connection_ended(false, nullptr); });
-      return true;
-    });
-  }
-
-  /// False when there is no room.
-  bool accept_all(listener& on) {
-    try {
-      while (descriptor accepted = on.try_accept()) start(any_handle(on.accepts(), std::move(accepted)), false);
-    } catch (const std::system_error& error) {
-      return !listener::is_shortage(error.code());  // of one that is broken nothing can be saved
+    if (empty_queues) {
+      accepting_.accept_what_waits([this](asio::awaitable<void> rest) {
+        connections_.start(std::move(rest), [this](std::exception_ptr) { note_idle(); });
+      });
     }
-    return true;
-  }
-
-  asio::awaitable<void> accept_rest(std::shared_ptr<listener> on) {
-    bool all = false;
-    while (!all) {
-      co_await on->pause();  // which ends that of accept_on(), if there is one
-      all = accept_all(*on);
-    }
-    on->close();
+    accepting_.close_all();
   }
 
   asio::awaitable<void> finish_connections() {
-    if (connections_.size() == 0) co_return;
+    if (is_idle()) co_return;
     try {
       co_await with_timeout(hurry_.wait(), options_.drain_timeout);
     } catch (const std::system_error&) {
       // The deadline has passed.
     }
-    if (connections_.size() == 0) co_return;
+    if (is_idle()) co_return;
     idle_.close_all();
     connections_.cancel();
-    try {
-      co_await with_timeout(connections_.wait_empty(), std::chrono::seconds(1));
-    } catch (const std::system_error&) {
-      // They do not end for being cancelled, and end with the process.
-    }
+    co_await give_a_second(connections_);
   }
 
-  void close_listener(listener_key key) {
-    if (const auto udp = datagrams_.extract(key); !udp.empty()) {
+  void close_listener(accepting::key which) {
+    if (const auto udp = datagrams_.extract(which); !udp.empty()) {
       if (const auto signal = udp.mapped().lock()) signal->emit(asio::cancellation_type::terminal);
     }
-    const auto at = listeners_.find(key);
-    if (at == listeners_.end()) return;
-    at->second->close();
-    listeners_.erase(at);
-    room_.notify();
-  }
-
-  void close_listeners() {
-    for (const auto& each : listeners_) each.second->close();
-    listeners_.clear();
-    room_.notify();
+    accepting_.close(which);
   }
 
   worker_options options_;
@@ -498,19 +515,22 @@ class worker {
   channel<control::protocol::to_parent, control::protocol::to_child> channel_;
   task_group connections_;
   task_group background_;  // of the worker itself
-  std::map<listener_key, std::shared_ptr<listener>> listeners_;
-  std::map<listener_key, std::weak_ptr<asio::cancellation_signal>> datagrams_;
+  std::map<accepting::key, std::weak_ptr<asio::cancellation_signal>> datagrams_;
   event drain_;
   event hurry_;  // a second SIGTERM came, or nothing is left to wait for
-  event room_;   // a connection has ended, or none will be accepted any more
+  accepting accepting_;
   idle_connections idle_;
   worker_exit exit_ = worker_exit::asked;
   std::uint64_t served_ = 0;
   std::uint64_t ended_ = 0;  // of those that the parent has accepted
-  unsigned slot_ = 0;
   unsigned generation_ = 0;
   bool counts_connections_ = false;
   bool tells_ = false;
+  job_runner jobs_;
+  task_group work_;  // worker_options::run
+  event all_ready_;
+  post_office mail_;
+  direct_lines lines_;
 };
 
 }  // namespace cohort
