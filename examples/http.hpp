@@ -165,4 +165,49 @@ inline asio::awaitable<void> end(tcp::socket& socket, bool more_may_come) {
   if (more_may_come) co_await cohort::with_timeout(read_to_end(socket), std::chrono::seconds(1));
 }
 
+struct response {
+  response(http_status code, std::string text) : status(code), body(std::move(text)) {}
+
+  http_status status;
+  std::string body;
+};
+
+/// Serves a connection of `self`, a cohort::worker, to its end: `respond(request)` returns the response to each
+/// request.
+template <class Worker, class Respond>
+asio::awaitable<void> serve(tcp::socket socket, Worker& self, Respond respond) {
+  request_parser request;
+  std::array<char, 8192> bytes;
+  std::string output;  // all the answers to what was read at once
+  bool close = false;
+
+  socket.non_blocking(true);
+  socket.set_option(tcp::no_delay(true));
+  while (!close) {
+    // Between two requests the connection is idle, and ends when the worker drains; not so in the middle of one.
+    if (request.in_request()) {
+      co_await socket.async_wait(tcp::socket::wait_read, asio::use_awaitable);
+    } else {
+      const bool more = co_await self.readable(socket);
+      if (!more) co_return;
+    }
+    std::error_code error;
+    std::string_view input(bytes.data(), socket.read_some(asio::buffer(bytes), error));
+    if (error == asio::error::would_block) continue;
+    if (error) co_return;  // the client has left
+
+    while (!close && request.parse(input)) {
+      const response what = respond(std::as_const(request));
+      close = !request.keep_alive() || (self.draining() && input.empty());
+      append(output, request, {what.status, what.body}, close);
+    }
+    if (request.failed()) {
+      append(output, request, bad_request(request), true);
+      close = true;
+    }
+    if (!output.empty()) co_await write(socket, output);
+  }
+  co_await end(socket, true);
+}
+
 }  // namespace http

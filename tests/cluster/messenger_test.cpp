@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <algorithm>
+#include <optional>
 #include <set>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <signal.h>
@@ -30,7 +33,32 @@ std::shared_ptr<std::optional<T>> begin(const asio::any_io_executor& executor, a
   return result;
 }
 
+struct process {
+  explicit process(const asio::any_io_executor& executor) : office(executor, member(), nullptr) {}
+  post_office& mail() { return office; }
+  post_office office;
+};
+
 }  // namespace
+
+ASYNC_TEST("a messenger takes its listeners with it, and may go when its process has gone") {
+  const auto executor = co_await asio::this_coro::executor;
+  std::optional<process> self(executor);
+  std::optional<town::talk> first(std::in_place, *self), second(std::in_place, *self, unheard_policy::ignore);
+  first->on<town::news>([](const town::news&) { throw std::runtime_error("heard"); });
+  control::letter what;
+  what.type = fingerprint<town::news>();
+  byte_buffer bytes;
+  encode(bytes, number(1));
+  what.body = bytes.view();
+  const auto heard = co_await self->office.receive(what);
+  CHECK(to_string(heard) == "delivered to 0 of 1; primary: failed: heard");
+  first.reset();
+  const auto ignored = co_await self->office.receive(what);
+  CHECK(to_string(ignored) == "delivered to 1 of 1");
+  self.reset();
+  second.reset();
+}
 
 ASYNC_TEST("a broadcast of the primary reaches every worker and agent, once") {
   auto options = townhall::options(3);

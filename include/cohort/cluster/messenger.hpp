@@ -64,8 +64,9 @@ class subscription {
 /// answer of the sender of its message is fine; a circle of processes that all wait for each other with
 /// `post_office::window` messages under way is not: set a time limit with with_timeout().
 ///
-/// Distinct objects: safe. Shared objects: unsafe; several messengers in one process share its listeners. Must not
-/// outlive the process's worker or cluster object; its listeners end with it, except one that runs.
+/// Distinct objects: safe. Shared objects: unsafe; several messengers in one process share its listeners, which end with
+/// it, except one that runs. When the process's worker or cluster object is gone it may only be destroyed: so one that
+/// set_up makes, for as long as the worker lives, may be kept in main.
 template <class Messages>
 class messenger {
   using types = message_set<Messages>;
@@ -77,7 +78,7 @@ class messenger {
     { p.mail() } -> std::same_as<post_office&>;
   }
   explicit messenger(Process& self, unheard_policy unheard = unheard_policy::refuse)
-      : office_(&self.mail()), unheard_(unheard) {
+      : office_(&self.mail()), alive_(office_->alive()), unheard_(unheard) {
     if (unheard_ == unheard_policy::ignore) {
       for (const auto type : types::fingerprints) office_->ignore(type);
     }
@@ -87,6 +88,7 @@ class messenger {
   messenger& operator=(const messenger&) = delete;
 
   ~messenger() {
+    if (alive_.expired()) return;
     for (const std::uint64_t each : mine_) office_->remove(each);
     if (unheard_ == unheard_policy::ignore) {
       for (const auto type : types::fingerprints) office_->unignore(type);
@@ -214,6 +216,7 @@ class messenger {
   }
 
   post_office* office_;
+  std::weak_ptr<const void> alive_;
   unheard_policy unheard_;
   std::vector<std::uint64_t> mine_;
   bool directly_ = false;

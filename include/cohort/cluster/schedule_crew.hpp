@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,6 +45,7 @@ class cluster_schedule_crew {
     order.schedule = what.name();
     const auto answer = co_await who->peer.call<control::ran>(order);
     if (answer.refused) throw_error("the worker is on its way out", errc::peer_closed);
+    if (answer.what) throw std::runtime_error(*answer.what);
   }
 
   void ended(const schedule_result& result) { ended_(result); }

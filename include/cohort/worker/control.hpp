@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -77,9 +78,10 @@ struct meet {
 /// The worker is set up: it serves.
 struct ready {};
 
-/// The answer to `run`. Not when the job has thrown: the call fails then.
+/// The answer to `run`.
 struct ran {
-  bool refused = false;  ///< the worker is on its way out and has not begun with it
+  bool refused = false;             ///< the worker is on its way out and has not begun with it
+  std::optional<std::string> what;  ///< the text of what the job has thrown
 };
 
 /// Something went wrong that the worker lives on with.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <map>
 #include <string>
@@ -36,7 +37,7 @@ class job_runner {
   /// Refuses all runs from now on; those under way go on.
   void decline() noexcept { declines_ = true; }
 
-  /// Runs the job of a schedule to its end. Throws what it throws, and errc::invalid_option if there is none.
+  /// Runs the job of a schedule to its end. Throws errc::invalid_option if there is none.
   asio::awaitable<control::ran> run(std::string schedule) {
     control::ran result;
     result.refused = declines_;
@@ -46,7 +47,13 @@ class job_runner {
       throw_error(fmt::format("schedule \"{}\": no such job in worker_options::jobs", schedule), errc::invalid_option);
     }
     const counted until_the_end(*this);
-    co_await found->second(self_);
+    try {
+      co_await found->second(self_);
+    } catch (const std::exception& error) {
+      result.what = error.what();
+    } catch (...) {
+      result.what = "an exception that is no std::exception";
+    }
     co_return result;
   }
 

@@ -48,6 +48,9 @@ class post_office {
   /// This process.
   const member& self() const noexcept { return self_; }
 
+  /// Expires with this object: for those that remove their listeners when they go, and may go later.
+  std::weak_ptr<const void> alive() const noexcept { return alive_; }
+
   /// Sends a letter, and waits until it is known what became of it. Throws what the way out throws; cancelling throws
   /// operation_aborted, and takes it back from those that have not got it.
   asio::awaitable<receipt> send(const recipient& to, std::uint64_t type, std::string body, bool directly = false) {
@@ -136,6 +139,7 @@ class post_office {
   std::list<std::shared_ptr<entry>> listeners_;
   std::multiset<std::uint64_t> ignored_;
   std::uint64_t last_ = 0;
+  std::shared_ptr<const char> alive_ = std::make_shared<const char>('\0');
 };
 
 }  // namespace cohort
