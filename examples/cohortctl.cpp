@@ -172,6 +172,12 @@ std::vector<std::string> heading(const cluster_stats& stats, pid_t pid, std::opt
     if (each.queue) line += fmt::format("  {} of {} waiting", each.queue->waiting, each.queue->limit);
     lines.push_back(cut(line, to.width()));
   }
+  for (const auto& each : stats.agents) {
+    const std::string what = each.pid == 0 ? "" : fmt::format("  pid {}  up {}", each.pid, age(each.uptime));
+    const std::string again = each.restarts == 0 ? "" : "  " + plural(each.restarts, "restart");
+    lines.push_back(
+        cut(fmt::format("agent {}  {}{}{}", printable(each.name), to_string(each.state), what, again), to.width()));
+  }
   std::uint64_t open = 0;  // as the workers say it; the primary's own count knows only those that it has accepted
   for (const auto& each : stats.workers) open += each.open;
   std::string line = plural(open, "open connection");

@@ -217,6 +217,24 @@ PLAIN_TEST("metrics quote addresses, and leave out queues that nobody knows") {
   CHECK(found.count("cohort_listen_queue_limit") == 2);
 }
 
+PLAIN_TEST("metrics know agents by their names") {
+  cluster_stats stats;
+  agent_stats one;
+  one.name = "the \"cache\"";
+  one.state = slot_state::ready;
+  one.restarts = 3;
+  one.memory = 4096;
+  stats.agents.push_back(one);
+  one.name = "log";
+  one.state = slot_state::dead;
+  stats.agents.push_back(one);
+  const exposition text(to_prometheus(stats));
+  CHECK(text.value("cohort_agent_ready", {{"agent", "the \"cache\""}}) == 1);
+  CHECK(text.value("cohort_agent_ready", {{"agent", "log"}}) == 0);
+  CHECK(text.value("cohort_agent_restarts_total", {{"agent", "log"}}) == 3);
+  CHECK(text.value("cohort_agent_resident_memory_bytes", {{"agent", "log"}}) == 4096);
+}
+
 PLAIN_TEST("metrics of a cluster that has not begun are well formed, too") {
   const exposition found(to_prometheus(cluster_stats()));
   CHECK(found.value("cohort_workers_ready") == 0);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,6 +28,7 @@
 #include "../process/exit_status.hpp"
 #include "events.hpp"
 #include "reload.hpp"
+#include "schedule.hpp"
 #include "stats.hpp"
 #include "upgrade.hpp"
 
@@ -111,12 +113,25 @@ struct happened {
   std::chrono::microseconds after{0};
   exit_status status;
   exit_reason reason = exit_reason::none;
+  std::string agent;
+  std::string schedule;  ///< of cluster_event::kind::ran, with `text`: why it has failed, empty if it has not
+  std::uint32_t attempt = 1;
 
   cluster_event event() const {
     cluster_event result(what, slot, pid, text);
+    result.agent = agent;
     result.after = after;
     result.status = status;
     result.reason = reason;
+    if (what != cluster_event::kind::ran) return result;
+    schedule_result run;
+    run.name = schedule;
+    run.worker = slot;
+    run.duration = after;
+    run.attempt = attempt;
+    run.ok = text.empty();
+    run.what = text;
+    result.run = std::make_shared<const schedule_result>(std::move(run));
     return result;
   }
 };

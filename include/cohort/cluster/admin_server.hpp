@@ -228,8 +228,15 @@ class admin_server {
         word.slot = event->slot;
         word.pid = event->pid;
         word.text = std::move(event->text);
-        shorten(word.text);
+        word.agent = std::move(event->agent);
         word.after = event->after;
+        if (const auto run = event->run) {
+          word.schedule = run->name;
+          word.text = run->what;
+          word.after = run->duration;
+          word.attempt = run->attempt;
+        }
+        shorten(word.text);
         word.status = event->status;
         word.reason = event->reason;
         co_await who.progress(word);

@@ -232,6 +232,7 @@ class cluster final : private crew, private agent_owner {
       past.degraded = past.degraded && number <= wanted_;
       result.slots.push_back(std::move(past));
     }
+    result.agents = agents_.stats();
     return result;
   }
 
@@ -444,7 +445,7 @@ class cluster final : private crew, private agent_owner {
 
   void resize(unsigned workers) override {
     if (successor_ != nullptr) {  // it has been told how many already
-      throw_error(fmt::format("scale to {}: an upgrade is under way", workers), errc::invalid_option);
+      throw_error("an upgrade is under way", errc::invalid_option);
     }
     for (const auto& each : listeners_) each.to->resize(workers);
   }

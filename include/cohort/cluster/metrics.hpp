@@ -126,6 +126,21 @@ inline std::string to_prometheus(const cluster_stats& stats) {
   of_workers("cohort_worker_loop_lag_seconds", "gauge", "From the last ping to its answer.",
              [&](const auto& each, const auto& labels) { out.value(detail::in_seconds(each.lag), labels); });
 
+  if (!stats.agents.empty()) {
+    const auto of_agents = [&](std::string_view name, std::string_view type, std::string_view help, auto figure) {
+      out.begin(name, type, help);
+      for (const auto& each : stats.agents) {
+        out.value(figure(each), fmt::format("agent=\"{}\"", detail::escape_label(each.name)));
+      }
+    };
+    of_agents("cohort_agent_ready", "gauge", "1 if the agent is ready.",
+              [](const auto& each) { return each.state == slot_state::ready ? 1 : 0; });
+    of_agents("cohort_agent_restarts_total", "counter", "Restarts of the agent.",
+              [](const auto& each) { return each.restarts; });
+    of_agents("cohort_agent_resident_memory_bytes", "gauge", "Resident memory of the agent.",
+              [](const auto& each) { return each.memory; });
+  }
+
   out.begin("cohort_slot_restarts_total", "counter", "Restarts in the slot.");
   for (const auto& each : stats.slots) out.value(each.restarts, fmt::format("slot=\"{}\"", each.slot));
   out.begin("cohort_slot_degraded", "gauge", "1 if the slot was given up, and is empty until the next reload.");

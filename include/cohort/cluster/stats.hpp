@@ -47,6 +47,16 @@ struct slot_stats {
   std::string last_trouble;  ///< what that one said, or was found wrong with it
 };
 
+/// An agent, and those that have been in its place.
+struct agent_stats {
+  std::string name;
+  pid_t pid = 0;  ///< 0 while there is none
+  slot_state state = slot_state::dead;
+  std::chrono::milliseconds uptime{0};
+  std::uint64_t restarts = 0;
+  std::uint64_t memory = 0;  ///< resident, in bytes
+};
+
 /// An address that the cluster listens on.
 struct listener_stats {
   std::string address;                ///< with the port that was chosen
@@ -65,6 +75,7 @@ struct cluster_stats {
   std::vector<listener_stats> listeners;
   std::vector<worker_stats> workers;
   std::vector<slot_stats> slots;
+  std::vector<agent_stats> agents;  ///< as the options name them
 };
 
 }  // namespace cohort
