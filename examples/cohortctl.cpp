@@ -157,8 +157,11 @@ std::string plural(std::uint64_t number, std::string_view what) {
 std::vector<std::string> heading(const cluster_stats& stats, pid_t pid, std::optional<double> rate,
                                  const std::string& corner, const screen& to) {
   std::vector<std::string> lines;
-  const std::string state =
-      stats.stopping ? std::string("stopping") : fmt::format("{} of {} ready", stats.ready, stats.wanted);
+  const auto given_up =
+      std::count_if(stats.slots.begin(), stats.slots.end(), [](const auto& each) { return each.degraded; });
+  std::string state = fmt::format("{} of {} ready", stats.ready, stats.wanted);
+  if (given_up != 0) state += fmt::format(", {} degraded", given_up);
+  if (stats.stopping) state = "stopping";
   const std::string rest =
       fmt::format("  pid {}  up {}  generation {}  {}  {}", pid, age(stats.uptime), stats.generation,
                   plural(stats.restarts, "restart"), plural(stats.reloads, "reload"));
@@ -169,7 +172,13 @@ std::vector<std::string> heading(const cluster_stats& stats, pid_t pid, std::opt
     if (each.queue) line += fmt::format("  {} of {} waiting", each.queue->waiting, each.queue->limit);
     lines.push_back(cut(line, to.width()));
   }
-  std::uint64_t open = 0;
+  for (const auto& each : stats.agents) {
+    const std::string what = each.pid == 0 ? "" : fmt::format("  pid {}  up {}", each.pid, age(each.uptime));
+    const std::string again = each.restarts == 0 ? "" : "  " + plural(each.restarts, "restart");
+    lines.push_back(
+        cut(fmt::format("agent {}  {}{}{}", printable(each.name), to_string(each.state), what, again), to.width()));
+  }
+  std::uint64_t open = 0;  // as the workers say it; the primary's own count knows only those that it has accepted
   for (const auto& each : stats.workers) open += each.open;
   std::string line = plural(open, "open connection");
   if (rate) line += fmt::format(", {} a second", count(static_cast<std::uint64_t>(*rate + 0.5)));
@@ -202,7 +211,7 @@ std::string last_exit(const cohort::slot_stats& past) {
 
 /// One line for each worker, and one for each slot that has none.
 std::vector<std::string> table(const cluster_stats& stats, const screen& to) {
-  constexpr std::size_t columns = 10, state_column = 3;
+  constexpr std::size_t columns = 11, state_column = 3;
   struct row {
     std::array<std::string, columns> cells;
     const char* color = nullptr;
@@ -210,8 +219,10 @@ std::vector<std::string> table(const cluster_stats& stats, const screen& to) {
     const char* last_color = nullptr;
   };
   std::vector<row> rows;
-  rows.push_back(
-      {{"SLOT", "PID", "GEN", "STATE", "UP", "OPEN", "SERVED", "RESTARTS", "RSS", "LAG"}, bold, "LAST EXIT", bold});
+  rows.push_back({{"SLOT", "PID", "GEN", "STATE", "UP", "OPEN", "LEASED", "SERVED", "DIED", "RSS", "LAG"},
+                  bold,
+                  "LAST EXIT",
+                  bold});
 
   std::map<unsigned, std::vector<const cohort::worker_stats*>> slots;
   for (unsigned slot = 1; slot <= stats.wanted; ++slot) slots[slot];
@@ -220,9 +231,10 @@ std::vector<std::string> table(const cluster_stats& stats, const screen& to) {
     const auto number = slot;
     const auto past = std::find_if(stats.slots.begin(), stats.slots.end(),
                                    [number](const auto& each) { return each.slot == number; });
-    row one{{std::to_string(slot), "-", "-", "empty", "-", "-", "-", "0", "-", "-"}, red, ""};
+    row one{{std::to_string(slot), "-", "-", "empty", "-", "-", "-", "-", "0", "-", "-"}, red, ""};
     if (past != stats.slots.end()) {
-      one.cells[7] = count(past->restarts);
+      if (past->degraded) one.cells[state_column] = "degraded";
+      one.cells[8] = count(past->restarts + (past->degraded ? 1 : 0));  // nobody has taken the place of the last one
       one.last = last_exit(*past);
       if (past->last_exit && past->last_exit->success()) one.last_color = dim;
     }
@@ -235,18 +247,19 @@ std::vector<std::string> table(const cluster_stats& stats, const screen& to) {
         one.cells[1] = std::to_string(each->pid);
         one.cells[4] = age(each->uptime);
         one.cells[5] = count(each->open);
-        one.cells[6] = count(each->served);
+        one.cells[6] = count(each->leased);
+        one.cells[7] = count(each->served);
       }
       if (each->memory != 0) {  // it has answered a ping
-        one.cells[8] = mebibytes(each->memory);
-        one.cells[9] = lag(each->lag);
+        one.cells[9] = mebibytes(each->memory);
+        one.cells[10] = lag(each->lag);
       }
-      rows.push_back(std::exchange(one, row{{std::to_string(slot), "-", "-", "", "-", "-", "-", "", "-", "-"}}));
+      rows.push_back(std::exchange(one, row{{std::to_string(slot), "-", "-", "", "-", "-", "-", "-", "", "-", "-"}}));
     }
   }
 
   // Wide enough for what comes and goes, so that nothing moves at each look.
-  std::array<std::size_t, columns> widths = {4, 5, 3, 8, 5, 4, 6, 8, 5, 6};
+  std::array<std::size_t, columns> widths = {4, 5, 3, 8, 5, 4, 6, 6, 4, 5, 6};
   for (const auto& each : rows) {
     for (std::size_t i = 0; i < columns; ++i) widths[i] = std::max(widths[i], each.cells[i].size());
   }
@@ -346,7 +359,8 @@ arguments parse_arguments(const std::vector<std::string>& words) {
     if (at == words.size()) throw usage_error(result.verb + ": want a number");
     result.number = parse(result.verb, words[at++], 1u, std::numeric_limits<unsigned>::max());
   }
-  static constexpr std::string_view verbs[] = {"status", "reload", "scale", "stop", "kill-worker", "events", "metrics"};
+  static constexpr std::string_view verbs[] = {"status", "reload",      "upgrade", "scale",
+                                               "stop",   "kill-worker", "events",  "metrics"};
   if (std::find(std::begin(verbs), std::end(verbs), result.verb) == std::end(verbs)) {
     throw usage_error("unknown: " + result.verb);
   }
@@ -360,6 +374,7 @@ constexpr const char* usage =
     "  status                    what there is, as a table\n"
     "  status --watch [SECONDS]  the same, again and again, until Ctrl-C\n"
     "  reload                    replace every worker by a new one\n"
+    "  upgrade                   replace the primary, too, and wait until the new one answers\n"
     "  scale N                   have N workers\n"
     "  stop                      stop gracefully, and wait for the end\n"
     "  kill-worker N             end the worker of slot N as a crash would\n"
@@ -436,6 +451,22 @@ asio::awaitable<void> watch(cohort::admin_client& client, double interval) {
   }
 }
 
+/// Waits until another primary than `old` is at the control socket.
+asio::awaitable<void> wait_successor(std::string socket, pid_t old) {
+  asio::steady_timer pause(co_await asio::this_coro::executor);
+  for (;;) {
+    try {
+      const auto next = co_await cohort::admin_client::connect(socket);
+      if (next.pid() != old) co_return;
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) throw;
+      // The old one has let go of it, and the new one has not taken it yet.
+    }
+    pause.expires_after(milliseconds(20));
+    co_await pause.async_wait(asio::use_awaitable);
+  }
+}
+
 int tell(const std::string& reason, const std::string& done) {
   if (reason.empty()) {
     print(done + '\n');
@@ -478,6 +509,13 @@ asio::awaitable<int> run(arguments what) {
     const std::string where = result.aborted_at != 0 ? fmt::format("worker {}: ", result.aborted_at) : std::string();
     co_return tell(result.success() ? std::string() : "reload: " + where + result.reason,
                    fmt::format("generation {}, {}", result.generation, plural(result.replaced, "new worker")));
+  }
+  if (what.verb == "upgrade") {
+    const pid_t old = client.pid();
+    const auto result = co_await client.upgrade();
+    if (result.success()) co_await cohort::with_timeout(wait_successor(what.socket, old), patience);
+    co_return tell(result.success() ? std::string() : "upgrade: " + result.reason,
+                   fmt::format("primary {} serves", result.pid));
   }
   if (what.verb == "scale") {
     const auto result = co_await cohort::with_timeout(client.scale(what.number), patience);

@@ -68,11 +68,23 @@ def table(server):
     assert re.fullmatch(r'2 of 2 ready  pid \d+  up \d+s  generation 1  1 restart  0 reloads', lines[0]), lines
     assert re.fullmatch(r'127\.0\.0\.1:\d+  0 of \d+ waiting', lines[1]), lines
     assert lines[2:4] == ['0 open connections', ''], lines
-    assert lines[4].split() == 'SLOT PID GEN STATE UP OPEN SERVED RESTARTS RSS LAG LAST EXIT'.split(), lines
+    assert lines[4].split() == 'SLOT PID GEN STATE UP OPEN LEASED SERVED DIED RSS LAG LAST EXIT'.split(), lines
     first, second = lines[5].split(), lines[6].split()
-    assert first[0] == '1' and first[2:4] == ['1', 'ready'] and first[7] == '0' and len(first) == 10, lines
-    assert second[0] == '2' and second[7] == '1' and second[10] == 'SIGKILL', lines
+    assert first[0] == '1' and first[2:4] == ['1', 'ready'] and first[8] == '0' and len(first) == 11, lines
+    assert second[0] == '2' and second[8] == '1' and second[11] == 'SIGKILL', lines
     assert lines[7:] == [''], lines
+
+
+@cluster
+def leased(server):
+    """A connection counts for its worker until it ends."""
+    def given():
+        rows = [line.split() for line in server.control('status').split('\n')[5:7]]
+        return sum(int(row[6]) for row in rows)
+    with smoke.Client(int(server.wait_for(r'^listening on .*:(\d+)$')[0][1])) as one:
+        assert one.get('/')[0] == 200
+        assert given() == 1
+    smoke.eventually(lambda: given() == 0, 'the connection has ended')
 
 
 @cluster
@@ -102,6 +114,18 @@ def upgraded():
             time.sleep(0.02)
         assert server.control('scale', '3') == 'scaled to 3\n'
         server.wait_for(r'^worker 3 ready')
+        assert server.control('stop') == 'stopped\n'
+        server.wait_gone(new)
+        assert os.listdir(directory) == []
+
+
+def upgrade():
+    """The verb waits until the new primary answers."""
+    with tempfile.TemporaryDirectory() as directory, Cluster(directory) as server:
+        new = int(re.fullmatch(r'primary (\d+) serves\n', server.control('upgrade'))[1])
+        server.hold(new)
+        assert f'pid {new} ' in server.control('status').split('\n')[0]
+        assert server.wait_exit() == 0
         assert server.control('stop') == 'stopped\n'
         server.wait_gone(new)
         assert os.listdir(directory) == []

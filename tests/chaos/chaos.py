@@ -25,6 +25,7 @@ import time
 PATIENCE = 30  # seconds until something that should happen counts as missing; never a measure of speed
 WORKERS = 3
 MOST_WORKERS = 5
+ADDRESSES = 32  # of clients, with --distribution by_address
 IDLE_GRACE = 0.1  # worker_options::idle_grace: how long an idle connection of a draining worker is kept at least
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
@@ -57,6 +58,7 @@ class Cluster:
             if descriptors:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
+        self.distribution = distribution
         self.lines = []  # (when, text)
         self.port = None
         self.promised = WORKERS
@@ -132,6 +134,11 @@ class Cluster:
         except (KeyError, ProcessLookupError):
             pass
 
+    async def connect(self, number):
+        """A connection of client `number`: by_address tells one from another by where it comes from."""
+        source = (f'127.0.0.{1 + number % ADDRESSES}', 0) if self.distribution == 'by_address' else None
+        return await asyncio.wait_for(asyncio.open_connection('127.0.0.1', self.port, local_addr=source), PATIENCE)
+
     async def until(self, condition, what, patience=PATIENCE):
         deadline = time.monotonic() + patience
         while not condition():
@@ -200,7 +207,7 @@ class Clients:
         writer = pid = gap = None
         count = 0
         try:
-            reader, writer = await asyncio.wait_for(asyncio.open_connection('127.0.0.1', self.cluster.port), PATIENCE)
+            reader, writer = await self.cluster.connect(self.answers)
             while more(count):
                 before, sent = sent, time.monotonic()
                 gap = sent - before
@@ -259,6 +266,7 @@ class Chaos:
         self.begin = time.monotonic()
         self.schedule = []  # (when, text)
         self.stopped = {}  # pid: when to continue
+        self.pauses = []  # of the primary: from when to when
         self.chores = []
         self.counts = {}
 
@@ -295,7 +303,7 @@ class Chaos:
 
     async def act(self, seconds):
         gentle = {'reload': 3, 'scale up': 2, 'scale down': 2, 'upgrade': 2}
-        rough = {'kill': 3, 'stop': 3, 'fatal': 2, 'abort': 2, 'flood': 1}
+        rough = {'kill': 3, 'stop': 3, 'stop primary': 1, 'fatal': 2, 'abort': 2, 'flood': 1}
         weights = gentle if self.options.gentle else {**gentle, **rough}
         names = list(weights)
         end = time.monotonic() + seconds
@@ -350,10 +358,19 @@ class Chaos:
 
     async def stop(self):
         pid = self.any_worker()
-        if pid is None or pid in self.stopped:
-            return
+        if pid is not None:
+            self.hold('stop', pid)
+
+    async def stop_primary(self):
+        """Workers go on meanwhile, and what they say waits."""
+        if self.hold('stop primary', self.cluster.primary):
+            self.pauses.append((time.monotonic(), self.stopped[self.cluster.primary]))
+
+    def hold(self, name, pid):
+        if pid in self.stopped:
+            return False
         seconds = self.rng.uniform(0.05, 2)
-        self.count('stop')
+        self.count(name)
         self.log(f'SIGSTOP of pid {pid} for {seconds:.2f} s')
         self.stopped[pid] = time.monotonic() + seconds
         self.cluster.signal(pid, signal.SIGSTOP)
@@ -364,6 +381,7 @@ class Chaos:
             self.cluster.signal(pid, signal.SIGCONT)
             self.stopped.pop(pid)
         self.chore(resume())
+        return True
 
     async def fatal(self):
         if self.may_break():
@@ -379,7 +397,7 @@ class Chaos:
 
     async def ask(self, path):
         try:
-            reader, writer = await asyncio.open_connection('127.0.0.1', self.cluster.port)
+            reader, writer = await self.cluster.connect(len(self.schedule))
             writer.write(f'GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n'.encode())
             await asyncio.wait_for(reader.read(), PATIENCE)
             writer.close()
@@ -420,11 +438,11 @@ class Chaos:
         await self.settle()
 
     async def check_serving(self):
-        """Those that say that they serve are those that answer."""
-        wanted, seen = set(self.cluster.serving()), set()
+        """Those that say that they serve are those that answer, and by_address one client always the same one."""
+        wanted, seen, mine = set(self.cluster.serving()), set(), {}
 
-        async def ask():
-            reader, writer = await asyncio.open_connection('127.0.0.1', self.cluster.port)
+        async def ask(number):
+            reader, writer = await self.cluster.connect(number)
             writer.write(b'GET /slow?ms=20 HTTP/1.1\r\nConnection: close\r\n\r\n')
             text = (await asyncio.wait_for(reader.read(), PATIENCE)).decode()
             writer.close()
@@ -432,11 +450,13 @@ class Chaos:
             if not found:
                 raise Broken(f'a wrong answer at rest: {text!r}')
             seen.add(int(found[1]))
+            if self.options.distribution == 'by_address' and mine.setdefault(number, found[1]) != found[1]:
+                raise Broken(f'pid {mine[number]} and pid {found[1]} answer client {number}')
         deadline = time.monotonic() + PATIENCE
         while seen != wanted:
             if time.monotonic() > deadline or not seen <= wanted:
                 raise Broken(f'workers {sorted(wanted)} serve, they say, and {sorted(seen)} answer')
-            await asyncio.gather(*(ask() for _ in range(8 * len(wanted))))
+            await asyncio.gather(*(ask(number % ADDRESSES) for number in range(2 * ADDRESSES)))
         await asyncio.sleep(0.2)
 
     def descriptors(self):
@@ -452,12 +472,13 @@ class Chaos:
         return of(self.cluster.primary), max((of(pid) for pid in self.cluster.serving()), key=len)
 
     async def check_descriptors(self, before):
-        # The listeners of slots that are no more stay, see reuse_port_distributor::resize(), lent to the others.
+        # The listeners of slots that are no more stay, see reuse_port_distributor::resize(), lent to the others: in a
+        # worker each with its reserve.
         more = self.cluster.most - WORKERS if self.options.distribution == 'reuse_port' else 0
         deadline = time.monotonic() + 5  # for connections whose clients have left a moment ago
         while True:
             after = self.descriptors()
-            if all(len(now) <= len(was) + more for was, now in zip(before, after)):
+            if all(len(now) <= len(was) + spare for was, now, spare in zip(before, after, (more, 2 * more))):
                 break
             if time.monotonic() > deadline:
                 raise Broken('descriptors of the primary and of a worker, before and now:\n' +
@@ -521,8 +542,10 @@ class Chaos:
             death = cluster.deaths.get(pid, cluster.murders[pid])
             if failure.pid == pid:
                 return True
-            # The loop of this program may notice either of them late.
-            near = cluster.murders[pid] - 0.5 < failure.end < death + 1
+            # A primary that is stopped says late how it ended, and has copies of what that worker had not yet said to be
+            # its own. And the loop of this program may notice either of them late.
+            seen = max([death, *(end for begin, end in self.pauses if begin <= death <= end)])
+            near = min(cluster.murders[pid], death) - 0.5 < failure.end < seen + 1
             if failure.pid is None and failure.begin <= death and near:
                 return True
         return False

@@ -21,7 +21,10 @@
 #include "../../include/cohort/cluster/admin_server.hpp"
 #include "../process/directory.hpp"
 #include "../support/cancellation.hpp"
+#include "manager.hpp"
 #include "running.hpp"
+#include "server.hpp"
+#include "switch_file.hpp"
 
 namespace cohort::test {
 namespace {
@@ -136,6 +139,66 @@ ASYNC_TEST("a client of the control socket sees what stats() says") {
   CHECK(seen.slots[0].last_exit->usage().wall_time == real.slots[0].last_exit->usage().wall_time);
   CHECK(seen.slots[0].last_reason == real.slots[0].last_reason);
   CHECK(seen.slots[0].last_trouble == "killed by SIGKILL (9)");
+  co_await m->stop();
+}
+
+ASYNC_TEST("a client sees the connections that the workers were given, until they have ended") {
+  for (const auto how : {distribution::round_robin, distribution::least_connections}) {
+    auto options = options_for(how, 2);
+    options.ping_interval(10ms);
+    const auto m = co_await managed::ready(options);
+    auto control = co_await m->client();
+    std::size_t leased = 0;
+    const auto count = [&]() -> asio::awaitable<void> {
+      const auto stats = co_await control.stats();
+      leased = 0;
+      for (const auto& each : stats.workers) leased += each.leased;
+    };
+    const auto until = [&](std::size_t wanted) -> asio::awaitable<void> {
+      for (int i = 0; i < 1000; ++i) {
+        co_await count();
+        if (leased == wanted) break;
+        co_await sleep(1ms);
+      }
+      CHECK(leased == wanted);
+    };
+    std::vector<client> clients;
+    for (int i = 0; i < 3; ++i) {
+      clients.push_back(co_await client::connect(m->cluster_of->at()));
+      const auto answer = co_await clients.back().ask("echo on");
+      CHECK(answer == "on");
+    }
+    co_await until(3);
+    clients.pop_back();
+    co_await until(2);
+    clients.clear();
+    co_await until(0);
+    co_await m->stop();
+  }
+}
+
+ASYNC_TEST("a client sees which slot was given up") {
+  switch_file broken;
+  auto options = options_for(distribution::round_robin, 2);
+  restart_policy policy;
+  policy.max_failed_boots = 1;
+  policy.on_give_up = give_up_action::degrade;
+  options.restart(policy).command(helper("worker", broken.argument()));
+  const auto m = co_await managed::ready(options);
+  auto client = co_await m->client();
+  broken.on();
+  const auto killed = co_await client.kill_worker(2);
+  CHECK(killed.success());
+  co_await m->cluster_of->until(event_kind::degraded);
+  const auto seen = co_await client.stats();
+  REQUIRE(seen.slots.size() == 1);
+  CHECK(seen.slots[0].slot == 2);
+  CHECK(seen.slots[0].degraded);
+  broken.off();
+  const auto reloaded = co_await client.reload();
+  CHECK(reloaded.success());
+  const auto again = co_await client.stats();
+  for (const auto& each : again.slots) CHECK_FALSE(each.degraded);
   co_await m->stop();
 }
 
@@ -274,6 +337,80 @@ ASYNC_TEST("a reload goes on when the client that asked for it is killed") {
   const auto stats = co_await next.stats();
   CHECK(stats.generation == 2);
   co_await m->stop();
+}
+
+ASYNC_TEST("a client upgrades the primary, and finds the new one, which knows its service manager") {
+  const subreaper adopts;
+  const directory here;
+  const std::string path = here / "control";
+  notify_socket manager;
+  const variable where("NOTIFY_SOCKET", manager.name());
+  auto s = co_await server::ready("control=" + path);
+  co_await manager.until("READY=1");
+  auto client = co_await admin_client::connect(path);
+  const auto result = co_await client.upgrade();
+  CHECK_MESSAGE(result.success(), result.reason);
+  co_await client.wait_end();
+  co_await s->until(kind::upgraded);
+  CHECK(result.pid == s->pids(kind::upgraded).back());
+  const auto status = co_await s->primary.wait();
+  CHECK(status == exit_status::exited(0));
+
+  const bool there = co_await eventually([&] { return exists(path); });
+  REQUIRE(there);
+  auto next = co_await admin_client::connect(path);
+  CHECK(next.pid() == result.pid);
+  co_await manager.until("MAINPID=" + std::to_string(result.pid));
+  CHECK(manager.count("READY=1") == 2);
+  const auto stopping = co_await next.stop();
+  CHECK(stopping.success());
+  co_await next.wait_end();
+  const int last = co_await adopted(result.pid);
+  CHECK(last == 0);
+}
+
+ASYNC_TEST("a client hears why an upgrade has failed, and the old primary goes on") {
+  const subreaper adopts;
+  const directory here;
+  switch_file broken;
+  auto s = co_await server::ready(broken.argument(), "control=" + (here / "control"));
+  auto client = co_await admin_client::connect(here / "control");
+  broken.on();
+  const auto failed = co_await client.upgrade();
+  broken.off();
+  CHECK(failed.reason.starts_with("it did not get ready: primary " + std::to_string(failed.pid) + " exited with 1"));
+  const auto stats = co_await client.stats();
+  CHECK(stats.ready == 2);
+  CHECK_FALSE(stats.stopping);
+  const auto stopping = co_await client.stop();
+  CHECK(stopping.success());
+  const auto late = co_await client.upgrade();
+  CHECK(late.reason == "the cluster stops");
+  co_await client.wait_end();
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(0));
+}
+
+ASYNC_TEST("an upgrade goes on when the client that asked for it is killed") {
+  const subreaper adopts;
+  const directory here;
+  switch_file hold;
+  const std::string path = here / "control", file = hold.argument().substr(hold.argument().find('=') + 1);
+  auto s = co_await server::ready("hold-by=" + file, "control=" + path);
+  hold.on();
+  auto client = co_await spawn(helper("admin", path, "upgrade"));
+  co_await s->until(kind::upgrading);
+  client.signal(SIGKILL);
+  const auto killed = co_await client.wait();
+  CHECK(killed == exit_status::killed(SIGKILL));
+  hold.off();
+  co_await s->until(kind::upgraded);
+  const auto status = co_await s->primary.wait();
+  CHECK(status == exit_status::exited(0));
+  const pid_t next = s->pids(kind::upgraded).back();
+  ::kill(next, SIGTERM);
+  const int last = co_await adopted(next);
+  CHECK(last == 0);
 }
 
 ASYNC_TEST("the file is for its user alone, and goes with the control socket") {

@@ -176,6 +176,42 @@ ASYNC_TEST("an exception in an agent is told, and does not end it, unless it is 
   }
 }
 
+ASYNC_TEST("the statistics tell of agents, and how often each was restarted") {
+  auto options = townhall::options(1);
+  options.agent(townhall::agent("cache")).agent(townhall::agent("log"));
+  auto t = co_await townhall::open(options);
+  ::kill(t->agent_pid("log"), SIGKILL);
+  co_await t->c->until(event_kind::ready, 4);
+  auto agents = t->c->primary.stats().agents;
+  REQUIRE(agents.size() == 2);
+  CHECK(agents[0].name == "cache");
+  CHECK(agents[0].pid == t->agent_pid("cache"));
+  CHECK(agents[0].state == slot_state::ready);
+  CHECK(agents[0].restarts == 0);
+  CHECK(agents[1].pid == t->agent_pid("log"));
+  CHECK(agents[1].restarts == 1);
+  co_await t->c->stop();
+  agents = t->c->primary.stats().agents;
+  CHECK(agents[1].pid == 0);
+  CHECK(agents[1].state == slot_state::dead);
+}
+
+ASYNC_TEST("an agent that is killed while the cluster stops does not come back") {
+  auto options = townhall::options(1, "job=0");
+  options.agent(townhall::agent("cache"));
+  auto t = co_await townhall::open(options);
+  auto busy = co_await client::connect(t->c->at());
+  const auto answer = co_await busy.ask("echo here");
+  CHECK(answer == "here");
+  t->c->primary.stop("the test ends");
+  ::kill(t->agent_pid("cache"), SIGKILL);
+  co_await t->c->until(event_kind::exited);
+  busy.close();
+  const int status = co_await t->c->ended();
+  CHECK(status == 0);
+  CHECK(t->c->count(event_kind::ready) == 2);
+}
+
 ASYNC_TEST("an agent that does not want to be restarted stays away") {
   auto options = townhall::options(1);
   options.agent(townhall::agent("cache"));

@@ -13,6 +13,7 @@
 
 #include <signal.h>
 
+#include "../support/at_the_limit.hpp"
 #include "../support/fault.hpp"
 #include "running.hpp"
 
@@ -226,6 +227,40 @@ ASYNC_TEST("a shortage in the primary is survived") {
   const auto answer = co_await ask_once(c->at(), "echo late");
   CHECK(answer == "late");
   CHECK(full.failed() == 3);
+  const int status = co_await c->stop();
+  CHECK(status == 0);
+}
+
+ASYNC_TEST("a worker that could not be started is counted in its slot") {
+  const fault<&system::calls::socketpair> none(EMFILE);
+  auto c = co_await running::ready(options_for(distribution::round_robin, 1));
+  CHECK(none.failed() == 1);
+  const auto stats = c->primary.stats();
+  REQUIRE(stats.slots.size() == 1);
+  CHECK(stats.slots[0].slot == 1);
+  CHECK(stats.slots[0].restarts == 1);
+  CHECK_FALSE(stats.slots[0].last_exit);
+  const int status = co_await c->stop();
+  CHECK(status == 0);
+}
+
+ASYNC_TEST("a primary whose descriptors do not come back gives its workers one connection after the other") {
+  if (sanitized) co_return;  // UBSan's check of virtual calls needs descriptors itself
+  auto c = co_await running::ready(options_for(distribution::round_robin, 2));
+  std::vector<client> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back(co_await asio::this_coro::executor);
+    clients.back().socket().open(asio::ip::tcp::v4());
+  }
+  {
+    const at_the_limit full;
+    for (auto& each : clients) co_await each.socket().async_connect(c->at(), asio::use_awaitable);
+    for (auto& each : clients) {
+      const auto answer = co_await each.ask("echo on");
+      CHECK(answer == "on");
+    }
+  }
+  clients.clear();
   const int status = co_await c->stop();
   CHECK(status == 0);
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -67,6 +68,20 @@ ASYNC_TEST("letters are carried in their order, so many at a time") {
   const numbers all{0, 1, 2, 3, 4, 5};
   CHECK(p.begun == all);
   CHECK(p.delivered == all);
+}
+
+ASYNC_TEST("a letter that arrives does not overtake one whose turn has come in the same moment") {
+  post p(co_await asio::this_coro::executor, bounded(2, 10, slow_receiver::block));
+  for (int i = 0; i < 3; ++i) p.send(i);
+  p.gate.set();
+  int next = 3;
+  for (int turn = 0; turn < 50 && next < 20; ++turn) {
+    p.send(next++);
+    co_await yield();
+  }
+  co_await p.tasks.wait_empty();
+  CHECK(p.delivered.size() == 20);
+  CHECK(std::is_sorted(p.begun.begin(), p.begun.end()));
 }
 
 ASYNC_TEST("a mailbox that blocks refuses nothing") {

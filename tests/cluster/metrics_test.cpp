@@ -158,12 +158,13 @@ cluster_stats some() {
   auto& busy = stats.workers[2];
   busy.uptime = 1250ms;
   busy.open = 4;
+  busy.leased = 5;
   busy.served = 12'345'678'901;
   busy.memory = 3 << 20;
   busy.lag = 250us;
-  stats.slots = {{1, 6, exit_status::killed(9), exit_reason::crash, "x"},
-                 {2, 1, exit_status::exited(3), exit_reason::fatal, "y"},
-                 {3, 0, std::nullopt, exit_reason::none, ""}};
+  stats.slots = {{1, false, 6, exit_status::killed(9), exit_reason::crash, "x"},
+                 {2, true, 1, exit_status::exited(3), exit_reason::fatal, "y"},
+                 {3, false, 0, std::nullopt, exit_reason::none, ""}};
   return stats;
 }
 
@@ -184,11 +185,14 @@ PLAIN_TEST("metrics are the text format of Prometheus, in base units") {
   CHECK(found.value("cohort_worker_state", ready) == 1);
   CHECK(found.value("cohort_worker_uptime_seconds", busy) == 1.25);
   CHECK(found.value("cohort_worker_open_connections", busy) == 4);
+  CHECK(found.value("cohort_worker_leased_connections", busy) == 5);
   CHECK(found.value("cohort_worker_served_connections_total", busy) == 12'345'678'901);
   CHECK(found.value("cohort_worker_resident_memory_bytes", busy) == 3 * 1024 * 1024);
   CHECK(found.value("cohort_worker_loop_lag_seconds", busy) == 0.00025);
 
   CHECK(found.value("cohort_slot_restarts_total", {{"slot", "1"}}) == 6);
+  CHECK(found.value("cohort_slot_degraded", {{"slot", "1"}}) == 0);
+  CHECK(found.value("cohort_slot_degraded", {{"slot", "2"}}) == 1);
   CHECK(found.value("cohort_slot_last_exit_status", {{"slot", "1"}}) == 128 + 9);
   CHECK(found.value("cohort_slot_last_exit_status", {{"slot", "2"}}) == 3);
   CHECK(found.count("cohort_slot_last_exit_status") == 2);
@@ -211,6 +215,24 @@ PLAIN_TEST("metrics quote addresses, and leave out queues that nobody knows") {
   CHECK(found.value("cohort_listen_queue_limit", {{"address", "127.0.0.1:80"}}) == 128);
   CHECK(found.value("cohort_listen_queue_limit", {{"address", "unix:/a\\b\"c\nd"}}) == 1);
   CHECK(found.count("cohort_listen_queue_limit") == 2);
+}
+
+PLAIN_TEST("metrics know agents by their names") {
+  cluster_stats stats;
+  agent_stats one;
+  one.name = "the \"cache\"";
+  one.state = slot_state::ready;
+  one.restarts = 3;
+  one.memory = 4096;
+  stats.agents.push_back(one);
+  one.name = "log";
+  one.state = slot_state::dead;
+  stats.agents.push_back(one);
+  const exposition text(to_prometheus(stats));
+  CHECK(text.value("cohort_agent_ready", {{"agent", "the \"cache\""}}) == 1);
+  CHECK(text.value("cohort_agent_ready", {{"agent", "log"}}) == 0);
+  CHECK(text.value("cohort_agent_restarts_total", {{"agent", "log"}}) == 3);
+  CHECK(text.value("cohort_agent_resident_memory_bytes", {{"agent", "log"}}) == 4096);
 }
 
 PLAIN_TEST("metrics of a cluster that has not begun are well formed, too") {

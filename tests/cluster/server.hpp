@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "../../include/cohort/cluster/address.hpp"
 #include "../../include/cohort/cluster/events.hpp"
@@ -109,5 +110,13 @@ struct subreaper {
   subreaper() { ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
   ~subreaper() { ::prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0); }
 };
+
+/// Waits for a process that this one has adopted.
+inline asio::awaitable<int> adopted(pid_t pid) {
+  int status = -1;
+  const bool gone = co_await eventually([&] { return ::waitpid(pid, &status, WNOHANG) == pid; });
+  CHECK_MESSAGE(gone, "a primary lives on");
+  co_return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
 
 }  // namespace cohort::test

@@ -92,6 +92,22 @@ ASYNC_TEST("a worker that is not to be restarted is not waited for") {
   CHECK(at.heard(cluster_event(kind::not_restarted, 2, 12)) == texts{"READY=1", "STATUS=1 of 1 workers serve"});
 }
 
+ASYNC_TEST("an agent is not one of the workers that are counted, but its trouble is told") {
+  scene at(co_await asio::this_coro::executor, 1);
+  cluster_event agent(kind::ready, 0, 10);
+  agent.agent = "cache";
+  CHECK(at.heard(agent) == texts());
+  CHECK(at.heard(cluster_event(kind::ready, 1, 11)) == texts{"READY=1", "STATUS=1 of 1 workers serve"});
+  agent.what = kind::exited;
+  CHECK(at.heard(agent) == texts());
+  agent.what = kind::not_restarted;
+  at.report.note(agent);
+  const texts late = at.heard(cluster_event(kind::exited, 1, 11));
+  REQUIRE(late.size() == 1);
+  CHECK(late[0].find("0 of 1 workers serve") != std::string::npos);
+  CHECK(late[0].find("agent cache") != std::string::npos);
+}
+
 ASYNC_TEST("a cluster that stops says so, and why, and is not ready any more") {
   scene at(co_await asio::this_coro::executor, 1);
   CHECK(at.heard(cluster_event(kind::stopping, 0, 0, "SIGTERM")) == texts{"STOPPING=1", "STATUS=stopping: SIGTERM"});

@@ -27,6 +27,14 @@ std::set<pid_t> pids(const cluster& primary) {
   return result;
 }
 
+std::vector<unsigned> degraded(const cluster& of) {
+  std::vector<unsigned> result;
+  for (const auto& each : of.stats().slots) {
+    if (each.degraded) result.push_back(each.slot);
+  }
+  return result;
+}
+
 }  // namespace
 
 ASYNC_TEST("the event of an exit says why the worker ended, and so do the statistics of its slot") {
@@ -70,10 +78,21 @@ ASYNC_TEST("a cluster that degrades leaves the slot empty, serves on, and fills 
   const auto answer = co_await ask_once(c->at(), "echo on");
   CHECK(answer == "on");
   CHECK(c->primary.stats().ready == 2);
+  CHECK(degraded(c->primary) == std::vector<unsigned>{2});
+  c->primary.scale(1);
+  CHECK(degraded(c->primary).empty());
+  c->primary.scale(2);
+  CHECK(degraded(c->primary).empty());
+  co_await c->until(event_kind::degraded, 2);
+  CHECK(degraded(c->primary) == std::vector<unsigned>{2});
+  c->primary.scale(3);
+  co_await c->until(event_kind::degraded, 3);
+  CHECK(degraded(c->primary) == std::vector<unsigned>{2, 3});
   broken.off();
   const auto result = co_await c->primary.reload();
   CHECK(result.success());
   CHECK(c->primary.stats().ready == 3);
+  CHECK(degraded(c->primary).empty());
   const int status = co_await c->stop();
   CHECK(status == 0);
 }

@@ -5,7 +5,6 @@
 #include <string>
 
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "manager.hpp"
@@ -14,17 +13,6 @@
 #include "switch_file.hpp"
 
 namespace cohort::test {
-namespace {
-
-/// Waits for a process that this one has adopted.
-asio::awaitable<int> adopted(pid_t pid) {
-  int status = -1;
-  const bool gone = co_await eventually([&] { return ::waitpid(pid, &status, WNOHANG) == pid; });
-  CHECK_MESSAGE(gone, "a primary lives on");
-  co_return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-}  // namespace
 
 ASYNC_TEST("a primary is replaced by a new one again and again, and no request fails") {
   for (const auto* how : {"distribution=round_robin", "distribution=shared", "distribution=reuse_port"}) {

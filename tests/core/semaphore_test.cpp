@@ -42,6 +42,28 @@ ASYNC_TEST("those who wait for a permit get it in the order in which they came")
   CHECK(one.available() == 1);
 }
 
+ASYNC_TEST("who asks for a permit does not get ahead of one who has been given his and has yet to continue") {
+  const auto executor = co_await asio::this_coro::executor;
+  semaphore two(executor, 2);
+  std::vector<int> order;
+  const auto wait = [&](int who) -> asio::awaitable<void> {
+    co_await two.acquire();
+    order.push_back(who);
+  };
+  co_await two.acquire();
+  co_await two.acquire();
+  asio::co_spawn(executor, wait(0), asio::detached);
+  two.release();
+  two.release();  // nobody else waits
+  CHECK(two.available() == 1);
+  CHECK_FALSE(two.try_acquire());
+  asio::co_spawn(executor, wait(1), asio::detached);
+  CHECK(order.empty());
+  co_await yield(10);
+  CHECK(order == std::vector{0, 1});
+  CHECK(two.available() == 0);
+}
+
 ASYNC_TEST("a closed semaphore gives no permit and lets nobody wait") {
   const auto executor = co_await asio::this_coro::executor;
   semaphore one(executor, 1);

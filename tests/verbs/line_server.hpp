@@ -48,6 +48,7 @@ inline std::vector<int>& fillers() {
 ///     fork MS             the pid of a process that holds all that this one does, for that time
 ///     process PID         "alive", "zombie" or "gone"
 ///     fill-descriptors    takes all descriptors that are left, but gives them back after 200 ms
+///     leak-descriptors    takes all descriptors that are left
 inline asio::awaitable<std::string> answer_to(const std::string& request, worker& self) {
   std::istringstream words(request);
   std::string verb;
@@ -102,8 +103,9 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
     std::string text;
     if (!std::getline(file, text)) co_return "gone";
     co_return text[text.rfind(')') + 2] == 'Z' ? "zombie" : "alive";
-  } else if (verb == "fill-descriptors") {
+  } else if (verb == "fill-descriptors" || verb == "leak-descriptors") {
     for (int fd; (fd = ::fcntl(0, F_DUPFD_CLOEXEC, 3)) >= 0;) fillers().push_back(fd);
+    if (verb == "leak-descriptors") co_return "leak-descriptors done";
     const auto timer = std::make_shared<asio::steady_timer>(self.get_executor(), std::chrono::milliseconds(200));
     timer->async_wait([timer](std::error_code) {
       for (const int fd : std::exchange(fillers(), {})) ::close(fd);

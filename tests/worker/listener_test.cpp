@@ -2,15 +2,19 @@
 #include "../../include/cohort/worker/listener.hpp"
 
 #include <cerrno>
+#include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "../../include/cohort/cluster/address.hpp"
 #include "../../include/cohort/cluster/local_listener.hpp"
+#include "../support/at_the_limit.hpp"
 #include "../support/cancellation.hpp"
 #include "../support/fault.hpp"
 #include "client.hpp"
@@ -70,6 +74,114 @@ ASYNC_TEST("an accept for which there is no room says so, and loses nothing") {
     CHECK(listener::is_shortage(code));
   }
   CHECK(on.try_accept());
+}
+
+/// What try_accept() takes, if it does not say that there is a shortage.
+descriptor accept_or_shortage(listener& on) {
+  try {
+    return on.try_accept();
+  } catch (const std::system_error& error) {
+    if (!listener::is_shortage(error.code())) throw;
+  }
+  return descriptor();
+}
+
+/// Goes on until a connection is taken; says how many pauses it was.
+asio::awaitable<int> pauses_until(listener& on, descriptor& taken) {
+  int pauses = 0;
+  while (!(taken = accept_or_shortage(on)) && pauses < 100) {
+    ++pauses;
+    co_await on.pause();
+  }
+  co_return pauses;
+}
+
+ASYNC_TEST("a process at its limit accepts one connection after the other in the place of the reserve") {
+  auto at = local();
+  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  std::vector<client> clients;
+  for (int i = 0; i < 4; ++i) clients.push_back(co_await client::connect(at));
+  descriptor taken, next;
+  {
+    const at_the_limit full;
+    const int waited = co_await pauses_until(on, taken);
+    CHECK(waited == 20);
+    CHECK((::fcntl(taken.get(), F_GETFD) & FD_CLOEXEC) != 0);
+    CHECK(::write(taken.get(), "on\n", 3) == 3);
+    for (int i = 0; i < 3; ++i) {  // it is held, and nothing else is free
+      CHECK_FALSE(accept_or_shortage(on));
+      co_await on.pause();
+    }
+    taken.reset();
+    CHECK(accept_or_shortage(on));  // at once, and closed again
+    CHECK(accept_or_shortage(on));
+  }
+  const auto answer = co_await clients[0].line();
+  CHECK(answer == "on");
+  CHECK(on.try_accept());
+  CHECK_FALSE(on.try_accept());
+
+  // The reserve is there again, and another shortage is waited for as the first one was.
+  clients.push_back(co_await client::connect(at));
+  const at_the_limit full;
+  const int waited = co_await pauses_until(on, taken);
+  CHECK(waited == 20);
+  CHECK(taken);
+}
+
+ASYNC_TEST("a listener that was opened at the limit takes its reserve later") {
+  auto at = local();
+  descriptor socket = open_listener(at, listen_settings());
+  auto one = co_await client::connect(at);
+  std::optional<listener> on;
+  {
+    const fault<&system::calls::open> full(EMFILE, 1, every_time);
+    const fault<&system::calls::accept4> accepts(0, every_time);
+    on.emplace(co_await asio::this_coro::executor, std::move(socket));
+    CHECK_FALSE(accept_or_shortage(*on));
+    CHECK(full.failed() == 2);
+    CHECK(accepts.calls() == 0);  // a connection is not to be the last one for want of a reserve
+  }
+  const fault<&system::calls::open> opens(0, every_time);
+  CHECK(on->try_accept());
+  CHECK_FALSE(on->try_accept());
+  CHECK(opens.calls() == 1);
+}
+
+ASYNC_TEST("without /dev/null there is no reserve, and a shortage is waited for") {
+  auto at = local();
+  descriptor socket = open_listener(at, listen_settings());
+  auto one = co_await client::connect(at);
+  const fault<&system::calls::open> none(ENOENT, 1, every_time);
+  listener on(co_await asio::this_coro::executor, std::move(socket));
+  descriptor taken;
+  const fault<&system::calls::accept4> full(EMFILE, 1, 23);
+  const int waited = co_await pauses_until(on, taken);
+  CHECK(taken);
+  CHECK(waited == 23);
+  CHECK(none.failed() == 1);
+}
+
+ASYNC_TEST("the reserve is kept when it does not help") {
+  auto at = local();
+  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  auto one = co_await client::connect(at);
+  for (int i = 0; i < 20; ++i) co_await on.pause();
+  for (const int error : {EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
+    const fault<&system::calls::accept4> failing(error, 1, every_time);
+    const fault<&system::calls::open> opens(0, every_time);
+    CHECK_FALSE(accept_or_shortage(on));
+    const bool spent = error == EMFILE || error == ENFILE;
+    CHECK(failing.calls() == (spent ? 2 : 1));
+    CHECK(opens.calls() == (spent ? 1 : 0));
+  }
+  {
+    const fault<&system::calls::accept4> failing(EMFILE);  // meanwhile somebody else has taken it
+    CHECK(on.try_accept());
+  }
+  const fault<&system::calls::accept4> failing(EMFILE);
+  CHECK_FALSE(on.try_accept());
+  CHECK(failing.calls() == 2);
 }
 
 ASYNC_TEST("a listener that is broken says so") {

@@ -242,5 +242,29 @@ ASYNC_TEST("a worker program with a full descriptor table goes on when there is 
   CHECK(status == exit_status::exited(0));
 }
 
+ASYNC_TEST("a worker program whose descriptors do not come back serves one client after the other") {
+  if (sanitized) co_return;  // UBSan's check of virtual calls needs descriptors itself
+  auto one = co_await serve(helper("worker", "descriptors=40"));
+  auto first = co_await client::connect(one.at);
+  const auto leaked = co_await first.ask("leak-descriptors");
+  CHECK(leaked == "leak-descriptors done");
+  std::vector<client> waiting;
+  for (int i = 0; i < 3; ++i) {
+    waiting.push_back(co_await client::connect(one.at));
+    waiting.back().say("echo " + std::to_string(i));
+  }
+  for (int i = 0; i < 3; ++i) {
+    auto& each = waiting[static_cast<std::size_t>(i)];
+    const auto answer = co_await each.line();
+    CHECK(answer == std::to_string(i));
+    const auto still = co_await first.ask("echo still");
+    CHECK(still == "still");
+    each.close();
+  }
+  one.process.post(control::drain());
+  const auto status = co_await one.process.wait();
+  CHECK(status == exit_status::exited(0));
+}
+
 }  // namespace
 }  // namespace cohort::test

@@ -157,6 +157,108 @@ ASYNC_TEST("a worker serves a socket that it is handed") {
   CHECK(status == 0);
 }
 
+/// A lease whose worker cannot say that it has taken the socket, as with a parent that is stopped.
+class unheard_lease {
+ public:
+  unheard_lease(scene& s, descriptor given)
+      : socket(std::move(given)),
+        of_(s),
+        parent_(s.parent.native_handle()),
+        sends_([this](auto real, int fd, const msghdr* message, int flags) -> ssize_t {
+          if (!full || fd == parent_) return real(fd, message, flags);
+          errno = EAGAIN;
+          return -1;
+        }) {}
+
+  asio::awaitable<void> give() {
+    control::serve message;
+    outcome = co_await error_of(of_.parent.send_handle(message, std::move(socket)));
+  }
+
+  /// Gives it, and waits until the worker has it.
+  asio::awaitable<void> begin() {
+    asio::co_spawn(of_.parent.get_executor(), give(), asio::detached);
+    const bool taken = co_await eventually([this] { return of_.self->open_connections() == 1; });
+    CHECK(taken);
+    co_await yield(20);
+    CHECK_FALSE(outcome);
+    CHECK(unread());
+  }
+
+  /// Whether the client's request waits in the parent's copy of the socket.
+  bool unread() const {
+    char byte = 0;
+    return ::recv(socket.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+  }
+
+  bool full = true;
+  descriptor socket;
+  std::optional<std::error_code> outcome;
+
+ private:
+  scene& of_;
+  int parent_;
+  intercept<&system::calls::sendmsg> sends_;
+};
+
+ASYNC_TEST("a socket that is handed is served when the parent is sure to hear that it was taken") {
+  auto at = scene::start(co_await asio::this_coro::executor);
+  asio::ip::tcp::endpoint where;
+  listener on(co_await asio::this_coro::executor, open_local(where));
+  auto one = co_await client::connect(where);
+  one.say("echo handed");
+  unheard_lease lease(*at, on.try_accept());
+  co_await lease.begin();
+  lease.full = false;
+  const auto answer = co_await one.line();
+  CHECK(answer == "handed");
+  const bool heard = co_await eventually([&] { return lease.outcome.has_value(); });
+  CHECK(heard);
+  CHECK_FALSE(*lease.outcome);
+  at->ask_to_drain();
+  const int status = co_await at->ended();
+  CHECK(status == 0);
+}
+
+ASYNC_TEST("a worker that ends before it could say that it has taken a socket leaves it to the parent as it was") {
+  auto options = quick();
+  options.drain_timeout = 20ms;
+  auto at = scene::start(co_await asio::this_coro::executor, &serve_lines, options);
+  asio::ip::tcp::endpoint where;
+  listener on(co_await asio::this_coro::executor, open_local(where));
+  auto one = co_await client::connect(where);
+  one.say("echo handed");
+  unheard_lease lease(*at, on.try_accept());
+  co_await lease.begin();
+  at->ask_to_drain();
+  const int status = co_await at->ended();
+  CHECK(status == 0);
+  const bool over = co_await eventually([&] { return lease.outcome.has_value(); });
+  CHECK(over);
+  CHECK(*lease.outcome == errc::peer_closed);
+  REQUIRE(lease.socket);
+  CHECK(lease.unread());
+}
+
+ASYNC_TEST("a socket that was taken is served although the parent dies before it can hear of it") {
+  auto at = scene::start(co_await asio::this_coro::executor);
+  asio::ip::tcp::endpoint where;
+  listener on(co_await asio::this_coro::executor, open_local(where));
+  auto one = co_await client::connect(where);
+  one.say("echo handed");
+  unheard_lease lease(*at, on.try_accept());
+  co_await lease.begin();
+  lease.full = false;  // a full socket without a reader is broken, and says so
+  at->parent.close();
+  const bool over = co_await eventually([&] { return lease.outcome.has_value(); });
+  CHECK(over);
+  lease.socket.reset();
+  const auto answer = co_await one.line();
+  CHECK(answer == "handed");
+  const int status = co_await at->ended();
+  CHECK(status == 110);
+}
+
 ASYNC_TEST("a worker that the parent asks to drain says so, accepts no more and ends with 0") {
   auto at = scene::start(co_await asio::this_coro::executor);
   asio::ip::tcp::endpoint where;
@@ -874,8 +976,44 @@ ASYNC_TEST("a worker that is short of descriptors pauses, and goes on when there
   CHECK(status == 0);
 }
 
-ASYNC_TEST("a worker that drains while it is short of descriptors ends") {
-  auto at = scene::start(co_await asio::this_coro::executor);
+ASYNC_TEST("a worker that drains while it is short of descriptors serves what waits when there are some") {
+  for (const bool busy : {false, true}) {
+    auto at = scene::start(co_await asio::this_coro::executor);
+    asio::ip::tcp::endpoint where;
+    descriptor mine = co_await at->listen(where);
+    std::vector<client> clients;
+    {
+      const fault<&system::calls::accept4> full(EMFILE, 1, every_time);
+      for (int i = 0; i < 3; ++i) {
+        clients.push_back(co_await client::connect(where));
+        clients.back().say("echo late");
+      }
+      if (busy) {  // accept has failed already
+        const bool tried = co_await eventually([&] { return full.calls() > 0; });
+        CHECK(tried);
+      }
+      at->ask_to_drain(true);
+      const bool draining = co_await eventually([&] { return at->self == nullptr || at->self->draining(); });
+      CHECK(draining);
+      mine.reset();  // nobody else is there for them
+      const auto before = full.calls();
+      const bool again = co_await eventually([&] { return full.calls() > before + 1; });
+      CHECK(again);
+      CHECK(at->self);
+    }
+    for (auto& each : clients) {
+      const auto answer = co_await each.line();
+      CHECK(answer == "late");
+    }
+    const int status = co_await at->ended();
+    CHECK(status == 0);
+  }
+}
+
+ASYNC_TEST("a worker that drains while it is short of descriptors ends when its time is up") {
+  auto options = quick();
+  options.drain_timeout = 100ms;
+  auto at = scene::start(co_await asio::this_coro::executor, &serve_lines, options);
   asio::ip::tcp::endpoint where;
   const descriptor mine = co_await at->listen(where);
   const fault<&system::calls::accept4> full(EMFILE, 1, every_time);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,7 +28,9 @@
 #include "../process/exit_status.hpp"
 #include "events.hpp"
 #include "reload.hpp"
+#include "schedule.hpp"
 #include "stats.hpp"
+#include "upgrade.hpp"
 
 namespace cohort {
 
@@ -75,6 +78,7 @@ namespace admin {
 
 struct get_stats {};  ///< cluster_stats
 struct reload {};     ///< reload_result, when it is over
+struct upgrade {};    ///< upgrade_result, when it is over; the channel ends if it has succeeded
 struct scale {        ///< outcome
   std::uint32_t workers = 0;
 };
@@ -109,20 +113,33 @@ struct happened {
   std::chrono::microseconds after{0};
   exit_status status;
   exit_reason reason = exit_reason::none;
+  std::string agent;
+  std::string schedule;  ///< of cluster_event::kind::ran, with `text`: why it has failed, empty if it has not
+  std::uint32_t attempt = 1;
 
   cluster_event event() const {
     cluster_event result(what, slot, pid, text);
+    result.agent = agent;
     result.after = after;
     result.status = status;
     result.reason = reason;
+    if (what != cluster_event::kind::ran) return result;
+    schedule_result run;
+    run.name = schedule;
+    run.worker = slot;
+    run.duration = after;
+    run.attempt = attempt;
+    run.ok = text.empty();
+    run.what = text;
+    result.run = std::make_shared<const schedule_result>(std::move(run));
     return result;
   }
 };
 
 /// Of one version of the library: what the other side does not know it refuses by name (see schema).
 struct protocol {
-  using to_primary = std::variant<get_stats, reload, scale, stop, kill_worker, follow>;
-  using to_client = std::variant<welcome, refused, outcome, cluster_stats, reload_result, happened>;
+  using to_primary = std::variant<get_stats, reload, upgrade, scale, stop, kill_worker, follow>;
+  using to_client = std::variant<welcome, refused, outcome, cluster_stats, reload_result, upgrade_result, happened>;
 };
 
 using client_channel = channel<protocol::to_primary, protocol::to_client>;

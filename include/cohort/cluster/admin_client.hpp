@@ -70,6 +70,10 @@ class admin_client {
   /// See cluster::reload(); completes when it is over. It goes on when this client goes.
   asio::awaitable<reload_result> reload() { return line_.call<reload_result>(admin::reload()); }
 
+  /// See cluster::upgrade(); completes when it is over. It goes on when this client goes. After one that has succeeded
+  /// the connection ends (wait_end()), and a further client finds the new primary a moment later.
+  asio::awaitable<upgrade_result> upgrade() { return line_.call<upgrade_result>(admin::upgrade()); }
+
   /// See cluster::scale().
   asio::awaitable<admin::outcome> scale(unsigned workers) {
     admin::scale question;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -45,15 +46,19 @@ namespace cohort {
 /// cluster.
 class admin_server {
  public:
+  using variables = std::vector<std::pair<std::string, std::string>>;
+
   static constexpr std::size_t max_clients = 16;      ///< at the same time; further ones are refused
   static constexpr std::size_t max_behind = 256;      ///< events that a follower may be behind
-  static constexpr std::size_t max_reloads = 8;       ///< that may wait for each other; further ones are refused
+  static constexpr std::size_t max_reloads = 8;       ///< and upgrades that may wait for each other; others are refused
   static constexpr std::uint32_t max_workers = 1024;  ///< that it can be scaled to: a slip should not take the machine
 
   /// Binds and listens; see admin::endpoint_of. Replaces a file that nobody accepts at, and throws `listen
-  /// unix:/run/app.ctl: Address already in use` and its like.
-  admin_server(cluster& primary, const std::string& path)
-      : admin_server(primary, open_local_listener(admin::endpoint_of("control socket", path), 16, 0600)) {}
+  /// unix:/run/app.ctl: Address already in use` and its like. `environment` is what cluster::upgrade() is called with.
+  admin_server(cluster& primary, const std::string& path, variables environment = {})
+      : admin_server(primary, open_local_listener(admin::endpoint_of("control socket", path), 16, 0600)) {
+    environment_ = std::move(environment);
+  }
 
   admin_server(const admin_server&) = delete;
   admin_server& operator=(const admin_server&) = delete;
@@ -68,7 +73,7 @@ class admin_server {
   /// Serves clients until stop() is called. Call it once.
   ///
   /// Throws if nothing can be accepted any more. Cancelling disconnects all at once and throws operation_aborted. What
-  /// clients have told the cluster to do goes on, but for reloads.
+  /// clients have told the cluster to do goes on, but for reloads and upgrades.
   asio::awaitable<void> run() {
     std::exception_ptr failure;
     try {
@@ -144,10 +149,12 @@ class admin_server {
     session& of;
   };
 
-  struct pending_reload {
-    explicit pending_reload(const asio::any_io_executor& executor) : over(executor) {}
+  /// Something that takes its time, and its end.
+  template <class Result>
+  struct pending {
+    explicit pending(const asio::any_io_executor& executor) : over(executor) {}
     event over;
-    reload_result result;
+    Result result;
     std::exception_ptr failure;
   };
 
@@ -167,14 +174,21 @@ class admin_server {
       const answering mine(owner, *of);
       if (owner.reloads_.size() >= max_reloads) throw_error("reload: others wait already", EBUSY);
       // Not a part of this coroutine: it is not to be left half done because a terminal was closed.
-      const auto pending = std::make_shared<pending_reload>(owner.clients_.get_executor());
-      owner.reloads_.start(reload(owner.primary_, of->name(), pending), [pending](std::exception_ptr failure) {
-        pending->failure = failure;
-        pending->over.set();
-      });
-      co_await pending->over.wait();
-      if (pending->failure) std::rethrow_exception(pending->failure);
-      co_return pending->result;
+      const auto one = owner.begin<reload_result>();
+      owner.reloads_.start(reload(owner.primary_, of->name(), one), end_of(one));
+      co_await one->over.wait();
+      if (one->failure) std::rethrow_exception(one->failure);
+      co_return one->result;
+    }
+
+    asio::awaitable<upgrade_result> operator()(admin::upgrade) {
+      const answering mine(owner, *of);
+      if (owner.reloads_.size() >= max_reloads) throw_error("upgrade: others wait already", EBUSY);
+      const auto one = owner.begin<upgrade_result>();
+      owner.reloads_.start(upgrade(owner.primary_, owner.environment_, one), end_of(one));
+      co_await one->over.wait();
+      if (one->failure) std::rethrow_exception(one->failure);
+      co_return one->result;
     }
 
     asio::awaitable<admin::outcome> operator()(admin::scale wish) {
@@ -214,8 +228,15 @@ class admin_server {
         word.slot = event->slot;
         word.pid = event->pid;
         word.text = std::move(event->text);
-        shorten(word.text);
+        word.agent = std::move(event->agent);
         word.after = event->after;
+        if (const auto run = event->run) {
+          word.schedule = run->name;
+          word.text = run->what;
+          word.after = run->duration;
+          word.attempt = run->attempt;
+        }
+        shorten(word.text);
         word.status = event->status;
         word.reason = event->reason;
         co_await who.progress(word);
@@ -238,8 +259,27 @@ class admin_server {
     if (text.size() > longest) text.resize(longest);
   }
 
-  static asio::awaitable<void> reload(cluster& primary, std::string why, std::shared_ptr<pending_reload> pending) {
-    pending->result = co_await primary.reload(std::move(why));
+  template <class Result>
+  std::shared_ptr<pending<Result>> begin() {
+    return std::make_shared<pending<Result>>(clients_.get_executor());
+  }
+
+  /// What is called at the end of its coroutine.
+  template <class Result>
+  static std::function<void(std::exception_ptr)> end_of(std::shared_ptr<pending<Result>> one) {
+    return [one = std::move(one)](std::exception_ptr failure) {
+      one->failure = failure;
+      one->over.set();
+    };
+  }
+
+  static asio::awaitable<void> reload(cluster& primary, std::string why, std::shared_ptr<pending<reload_result>> one) {
+    one->result = co_await primary.reload(std::move(why));
+  }
+
+  static asio::awaitable<void> upgrade(cluster& primary, variables environment,
+                                       std::shared_ptr<pending<upgrade_result>> one) {
+    one->result = co_await primary.upgrade(std::move(environment));
   }
 
   asio::awaitable<void> accept() {
@@ -338,6 +378,7 @@ class admin_server {
   event answered_;
   std::vector<session_ptr> sessions_;
   std::vector<follower*> followers_;
+  variables environment_;
   bool stopped_ = false;
 };
 

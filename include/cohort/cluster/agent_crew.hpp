@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -28,6 +30,7 @@
 #include "options.hpp"
 #include "restart_policy.hpp"
 #include "slot.hpp"
+#include "stats.hpp"
 #include "supervisor.hpp"
 
 namespace cohort {
@@ -57,6 +60,25 @@ class agent_crew final : private supervisor {
 
   /// The processes that there are.
   const std::vector<worker_ptr>& members() const noexcept { return members_; }
+
+  std::vector<agent_stats> stats() const {
+    std::vector<agent_stats> result;
+    for (const auto& each : options_.agents()) {
+      agent_stats one;
+      one.name = each.name;
+      if (const auto count = restarts_.find(each.name); count != restarts_.end()) one.restarts = count->second;
+      for (const auto& who : members_) {
+        if (who->agent != each.name) continue;
+        one.pid = who->pid();
+        one.state = who->state();
+        one.memory = who->health.memory;
+        const auto since = slot_worker::clock::now() - who->started();
+        if (one.pid != 0) one.uptime = std::chrono::duration_cast<std::chrono::milliseconds>(since);
+      }
+      result.push_back(std::move(one));
+    }
+    return result;
+  }
 
   /// Starts all of them, and returns when all are ready; or with what is wrong with one, or when they are to stop.
   asio::awaitable<std::string> start() {
@@ -163,6 +185,7 @@ class agent_crew final : private supervisor {
     if (who.ready_since) served = std::chrono::duration_cast<std::chrono::milliseconds>(now - *who.ready_since);
     const double fraction = std::uniform_real_distribution<double>(0, 1)(random_);
     const auto pause = options_.restart().next(history, now, served, fraction);
+    if (pause) ++restarts_[who.agent];
     if (!pause) {
       const std::string why = "too many restarts";
       if (options_.restart().on_give_up == give_up_action::shut_down) {
@@ -239,6 +262,7 @@ class agent_crew final : private supervisor {
   task_group tasks_;  // one for each
   std::vector<worker_ptr> members_;
   std::set<std::string> started_;  // those that have been ready once
+  std::map<std::string, std::uint64_t> restarts_;
   std::size_t ready_ = 0;
   std::string trouble_;
   std::minstd_rand random_{std::random_device{}()};

@@ -227,7 +227,12 @@ class cluster final : private crew, private agent_owner {
     std::sort(result.workers.begin(), result.workers.end(), [](const auto& a, const auto& b) {
       return a.slot != b.slot ? a.slot < b.slot : a.generation < b.generation;
     });
-    for (const auto& [number, past] : past_) result.slots.push_back(past);
+    for (auto [number, past] : past_) {
+      past.slot = number;  // a slot whose workers could not be started has no exit that would have noted it
+      past.degraded = past.degraded && number <= wanted_;
+      result.slots.push_back(std::move(past));
+    }
+    result.agents = agents_.stats();
     return result;
   }
 
@@ -440,7 +445,7 @@ class cluster final : private crew, private agent_owner {
 
   void resize(unsigned workers) override {
     if (successor_ != nullptr) {  // it has been told how many already
-      throw_error(fmt::format("scale to {}: an upgrade is under way", workers), errc::invalid_option);
+      throw_error("an upgrade is under way", errc::invalid_option);
     }
     for (const auto& each : listeners_) each.to->resize(workers);
   }

@@ -180,6 +180,7 @@ class crew : protected supervisor {
     auto who = std::make_shared<slot_worker>(get_executor(), number, generation, options_.mail());
     who->candidate = who->replaced = candidate;  // who replaces a candidate is not the restart policy's to say
     workers_.push_back(who);
+    if (const auto past = past_.find(number); past != past_.end()) past->second.degraded = false;
     tasks_.start(supervise(who, pause), [this, who](std::exception_ptr failure) {
       std::erase(workers_, who);
       if (failure) {  // for want of memory, say: a slot must not be lost in silence
@@ -445,6 +446,7 @@ class crew : protected supervisor {
     if (action == give_up_action::shut_down) {
       give_up(why, nullptr);
     } else {
+      past_[who.number()].degraded = true;
       emit(cluster_event(cluster_event::kind::degraded, who.number(), 0, why));
     }
   }

@@ -59,10 +59,10 @@ class mailbox {
   template <class Carry, class GiveUp>
   asio::awaitable<receipt> deliver(member who, Carry carry, GiveUp give_up) {
     if (closed_) co_return detail::not_delivered(std::move(who), undelivered::slow);
-    if (in_flight_ < options_.in_flight) {
+    if (in_flight_ < options_.in_flight && coming_ == 0) {
       ++in_flight_;
     } else {
-      if (waiting_.size() >= options_.queue && make_room()) {
+      if (in_flight_ >= options_.in_flight && waiting_.size() >= options_.queue && make_room()) {
         give_up();
         co_return detail::not_delivered(std::move(who), undelivered::slow);
       }
@@ -70,6 +70,8 @@ class mailbox {
       co_await mine.come.wait();
       if (!mine.granted) co_return detail::not_delivered(std::move(who), mine.why);
       mine.granted = false;  // it is the guard's
+      --coming_;
+      grant();
     }
     const guard passes_on{*this};
     auto result = co_await carry();
@@ -83,7 +85,9 @@ class mailbox {
     turn(const turn&) = delete;
     ~turn() {
       if (queued) owner.waiting_.erase(place);
-      if (granted) owner.pass_on();  // cancelled in the moment in which it came
+      if (!granted) return;  // else it was cancelled in the moment in which it came
+      --owner.coming_;
+      owner.pass_on();
     }
 
     void refuse(undelivered reason) {
@@ -107,15 +111,20 @@ class mailbox {
   };
 
   void pass_on() {
-    if (waiting_.empty()) {
-      --in_flight_;
-      return;
+    --in_flight_;
+    grant();
+  }
+
+  void grant() {
+    while (in_flight_ < options_.in_flight && !waiting_.empty()) {
+      turn& next = *waiting_.front();
+      waiting_.pop_front();
+      ++in_flight_;
+      ++coming_;
+      next.queued = false;
+      next.granted = true;
+      next.come.set();
     }
-    turn& next = *waiting_.front();
-    waiting_.pop_front();
-    next.queued = false;
-    next.granted = true;
-    next.come.set();
   }
 
   /// True if the process is given up instead.
@@ -134,6 +143,7 @@ class mailbox {
   mail_options options_;
   std::list<turn*> waiting_;
   std::size_t in_flight_ = 0;
+  std::size_t coming_ = 0;  // whose turn has come, and who go on in a later turn of the loop: nobody may overtake them
   bool closed_ = false;
 };
 

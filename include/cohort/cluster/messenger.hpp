@@ -56,8 +56,9 @@ class subscription {
 /// before. The primary takes them from process to process and keeps what a slow receiver has not taken (see
 /// mail_options); with send_directly(), two processes get a channel of their own.
 ///
-/// A process may send before all are ready (worker::all_ready() waits for that); those that are not are in the receipt.
-/// It hears messages from when it is ready itself; listeners are best added before, in worker_options::set_up.
+/// A process may send at any time; worker::all_ready() waits until all are there. A worker that starts hears what it
+/// has a listener for, so that it misses nothing between set_up and its first connection; else the receipt says
+/// not_ready.
 ///
 /// Sending throws errc::peer_closed when the primary is gone, and errc::closed. Cancelling throws operation_aborted:
 /// who has not got the message does not get it, and listeners that run are cancelled. A listener that waits for an

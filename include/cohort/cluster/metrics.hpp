@@ -116,6 +116,9 @@ inline std::string to_prometheus(const cluster_stats& stats) {
              [&](const auto& each, const auto& labels) { out.value(detail::in_seconds(each.uptime), labels); });
   of_workers("cohort_worker_open_connections", "gauge", "Connections that the worker serves.",
              [&](const auto& each, const auto& labels) { out.value(each.open, labels); });
+  of_workers("cohort_worker_leased_connections", "gauge",
+             "Connections that the primary has accepted for the worker and that have not ended.",
+             [&](const auto& each, const auto& labels) { out.value(each.leased, labels); });
   of_workers("cohort_worker_served_connections_total", "counter", "Connections of the worker that have ended.",
              [&](const auto& each, const auto& labels) { out.value(each.served, labels); });
   of_workers("cohort_worker_resident_memory_bytes", "gauge", "Resident memory of the worker.",
@@ -123,8 +126,25 @@ inline std::string to_prometheus(const cluster_stats& stats) {
   of_workers("cohort_worker_loop_lag_seconds", "gauge", "From the last ping to its answer.",
              [&](const auto& each, const auto& labels) { out.value(detail::in_seconds(each.lag), labels); });
 
+  if (!stats.agents.empty()) {
+    const auto of_agents = [&](std::string_view name, std::string_view type, std::string_view help, auto figure) {
+      out.begin(name, type, help);
+      for (const auto& each : stats.agents) {
+        out.value(figure(each), fmt::format("agent=\"{}\"", detail::escape_label(each.name)));
+      }
+    };
+    of_agents("cohort_agent_ready", "gauge", "1 if the agent is ready.",
+              [](const auto& each) { return each.state == slot_state::ready ? 1 : 0; });
+    of_agents("cohort_agent_restarts_total", "counter", "Restarts of the agent.",
+              [](const auto& each) { return each.restarts; });
+    of_agents("cohort_agent_resident_memory_bytes", "gauge", "Resident memory of the agent.",
+              [](const auto& each) { return each.memory; });
+  }
+
   out.begin("cohort_slot_restarts_total", "counter", "Restarts in the slot.");
   for (const auto& each : stats.slots) out.value(each.restarts, fmt::format("slot=\"{}\"", each.slot));
+  out.begin("cohort_slot_degraded", "gauge", "1 if the slot was given up, and is empty until the next reload.");
+  for (const auto& each : stats.slots) out.value(each.degraded ? 1 : 0, fmt::format("slot=\"{}\"", each.slot));
   out.begin("cohort_slot_last_exit_status", "gauge", "Of the worker that ended last; 128 and more: that signal.");
   for (const auto& each : stats.slots) {
     if (!each.last_exit) continue;

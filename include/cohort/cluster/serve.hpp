@@ -128,11 +128,12 @@ inline void say_broken(std::exception_ptr broken) {
 }
 
 /// Opens the control socket of a primary that takes over, as soon as the one before it has let go of it.
-inline asio::awaitable<void> succeed_control(cluster& primary, std::string path, std::optional<admin_server>& control) {
+inline asio::awaitable<void> succeed_control(cluster& primary, std::string path, const service_report& service,
+                                             std::optional<admin_server>& control) {
   asio::steady_timer pause(primary.get_executor());
   for (;;) {
     try {
-      control.emplace(primary, path);
+      control.emplace(primary, path, service.environment());
       co_return;
     } catch (const std::system_error& error) {
       if (error.code() != std::errc::address_in_use) throw;
@@ -156,11 +157,12 @@ inline int run_primary(cluster_options options) {
   if (upgrade::asked_for()) before.emplace(context.get_executor());
   cluster primary(context.get_executor(), std::move(options));
   std::optional<admin_server> control;
-  if (!control_path.empty() && !before) control.emplace(primary, control_path);
+  if (!control_path.empty() && !before) control.emplace(primary, control_path, service.environment());
   if (control) asio::co_spawn(context, control->run(), [](std::exception_ptr broken) { say_broken(broken); });
   task_group tasks(context.get_executor());
   if (!control_path.empty() && before) {
-    tasks.start(succeed_control(primary, control_path, control), [&context, &control](std::exception_ptr broken) {
+    auto succession = succeed_control(primary, control_path, service, control);
+    tasks.start(std::move(succession), [&context, &control](std::exception_ptr broken) {
       say_broken(broken);
       if (control) asio::co_spawn(context, control->run(), [](std::exception_ptr later) { say_broken(later); });
     });

@@ -44,11 +44,21 @@ class service_report {
     if (!manager_) return;
     using kind = cluster_event::kind;
     switch (event.what) {
-      case kind::ready: serving_[event.slot] = event.pid; break;
+      case kind::ready:
+        if (!event.agent.empty()) return;
+        serving_[event.slot] = event.pid;
+        break;
       case kind::draining:
-      case kind::exited: forget(event); break;
-      case kind::not_restarted: --wanted_; [[fallthrough]];
+      case kind::exited:
+        if (!event.agent.empty()) return;
+        forget(event);
+        break;
+      case kind::not_restarted:
+        if (event.agent.empty()) --wanted_;
+        trouble_ = to_string(event);
+        break;
       case kind::failed:
+      case kind::degraded:
       case kind::restarting: trouble_ = to_string(event); break;
       case kind::gave_up: gave_up_ = to_string(event); break;
       case kind::scaled: wanted_ = std::stoul(event.text); break;

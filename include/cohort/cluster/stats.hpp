@@ -25,7 +25,10 @@ struct worker_stats {
   slot_state state = slot_state::waiting;
   std::chrono::milliseconds uptime{0};
 
-  std::size_t leased = 0;  ///< connections that the primary has accepted for it and that have not ended, as it has said
+  /// Connections that the primary has accepted for it and that have not ended, as it has said; it says so with its
+  /// answers to pings, and soon after each change where the distribution or worker_options::max_connections counts
+  /// them.
+  std::size_t leased = 0;
 
   // as of its last answer to a ping
   std::uint32_t open = 0;            ///< connections being served
@@ -37,10 +40,21 @@ struct worker_stats {
 /// A slot's past.
 struct slot_stats {
   unsigned slot = 0;
+  bool degraded = false;                 ///< the restart policy has given it up: it is empty until the next reload
   std::uint64_t restarts = 0;            ///< workers that took the place of one that had ended by itself
   std::optional<exit_status> last_exit;  ///< of the worker that ended last
   exit_reason last_reason = exit_reason::none;
   std::string last_trouble;  ///< what that one said, or was found wrong with it
+};
+
+/// An agent, and those that have been in its place.
+struct agent_stats {
+  std::string name;
+  pid_t pid = 0;  ///< 0 while there is none
+  slot_state state = slot_state::dead;
+  std::chrono::milliseconds uptime{0};
+  std::uint64_t restarts = 0;
+  std::uint64_t memory = 0;  ///< resident, in bytes
 };
 
 /// An address that the cluster listens on.
@@ -61,6 +75,7 @@ struct cluster_stats {
   std::vector<listener_stats> listeners;
   std::vector<worker_stats> workers;
   std::vector<slot_stats> slots;
+  std::vector<agent_stats> agents;  ///< as the options name them
 };
 
 }  // namespace cohort

@@ -42,26 +42,22 @@ class semaphore {
     co_await mine.woken.wait();
     if (mine.queued) throw_error("semaphore: acquire", errc::closed);
     mine.has_permit = false;  // the caller's now
+    --coming_;
+    hand_out();
   }
 
-  /// Takes a permit if one is there that nobody waits for.
+  /// Takes a permit if one is there that nobody waits for. Not while somebody who has been given one has yet to
+  /// continue: who asks later would be ahead of him.
   bool try_acquire() noexcept {
-    if (closed_ || available_ == 0) return false;
+    if (closed_ || available_ == 0 || coming_ != 0) return false;
     --available_;
     return true;
   }
 
   /// Gives a permit back: to who has waited longest, which continues in a later turn of the loop.
   void release() {
-    if (waiting_.empty() || closed_) {
-      ++available_;
-      return;
-    }
-    waiter& next = *waiting_.front();
-    waiting_.pop_front();
-    next.queued = false;
-    next.has_permit = true;
-    next.woken.set();
+    ++available_;
+    hand_out();
   }
 
   /// Lets nobody have a permit any more: those who wait throw errc::closed.
@@ -78,7 +74,9 @@ class semaphore {
 
     ~waiter() {
       if (queued) owner.waiting_.erase(place);
-      if (has_permit) owner.release();  // cancelled in the moment in which it got one
+      if (!has_permit) return;  // else it was cancelled in the moment in which it got one
+      --owner.coming_;
+      owner.release();
     }
 
     semaphore& owner;
@@ -88,9 +86,22 @@ class semaphore {
     bool has_permit = false;
   };
 
+  void hand_out() {
+    while (available_ != 0 && !waiting_.empty() && !closed_) {
+      waiter& next = *waiting_.front();
+      waiting_.pop_front();
+      --available_;
+      ++coming_;
+      next.queued = false;
+      next.has_permit = true;
+      next.woken.set();
+    }
+  }
+
   asio::any_io_executor executor_;
   std::size_t available_;
-  std::list<waiter*> waiting_;  // none while a permit is there
+  std::list<waiter*> waiting_;  // none while a permit is there, unless somebody comes for his
+  std::size_t coming_ = 0;      // who have been given a permit and have not continued yet
   bool closed_ = false;
 };
 

@@ -51,16 +51,18 @@ class accepting {
     room_.notify();
   }
 
-  /// Accepts everything that is in the listeners' queues, whether there is room or not.
-  void accept_what_waits() {
-    for (const auto& each : listeners_) {
-      try {
-        const auto kind = each.second->accepts();
-        while (descriptor accepted = each.second->try_accept()) serve_(any_handle(kind, std::move(accepted)));
-      } catch (const std::system_error&) {
-        // No room for more of them; the queue goes down with the listener if nobody else has it.
-      }
-    }
+  /// Accepts everything that is in the listeners' queues, whether there is room or not, and nothing after that.
+  ///
+  /// A listener for whose connections there are no descriptors now stays open until there were some: `wait` gets the
+  /// awaitable<void> that does that, and may cancel it.
+  template <class Wait>
+  void accept_what_waits(Wait wait) {
+    emptying_ = true;
+    std::erase_if(listeners_, [&](const auto& each) {
+      if (accept_all(*each.second)) return false;
+      wait(accept_rest(each.second));
+      return true;
+    });
   }
 
   /// There may be room again.
@@ -78,6 +80,7 @@ class accepting {
       try {
         while (!has_room_() && on->is_open()) co_await room_.wait();
         if (on->is_open()) co_await on->wait();
+        if (emptying_) co_return;
         for (int i = 0; i < at_a_time && on->is_open() && has_room_(); ++i) {
           descriptor accepted = on->try_accept();
           if (!accepted && on->ended()) co_return;
@@ -93,11 +96,31 @@ class accepting {
     }
   }
 
+  /// False when there are not enough descriptors.
+  bool accept_all(listener& on) {
+    try {
+      while (descriptor accepted = on.try_accept()) serve_(any_handle(on.accepts(), std::move(accepted)));
+    } catch (const std::system_error& error) {
+      return !listener::is_shortage(error.code());  // of one that is broken nothing can be saved
+    }
+    return true;
+  }
+
+  asio::awaitable<void> accept_rest(std::shared_ptr<listener> on) {
+    bool all = false;
+    while (!all) {
+      co_await on->pause();  // which ends that of accept_on(), if there is one
+      all = accept_all(*on);
+    }
+    on->close();
+  }
+
   std::function<void(asio::awaitable<void>)> start_;
   std::function<bool()> has_room_;
   std::function<void(any_handle)> serve_;
   std::map<key, std::shared_ptr<listener>> listeners_;
   event room_;
+  bool emptying_ = false;
 };
 
 }  // namespace cohort

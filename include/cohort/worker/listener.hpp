@@ -4,11 +4,14 @@
 #include <cerrno>
 #include <chrono>
 #include <iterator>
+#include <system_error>
 #include <utility>
 
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
@@ -43,7 +46,15 @@ inline void stop_handshakes(int fd) noexcept {
 /// A listening socket that other processes may share, and the accepting on it.
 ///
 /// Accepted sockets come as bare descriptors, close-on-exec and in no reactor, so that they can go on to another
-/// process. Distinct objects: safe. Shared objects: unsafe.
+/// process.
+///
+/// It keeps one descriptor in reserve, for a process that has come to its limit (RLIMIT_NOFILE) and stays there, be it
+/// that handlers need descriptors too, or leak them. When a shortage has lasted for a second, the next connection gets
+/// the place of the reserve and is one like any other. The first descriptor that becomes free is the reserve again, and
+/// may be spent at once on the next connection: so it goes on by one at a time, however much the rest of the process
+/// holds. Without /dev/null there is no reserve, and a shortage is waited for alone.
+///
+/// Distinct objects: safe. Shared objects: unsafe.
 class listener {
  public:
   listener(const asio::any_io_executor& executor, descriptor socket)
@@ -52,6 +63,7 @@ class listener {
     fd_ = socket.release();
     // Another process's copy shares this flag, and one that cleared it would block us in accept (accept(2)).
     stream_.native_non_blocking(true);
+    (void)hold_reserve();
   }
 
   bool is_open() const noexcept { return stream_.is_open(); }
@@ -70,25 +82,20 @@ class listener {
   /// A connection that failed while it waited (accept(2) lists the codes) is passed over. Throws when this process or
   /// the machine is short of descriptors or memory (is_shortage), and when the listener itself is broken.
   descriptor try_accept() {
-    for (;;) {
-      const int fd = system::call.accept4(stream_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-      if (fd >= 0) return descriptor(fd);
-      switch (errno) {
-        case EAGAIN: return descriptor();
-        case EINTR:
-        case ECONNABORTED:
-        case EPROTO:
-        case EPERM:
-        case ENETDOWN:
-        case ENOPROTOOPT:
-        case EHOSTDOWN:
-        case ENONET:
-        case EHOSTUNREACH:
-        case EOPNOTSUPP:
-        case ENETUNREACH: continue;
-        default: throw_error("accept", errno);
-      }
+    // Before anything else: a connection that took the first free descriptor would leave none for those after it.
+    if (!hold_reserve()) throw_error("accept", errno);
+    int fd = accept_next();
+    if (fd < 0 && reserve_ && lacks_descriptors(errno) && pauses_ >= pauses_before_reserve) {
+      reserve_.reset();
+      fd = accept_next();
+    } else if (fd >= 0 || errno == EAGAIN) {
+      pauses_ = 0;  // also of an empty queue: the kernel has found a free number before it looked
     }
+    if (fd >= 0) return descriptor(fd);
+    const int error = errno;
+    (void)hold_reserve();
+    if (error == EAGAIN) return descriptor();
+    throw_error("accept", error);
   }
 
   /// Whether an empty queue stays empty, because somebody has called stop_handshakes(): wait() would not wait any more.
@@ -106,7 +113,8 @@ class listener {
 
   /// Lets a shortage pass: 50 ms in which nothing is accepted, instead of a loop that spins.
   asio::awaitable<void> pause() {
-    pause_.expires_after(std::chrono::milliseconds(50));
+    if (pauses_ < pauses_before_reserve) ++pauses_;
+    pause_.expires_after(pause_time);
     co_await pause_.async_wait(asio::use_awaitable);
   }
 
@@ -114,11 +122,55 @@ class listener {
   void close() {
     pause_.cancel();
     descriptor closing(stream_.release());
+    reserve_.reset();
   }
 
  private:
+  static constexpr std::chrono::milliseconds pause_time{50};
+
+  // A second: room that comes with the end of a few requests is there by then, and a client that connects has not tried
+  // again. Counted in pauses, so that a process that was stopped has not waited.
+  static constexpr auto pauses_before_reserve = std::chrono::seconds(1) / pause_time;
+
+  static bool lacks_descriptors(int error) noexcept { return error == EMFILE || error == ENFILE; }
+
+  /// The next connection that has not failed while it waited, or -1 and errno.
+  int accept_next() {
+    for (;;) {
+      const int fd = system::call.accept4(stream_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+      if (fd >= 0) return fd;
+      switch (errno) {
+        case EINTR:
+        case ECONNABORTED:
+        case EPROTO:
+        case EPERM:
+        case ENETDOWN:
+        case ENOPROTOOPT:
+        case EHOSTDOWN:
+        case ENONET:
+        case EHOSTUNREACH:
+        case EOPNOTSUPP:
+        case ENETUNREACH: continue;
+        default: return -1;
+      }
+    }
+  }
+
+  /// Takes the reserve if it is not here; false, and errno, when there is no room for it.
+  bool hold_reserve() noexcept {
+    if (reserve_ || !has_reserve_) return true;
+    // An open file of its own, not a copy of another one: that would be no room where the machine has none (ENFILE).
+    reserve_.reset(system::retry(system::call.open, "/dev/null", O_RDONLY | O_CLOEXEC, mode_t{0}));
+    if (reserve_) return true;
+    has_reserve_ = is_shortage(std::error_code(errno, std::system_category()));
+    return !has_reserve_;
+  }
+
   asio::posix::stream_descriptor stream_;
   asio::steady_timer pause_;
+  descriptor reserve_;
+  std::chrono::milliseconds::rep pauses_ = 0;  // of the present shortage
+  bool has_reserve_ = true;
   bool local_;
   int fd_ = -1;  // the stream's
 };

@@ -303,6 +303,10 @@ class worker {
     how.open = static_cast<std::uint32_t>(connections_.size());
     how.memory = resident_memory();
     channel_.post(how);
+    if (counts_connections_ || ended_ == 0) return;
+    control::ended word;  // nobody waits for it: with the other figures will do
+    word.connections = ended_;
+    channel_.post(word);
   }
 
   static std::uint64_t resident_memory() {
@@ -392,10 +396,17 @@ class worker {
                                          [this](std::exception_ptr failure) { on_connection_ended(false, failure); });
   }
 
-  /// Begins in the turn after the one in which the word leaves that the socket is taken. A worker that died of the
-  /// first request before that would leave the parent to lease the connection again, with the request read from it.
+  /// Begins when the word that the socket is taken is with the kernel, which delivers it whatever becomes of this
+  /// process. A worker that died of the first request before that would leave the parent to lease the connection again,
+  /// with the request read from it.
   asio::awaitable<void> serve_leased(any_handle socket) {
-    co_await asio::post(get_executor(), asio::use_awaitable);
+    co_await asio::post(get_executor(), asio::use_awaitable);  // it leaves at the end of this turn, with all the others
+    try {
+      co_await channel_.flush();  // unless the parent is stopped, and what it has not read fills the socket
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) throw;
+      // The parent is gone, and gives it to nobody else.
+    }
     co_await handler_(std::move(socket), get_executor(), *this);
   }
 
@@ -471,7 +482,11 @@ class worker {
     } catch (const std::system_error&) {
       // No parent, nobody to tell.
     }
-    if (empty_queues) accepting_.accept_what_waits();
+    if (empty_queues) {
+      accepting_.accept_what_waits([this](asio::awaitable<void> rest) {
+        connections_.start(std::move(rest), [this](std::exception_ptr) { note_idle(); });
+      });
+    }
     accepting_.close_all();
   }
 
