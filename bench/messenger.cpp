@@ -238,13 +238,13 @@ asio::awaitable<void> compare_broadcasts(cohort::cluster& primary, std::uint32_t
 
 asio::awaitable<void> round_trips(cohort::cluster& primary, where place) {
   const std::string cores = place == where::same_core ? "same core" : "two cores";
-  co_await compare_round_trips(primary, place, cores + ", one at a time", 1, 10'000);
-  co_await compare_round_trips(primary, place, cores + ", 32 in flight", 32, 32 * 600);
+  co_await compare_round_trips(primary, place, cores + ", one at a time", 1, 6'000);
+  co_await compare_round_trips(primary, place, cores + ", 32 in flight", 32, 32 * 400);
 }
 
 asio::awaitable<void> broadcasts(cohort::cluster& primary) {
-  co_await compare_broadcasts(primary, 1, 8'000 / primary.size());
-  co_await compare_broadcasts(primary, 32, 12'000 / primary.size());
+  co_await compare_broadcasts(primary, 1, 5'000 / primary.size());
+  co_await compare_broadcasts(primary, 32, 8'000 / primary.size());
 }
 
 }  // namespace
