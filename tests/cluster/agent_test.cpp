@@ -52,6 +52,7 @@ ASYNC_TEST("everybody hears when all are ready, and those that come later at onc
   auto options = townhall::options(2);
   options.agent(townhall::agent("cache"));
   auto t = co_await townhall::open(options);
+  co_await t->c->primary.all_ready();
   for (const auto& who : {recipient::slot(1), recipient::slot(2), recipient::agent("cache")}) {
     const auto text = co_await t->until_heard(who, "all-ready");
     CHECK(text == "all-ready ");

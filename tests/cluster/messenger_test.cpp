@@ -267,6 +267,7 @@ ASYNC_TEST("listeners are called in their order; once is once, and off is off, a
 ASYNC_TEST("messages of one sender come in their order, however many are under way") {
   auto t = co_await townhall::open(townhall::options(1));
   const auto executor = co_await asio::this_coro::executor;
+  co_await t->until_heard(recipient::slot(1), "all-ready");
   std::vector<std::shared_ptr<std::optional<receipt>>> sent;
   std::string expected;
   for (std::uint32_t i = 0; i < 500; ++i) {
@@ -292,6 +293,7 @@ ASYNC_TEST("a slow worker: of what waits for it, the oldest is dropped and its s
   options.mail(mail);
   auto t = co_await townhall::open(options);
   const auto executor = co_await asio::this_coro::executor;
+  co_await t->until_heard(recipient::slot(1), "all-ready");
   ::kill(t->c->pid(1), SIGSTOP);
   std::vector<std::shared_ptr<std::optional<receipt>>> sent;
   for (std::uint32_t i = 0; i < 8; ++i) {

@@ -59,6 +59,7 @@ class cluster final : private crew, private agent_owner {
   cluster(asio::any_io_executor executor, cluster_options options)
       : crew(executor, std::move(options)),
         events_(executor, 1024),
+        all_ready_(executor),
         agents_(executor, options_, *this),
         mail_(executor, workers_, agents_.members(), [this](const worker_ptr& who) { replace_slow(*who); }) {}
 
@@ -99,6 +100,7 @@ class cluster final : private crew, private agent_owner {
     if (!trouble.empty()) give_up(trouble, nullptr);
     chores_.start(begin_together(predecessor), [](std::exception_ptr) {});
     for (unsigned number = 1; number <= wanted_ && !stop_.is_set(); ++number) start(number, generation_, at_once);
+    drop_what_nobody_takes();
 
     co_await stop_.wait();
     for (auto& each : listeners_) each.file.remove();
@@ -127,6 +129,10 @@ class cluster final : private crew, private agent_owner {
     begin_stop();
     agents_.begin_stop();
   }
+
+  /// Waits until all agents and as many workers as there should be have been ready at the same time, for the first
+  /// time. Not when it stops before: cancel it then, which throws operation_aborted.
+  asio::awaitable<void> all_ready() { return all_ready_.wait(); }
 
   /// Whether it has been told to stop, or has given up.
   bool is_stopping() const noexcept { return stop_.is_set(); }
@@ -304,7 +310,7 @@ class cluster final : private crew, private agent_owner {
   asio::awaitable<void> begin_together(upgrade::predecessor* predecessor) {
     while (!stop_.is_set() && serving() < static_cast<std::ptrdiff_t>(wanted_)) co_await changed_.wait();
     if (stop_.is_set()) co_return;
-    all_ready_ = true;
+    all_ready_.set();
     for (const auto& each : workers_) each->tell(control::all_ready());
     agents_.announce();
     if (predecessor != nullptr) co_await succeed(*predecessor);
@@ -427,7 +433,7 @@ class cluster final : private crew, private agent_owner {
   }
 
   void join(const worker_ptr& who) override {
-    if (all_ready_) who->tell(control::all_ready());
+    if (all_ready_.is_set()) who->tell(control::all_ready());
     for (const auto& each : listeners_) each.to->join(who);
   }
 
@@ -456,10 +462,10 @@ class cluster final : private crew, private agent_owner {
   }
 
   queue<cluster_event> events_;
+  event all_ready_;
   std::vector<listener_state> listeners_;
   agent_crew agents_;
   mail_room mail_;
-  bool all_ready_ = false;
   peer<upgrade::protocol>* successor_ = nullptr;
   slot_worker::clock::time_point begun_{};
 };

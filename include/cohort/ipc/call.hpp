@@ -79,7 +79,7 @@ class caller {
     constexpr std::size_t type = message_set<Out>::template index_of<M>;
     auto encoded = detail::encode_now(wire::envelope_size, type, message);
     detail::put_envelope(encoded, what, id_);
-    return link::send(link_, "answer", type, std::move(encoded));
+    return link::send(link_, "answer", type, std::move(encoded), true);
   }
 
   // Does not wait: it is the last word of a handler that may have been cancelled.
@@ -137,7 +137,7 @@ struct calls {
     pending mine(*self);
     put_envelope(question, wire::envelope::request, mine.state.id);
     const auto sent = self->out().append(wire::kind::message, std::move(question.bytes));
-    self->flush_now();
+    self->flush_soon();  // with the other questions of this turn
     for (;;) {
       try {
         co_await link::wait_answer(self, mine.state);

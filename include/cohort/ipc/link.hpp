@@ -160,15 +160,19 @@ class link : public std::enable_shared_from_this<link> {
   }
 
   /// Queues a message of type number `type` (u16 type, or an envelope, and encoding) and waits until the kernel has the
-  /// whole of it. Cancelling takes it back, see written().
+  /// whole of it; `together`: with what else is queued in this turn. Cancelling takes it back, see written().
   static asio::awaitable<void> send(std::shared_ptr<link> self, const char* step, std::size_t type,
-                                    detail::encoded_message message) {
+                                    detail::encoded_message message, bool together = false) {
     check_open(self, step);
     self->check_sendable(step, type);
     if (message.failure) std::rethrow_exception(message.failure);
     self->check_size(step, type, message.bytes.size());
     const auto sent = self->outbox_.append(wire::kind::message, std::move(message.bytes));
-    self->flush_now();
+    if (together) {
+      self->flush_soon();
+    } else {
+      self->flush_now();
+    }
     if (self->outbox_.completed() < sent) co_await written(self, step, sent, true);
   }
 
