@@ -299,6 +299,28 @@ ASYNC_TEST("a server with a small descriptor table serves everybody, though not 
   }
 }
 
+ASYNC_TEST("connections that have lost their workers leave the primary the descriptors for new ones") {
+  auto s = co_await server::ready("descriptors=64", "events=print");
+  // More wait than the primary has room for, and while it sees none of it, nobody is left who could take them.
+  s->primary.signal(SIGSTOP);
+  std::vector<client> waiting;
+  for (int i = 0; i < 150; ++i) {
+    waiting.push_back(co_await client::connect(s->at()));
+    waiting.back().say("echo here");
+  }
+  for (const pid_t each : s->pids(kind::ready)) ::kill(each, SIGKILL);
+  s->primary.signal(SIGCONT);
+  for (auto& each : waiting) {
+    const auto answer = co_await each.line();
+    CHECK(answer == "here");
+    each.close();
+  }
+  CHECK(s->count(kind::failed) == 0);
+  s->primary.signal(SIGTERM);
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(0));
+}
+
 ASYNC_TEST("a worker of a server that is served by 78 alone ends it with 1") {
   auto s = co_await server::start(helper("serve", "listen=127.0.0.1:0", "workers=1"));
   co_await s->until(kind::ready);

@@ -6,10 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
+
+#include <sys/resource.h>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
@@ -96,6 +100,7 @@ class leasing_distributor final : public distributor {
     explicit place(worker_ptr w) : who(std::move(w)) {}
     worker_ptr who;
     std::size_t in_flight = 0;
+    bool gone = false;  // its channel has ended, which leave() will follow
   };
 
   // One of a worker's leases, from the choice of the worker to its answer.
@@ -129,6 +134,12 @@ class leasing_distributor final : public distributor {
       keep();
     }
 
+    /// The worker is gone: nobody should choose it again.
+    void lose() {
+      at_->gone = true;
+      release();
+    }
+
    private:
     leasing_distributor* owner_ = nullptr;
     std::shared_ptr<place> at_;
@@ -146,14 +157,38 @@ class leasing_distributor final : public distributor {
 
   /// Whether a worker can be chosen; one that has many leases to answer only if it must be this one.
   bool is_free(const place& at) const {
-    return (max_open_ == 0 || at.who->open() < max_open_) && (!how_.spreads || at.in_flight < max_in_flight);
+    return !at.gone && (max_open_ == 0 || at.who->open() < max_open_) &&
+           (!how_.spreads || at.in_flight < max_in_flight);
+  }
+
+  // A socket whose number says that the descriptor table is nearly full (accept(2) takes the lowest one that is free).
+  // While there is one nothing more is accepted: the rest of the table is for starting workers, without whom a table
+  // full of connections would stay full.
+  struct high_number {
+    high_number(leasing_distributor& o, int fd) : owner(o), counts(fd >= o.crowded_from_) {
+      if (counts) ++owner.high_numbers_;
+    }
+    high_number(const high_number&) = delete;
+    ~high_number() {
+      if (counts && --owner.high_numbers_ == 0) owner.changed_.notify();
+    }
+    leasing_distributor& owner;
+    const bool counts;
+  };
+
+  /// Three quarters of the descriptors that this process may have.
+  static int crowded_from() noexcept {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return std::numeric_limits<int>::max();
+    const auto most = std::min<rlim_t>(limit.rlim_cur, static_cast<rlim_t>(std::numeric_limits<int>::max()));
+    return static_cast<int>(most - most / 4);
   }
 
   /// Whether there is a worker for one more from the kernel's queue.
   bool has_room() const {
-    return homeless_ == 0 && std::any_of(places_.begin(), places_.end(), [this](const auto& each) {
-             return is_free(*each) && each->in_flight < max_in_flight;
-           });
+    return homeless_ == 0 && high_numbers_ == 0 &&
+           std::any_of(places_.begin(), places_.end(),
+                       [this](const auto& each) { return is_free(*each) && each->in_flight < max_in_flight; });
   }
 
   /// The worker for this connection; none if all are full or there is none.
@@ -220,17 +255,18 @@ class leasing_distributor final : public distributor {
 
   /// Takes the socket to a worker, and to another one if that does not take it.
   asio::awaitable<void> deliver(any_handle socket, claim to) {
+    const high_number crowds(*this, socket.native_handle());
+    std::optional<homeless> waits;
     control::serve message;
     message.listener = number_;
     for (;;) {
       if (!to) to = pick(socket);
-      if (!to) {
-        const homeless waits(*this);
-        while (!to) {
-          co_await changed_.wait();
-          to = pick(socket);
-        }
+      if (!to && !waits) waits.emplace(*this);
+      while (!to) {
+        co_await changed_.wait();
+        to = pick(socket);
       }
+      waits.reset();
       bool lost = false;
       try {
         co_await to.who().peer.send_handle(message, std::move(socket));
@@ -239,8 +275,10 @@ class leasing_distributor final : public distributor {
       } catch (const std::system_error& error) {
         if (error.code() == asio::error::operation_aborted) throw;
         lost = error.code() == errc::handle_lost;
+        if (error.code() == errc::peer_closed || error.code() == errc::closed) to.lose();
       }
       to.release();
+      if (!lost) waits.emplace(*this);  // it comes before those in the queue
       // Its descriptor table is full, or it drains and the word of that is still on its way: not again at once.
       asio::steady_timer pause(tasks_.get_executor(), std::chrono::milliseconds(lost ? 50 : 1));
       co_await pause.async_wait(asio::use_awaitable);
@@ -255,6 +293,8 @@ class leasing_distributor final : public distributor {
   std::vector<candidate> candidates_;  // while one is picked; kept for its room
   std::size_t max_open_;
   std::size_t homeless_ = 0;
+  std::size_t high_numbers_ = 0;
+  int crowded_from_ = crowded_from();
   std::uint32_t number_;
   bool stopping_ = false;
 };
