@@ -43,6 +43,11 @@ need() {
     stop "apt-get could not install: ${missing[*]}"
 }
 
+# want PACKAGE…: the same, but goes on without those that cannot be installed.
+want() {
+  (need "$@") || echo "going on without what these are for: $*"
+}
+
 # configure DIRECTORY OPTION…: makes a build directory, or brings it up to date.
 configure() {
   if [ -f "$1/build.ninja" ]; then
