@@ -120,7 +120,7 @@ asio::awaitable<void> soak() {
   CHECK(unknown <= killed * drivers);
   CHECK(counts->heard >= counts->delivered);
   CHECK(counts->heard <= counts->delivered + counts->not_delivered + unknown * (workers + 1));
-  CHECK(late < early + 8 * 1024);
+  if (!sanitized) CHECK(late < early + 8 * 1024);  // ASan keeps for a while what was freed
   std::filesystem::remove(counts.path());
 }
 

@@ -168,6 +168,7 @@ ASYNC_TEST("a draining worker still hears what is for all, since it still answer
   auto t = co_await townhall::open(townhall::options(1));
   auto busy = co_await client::connect(t->c->at());
   const auto answer = co_await busy.ask("pid");
+  busy.say("slow 60000");
   ::kill(std::stoi(answer), SIGTERM);
   co_await t->c->until(event_kind::ready, 2);
   const auto what = number(4);
@@ -179,7 +180,8 @@ ASYNC_TEST("a draining worker still hears what is for all, since it still answer
   CHECK(in_slot.delivered == 1);
   const auto old = co_await t->heard(recipient::process(std::stoi(answer)));
   CHECK(old.find("5 ") == std::string::npos);
-  co_await t->c->stop();
+  t->c->primary.kill("the test ends");
+  co_await t->c->ended();
 }
 
 ASYNC_TEST("a worker that dies before it has answered is gone, in the receipt, and its replacement is not disturbed") {
