@@ -250,13 +250,16 @@ class worker {
   /// What the parent asks: to deliver a message, or to do a job.
   struct callee {
     worker& self;
-    asio::awaitable<receipt> operator()(control::letter what) { return self.mail_.receive(std::move(what)); }
-    asio::awaitable<control::ran> operator()(control::run what) { return self.jobs_.run(std::move(what.schedule)); }
+    asio::awaitable<receipt> operator()(control::letter what) const { return self.mail_.receive(std::move(what)); }
+    asio::awaitable<control::ran> operator()(control::run what) const {
+      return self.jobs_.run(std::move(what.schedule));
+    }
   };
 
   asio::awaitable<void> answer_calls() {
+    const callee here{*this};
     try {
-      co_await channel_.serve_calls(callee{*this});
+      co_await channel_.serve_calls(here);
     } catch (const std::system_error&) {
       // Its end, and whatever else is wrong with the channel, take_orders() learns too.
     }
