@@ -33,8 +33,8 @@
 
 #include <fmt/format.h>
 
-#include <cohort/cluster/admin_client.hpp>
-#include <cohort/cluster/metrics.hpp>
+#include <cohort/cluster/control/client.hpp>
+#include <cohort/cluster/control/metrics.hpp>
 #include <cohort/core/timeout.hpp>
 
 using cohort::cluster_stats;

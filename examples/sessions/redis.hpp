@@ -20,7 +20,7 @@
 #include <fmt/format.h>
 #include <hiredis/async.h>
 
-#include <cohort/cluster/address.hpp>
+#include <cohort/net/endpoint.hpp>
 #include <cohort/core/asio.hpp>
 #include <cohort/core/error.hpp>
 #include <cohort/core/event.hpp>

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "switch_file.hpp"
-#include "townhall.hpp"
+#include "../messaging/townhall.hpp"
 
 namespace cohort::test {
 namespace {

@@ -13,7 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "../../include/cohort/cluster/address.hpp"
+#include "../../include/cohort/net/endpoint.hpp"
 #include "../../include/cohort/cluster/events.hpp"
 #include "../../include/cohort/process/spawn.hpp"
 #include "../process/children.hpp"

@@ -1,7 +1,7 @@
 // expect: must take at least one byte each
 #include <vector>
 
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 struct tick {};
 

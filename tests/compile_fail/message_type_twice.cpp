@@ -1,7 +1,7 @@
 // expect: two alternatives of a message are the same type
 #include <variant>
 
-#include <cohort/ipc/schema.hpp>
+#include <cohort/ipc/codec/schema.hpp>
 
 struct job {};
 

@@ -1,5 +1,5 @@
 // expect: make the base a member
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 struct base {
   int id;

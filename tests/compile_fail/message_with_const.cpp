@@ -1,5 +1,5 @@
 // expect: drop the const
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 struct job {
   const int number = 1;

@@ -1,5 +1,5 @@
 // expect: a long double has no portable form
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 struct job {
   long double number;

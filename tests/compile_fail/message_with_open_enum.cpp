@@ -1,5 +1,5 @@
 // expect: needs a fixed underlying type
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 enum color { red, green };
 

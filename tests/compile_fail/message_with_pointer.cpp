@@ -1,5 +1,5 @@
 // expect: a pointer means nothing to another process
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 struct job {
   const char* text;

@@ -1,5 +1,5 @@
 // expect: no reference members
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 struct job {
   int& number;

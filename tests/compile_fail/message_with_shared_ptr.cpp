@@ -1,7 +1,7 @@
 // expect: a shared_ptr is not shared by processes
 #include <memory>
 
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 struct job {
   std::shared_ptr<int> number;

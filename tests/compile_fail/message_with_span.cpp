@@ -1,7 +1,7 @@
 // expect: use std::vector or std::array
 #include <span>
 
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 struct job {
   std::span<int> numbers;

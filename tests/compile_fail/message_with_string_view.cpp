@@ -1,7 +1,7 @@
 // expect: use std::string
 #include <string_view>
 
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 struct job {
   std::string_view text;

@@ -1,5 +1,5 @@
 // expect: use std::variant
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 union either {
   int number;

@@ -1,5 +1,5 @@
 // expect: specialise cohort::codec<T> for it
-#include <cohort/ipc/codec.hpp>
+#include <cohort/ipc/codec/codec.hpp>
 
 class temperature {
  public:

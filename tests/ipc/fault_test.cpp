@@ -10,7 +10,7 @@
 #include <sys/eventfd.h>
 
 #include "../support/fault.hpp"
-#include "boxes.hpp"
+#include "codec/boxes.hpp"
 #include "channels.hpp"
 #include "raw_end.hpp"
 

@@ -23,7 +23,7 @@
 #include "../../include/cohort/ipc/handle.hpp"
 #include "../../include/cohort/ipc/shared_buffer.hpp"
 #include "../../include/cohort/pool/blocking.hpp"
-#include "../../include/cohort/pool/worker.hpp"
+#include "../../include/cohort/pool/job_process.hpp"
 
 namespace cohort::test {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Workers and agents that do what messages tell them; see tests/cluster/town.hpp.
-#include "../cluster/town.hpp"
-#include "../cluster/tally.hpp"
+#include "../messaging/town.hpp"
+#include "../messaging/tally.hpp"
 
 #include <chrono>
 #include <cstdio>

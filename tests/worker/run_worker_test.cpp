@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "../../include/cohort/cluster/address.hpp"
+#include "../../include/cohort/net/endpoint.hpp"
 #include "../../include/cohort/ipc/peer.hpp"
 #include "../../include/cohort/worker/run_worker.hpp"
 #include "../process/children.hpp"

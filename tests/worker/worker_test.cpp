@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../include/cohort/cluster/address.hpp"
+#include "../../include/cohort/net/endpoint.hpp"
 #include "../support/fault.hpp"
 #include "../verbs/line_server.hpp"
 #include "client.hpp"

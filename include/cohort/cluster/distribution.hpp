@@ -11,7 +11,7 @@
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
-#include "slot.hpp"
+#include "supervision/worker_process.hpp"
 
 namespace cohort {
 

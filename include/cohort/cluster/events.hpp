@@ -11,7 +11,7 @@
 
 #include "../process/exit_status.hpp"
 #include "exit_reason.hpp"
-#include "schedule.hpp"
+#include "../schedule/schedule.hpp"
 
 namespace cohort {
 

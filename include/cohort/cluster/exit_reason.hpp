@@ -9,7 +9,7 @@
 #include <signal.h>
 
 #include "../process/exit_status.hpp"
-#include "../worker/control.hpp"
+#include "../worker/protocol.hpp"
 
 namespace cohort {
 

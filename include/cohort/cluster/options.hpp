@@ -21,11 +21,11 @@
 #include "agent.hpp"
 #include "distribution.hpp"
 #include "events.hpp"
-#include "mailbox.hpp"
+#include "../messaging/delivery_queue.hpp"
 #include "picker.hpp"
 #include "reload.hpp"
 #include "restart_policy.hpp"
-#include "schedule.hpp"
+#include "../schedule/schedule.hpp"
 
 namespace cohort {
 

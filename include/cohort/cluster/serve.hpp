@@ -27,15 +27,15 @@
 #include "../worker/connection_handler.hpp"
 #include "../worker/run_worker.hpp"
 #include "../worker/worker.hpp"
-#include "admin_server.hpp"
+#include "control/server.hpp"
 #include "agent.hpp"
 #include "cluster.hpp"
 #include "events.hpp"
 #include "options.hpp"
-#include "reaper.hpp"
-#include "service_manager.hpp"
-#include "service_report.hpp"
-#include "upgrade.hpp"
+#include "service/orphan_reaper.hpp"
+#include "service/sd_notify.hpp"
+#include "service/status_reporter.hpp"
+#include "upgrade/protocol.hpp"
 
 namespace cohort {
 namespace detail {

@@ -11,9 +11,9 @@
 #include <sys/types.h>
 
 #include "../process/exit_status.hpp"
-#include "accept_queue.hpp"
+#include "../net/accept_queue.hpp"
 #include "exit_reason.hpp"
-#include "slot.hpp"
+#include "supervision/worker_process.hpp"
 
 namespace cohort {
 

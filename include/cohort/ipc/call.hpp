@@ -21,12 +21,12 @@
 #include "../core/error.hpp"
 #include "../core/event.hpp"
 #include "../core/task_group.hpp"
-#include "byte_buffer.hpp"
-#include "detail/encoded_message.hpp"
-#include "detail/take_message.hpp"
-#include "frame.hpp"
-#include "link.hpp"
-#include "schema.hpp"
+#include "codec/byte_buffer.hpp"
+#include "transport/encoded_message.hpp"
+#include "transport/take_message.hpp"
+#include "transport/frame.hpp"
+#include "transport/link.hpp"
+#include "codec/schema.hpp"
 
 namespace cohort {
 namespace detail {

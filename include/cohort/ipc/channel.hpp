@@ -21,16 +21,16 @@
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
 #include "../core/task_group.hpp"
-#include "byte_buffer.hpp"
+#include "codec/byte_buffer.hpp"
 #include "call.hpp"
 #include "channel_options.hpp"
 #include "channel_pair.hpp"
-#include "codec.hpp"
-#include "detail/encoded_message.hpp"
-#include "detail/take_message.hpp"
+#include "codec/codec.hpp"
+#include "transport/encoded_message.hpp"
+#include "transport/take_message.hpp"
 #include "handle.hpp"
-#include "link.hpp"
-#include "schema.hpp"
+#include "transport/link.hpp"
+#include "codec/schema.hpp"
 
 namespace cohort {
 

@@ -15,7 +15,7 @@
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
-#include "codec.hpp"
+#include "codec/codec.hpp"
 
 namespace cohort {
 

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "../core/asio.hpp"
-#include "../ipc/detail/reflect.hpp"
+#include "../ipc/codec/detail/reflect.hpp"
 
 namespace cohort {
 

@@ -8,7 +8,7 @@
 #include <thread>
 #include <utility>
 
-#include "../ipc/link.hpp"
+#include "../ipc/transport/link.hpp"
 #include "../process/command.hpp"
 
 namespace cohort {

@@ -21,7 +21,7 @@
 #include "job_failed.hpp"
 #include "options.hpp"
 #include "protocol.hpp"
-#include "worker.hpp"
+#include "job_process.hpp"
 
 namespace cohort {
 

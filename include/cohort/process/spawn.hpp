@@ -7,7 +7,7 @@
 #include "../core/asio.hpp"
 #include "child.hpp"
 #include "command.hpp"
-#include "detail/launch.hpp"
+#include "detail/launcher.hpp"
 
 namespace cohort {
 

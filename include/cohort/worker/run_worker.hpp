@@ -10,7 +10,7 @@
 
 #include "../core/asio.hpp"
 #include "../ipc/peer.hpp"
-#include "control.hpp"
+#include "protocol.hpp"
 #include "worker.hpp"
 
 namespace cohort {

@@ -26,7 +26,7 @@
 #include "../job_failed.hpp"
 #include "../options.hpp"
 #include "../protocol.hpp"
-#include "../worker.hpp"
+#include "../job_process.hpp"
 #include "pool_process.hpp"
 
 namespace cohort::pool::detail {

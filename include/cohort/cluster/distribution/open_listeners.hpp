@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <fmt/format.h>
+
+#include "../../core/asio.hpp"
+#include "../../core/descriptor.hpp"
+#include "../../core/error.hpp"
+#include "../../ipc/handle.hpp"
+#include "../../net/endpoint.hpp"
+#include "../../net/inherited_sockets.hpp"
+#include "../../net/unix_listener.hpp"
+#include "../options.hpp"
+#include "../upgrade/protocol.hpp"
+
+namespace cohort {
+
+/// One listener of a cluster: what a text given to cluster_options::listen() has become.
+struct listening {
+  std::string text;                 ///< as the options name it
+  std::string address;              ///< with the port that was chosen: `127.0.0.1:8000`, `unix:/run/app.sock`
+  std::vector<descriptor> sockets;  ///< one; for distribution::reuse_port one a worker, or more
+  cohort::distribution distribution = cohort::distribution::round_robin;
+  std::function<descriptor()> open_one_more;  ///< a further one for distribution::reuse_port, if that is possible
+  bool inherited = false;                     ///< somebody else has it too, and accepts there when the cluster does not
+  socket_file file;
+  std::string handed_file;  ///< the path of a predecessor's, which is not this process's yet
+};
+
+namespace detail {
+
+/// `unix:` sockets know no SO_REUSEPORT, and nobody accepts from a UDP socket.
+inline distribution distribution_for(handle_kind kind, distribution wanted) noexcept {
+  if (kind == handle_kind::udp_socket) return wanted == distribution::reuse_port ? wanted : distribution::shared;
+  const bool local = kind == handle_kind::local_acceptor;
+  return local && wanted == distribution::reuse_port ? distribution::shared : wanted;
+}
+
+inline std::string address_of(int fd, handle_kind kind) {
+  const auto read = [fd](auto endpoint) {
+    socklen_t size = static_cast<socklen_t>(endpoint.capacity());
+    if (::getsockname(fd, endpoint.data(), &size) != 0)
+      throw_error(fmt::format("listen fd:{}: getsockname", fd), errno);
+    endpoint.resize(size);
+    return cohort::to_string(endpoint);
+  };
+  if (kind == handle_kind::local_acceptor) return read(asio::local::stream_protocol::endpoint());
+  return read(asio::ip::tcp::endpoint());
+}
+
+inline listen_settings settings_for(distribution how, const cluster_options& options) {
+  listen_settings settings;
+  settings.backlog = options.backlog();
+  settings.defer_accept = options.defer_accept();
+  settings.reuse_port = how == distribution::reuse_port;
+  return settings;
+}
+
+/// A TCP listener, or a UDP socket: for distribution::reuse_port as many as there are workers.
+template <class Endpoint>
+listening listen_at(Endpoint endpoint, const std::string& text, distribution how, const cluster_options& options) {
+  const auto open = [](Endpoint& at, const listen_settings& settings) {
+    if constexpr (std::is_same_v<Endpoint, asio::ip::udp::endpoint>) {
+      return open_datagram_socket(at, settings);
+    } else {
+      return open_listener(at, settings);
+    }
+  };
+  listening result;
+  result.text = text;
+  result.distribution = how;
+  const listen_settings settings = settings_for(how, options);
+  if (settings.reuse_port && endpoint.port() != 0) check_unused(endpoint);
+  do {
+    result.sockets.push_back(open(endpoint, settings));
+  } while (settings.reuse_port && result.sockets.size() < options.worker_count());
+  result.address = cohort::to_string(endpoint);
+  if (settings.reuse_port) {
+    result.open_one_more = [open, endpoint, settings]() mutable { return open(endpoint, settings); };
+  }
+  return result;
+}
+
+inline asio::ip::udp::endpoint parse_udp_endpoint(const std::string& text) {
+  const auto endpoint = parse_endpoint(text.substr(4));
+  return {endpoint.address(), endpoint.port()};
+}
+
+inline listening listen_local(const std::string& text, distribution how, const cluster_options& options) {
+  const auto endpoint = parse_local_endpoint(text);
+  auto opened = open_local_listener(endpoint, options.backlog(), options.socket_mode());
+  listening result;
+  result.text = text;
+  result.address = cohort::to_string(endpoint);
+  result.sockets.push_back(std::move(opened.socket));
+  result.distribution = distribution_for(handle_kind::local_acceptor, how);
+  result.file = std::move(opened.file);
+  return result;
+}
+
+/// The sockets that `fd:NAME` or `fd:NUMBER` means.
+inline std::vector<inherited_socket> find_inherited(const std::string& text, inherited_sockets& inherited,
+                                                    const std::vector<listening>& others) {
+  const std::string name = text.substr(3);
+  int number = -1;
+  const char* const end = name.data() + name.size();
+  const auto parsed = std::from_chars(name.data(), end, number);
+  if (parsed.ec != std::errc() || parsed.ptr != end) return inherited.take(name);
+
+  auto found = inherited.take(number);
+  if (!found.empty()) return found;
+  // One that came by other means than LISTEN_FDS, and has no other owner here as far as can be known.
+  for (const auto& other : others) {
+    for (const auto& socket : other.sockets) {
+      if (socket.get() == number) throw_error(fmt::format("listen {}: listed twice", text), errc::invalid_option);
+    }
+  }
+  if (number < 3 || ::fcntl(number, F_SETFD, FD_CLOEXEC) == -1) return found;
+  found.push_back({std::string(), number, kind_of(number), descriptor()});
+  const auto kind = found.front().kind;
+  if (kind == handle_kind::tcp_acceptor || kind == handle_kind::local_acceptor) found.front().socket.reset(number);
+  return found;
+}
+
+inline std::vector<listening> listen_inherited(const std::string& text, distribution wanted,
+                                               const cluster_options& options, inherited_sockets& inherited,
+                                               const std::vector<listening>& others) {
+  std::vector<listening> result;
+  for (auto& each : find_inherited(text, inherited, others)) {
+    if (each.kind != handle_kind::tcp_acceptor && each.kind != handle_kind::local_acceptor) {
+      throw_error(fmt::format("listen {}: fd {} is a {}, want a listening socket", text, each.number,
+                              cohort::to_string(each.kind)),
+                  errc::wrong_handle_kind);
+    }
+    const auto how = distribution_for(each.kind, wanted);
+    std::string address = address_of(each.socket.get(), each.kind);
+    // Those of one address are the seats of one listener.
+    auto at = std::find_if(result.begin(), result.end(), [&](const listening& one) { return one.address == address; });
+    if (how != distribution::reuse_port || at == result.end()) {
+      at = result.emplace(result.end());
+      at->text = text;
+      at->address = std::move(address);
+      at->distribution = how;
+      at->inherited = true;
+    }
+    at->sockets.push_back(std::move(each.socket));
+  }
+  if (result.empty()) throw_error(fmt::format("listen {}: no such socket was inherited", text), errc::invalid_option);
+  for (const auto& each : result) {
+    if (each.distribution == distribution::reuse_port && each.sockets.size() < options.worker_count()) {
+      throw_error(fmt::format("listen {}: {} inherited for {}, and reuse_port wants one for each of {} workers", text,
+                              each.sockets.size(), each.address, options.worker_count()),
+                  errc::invalid_option);
+    }
+  }
+  return result;
+}
+
+/// What a predecessor has handed over for an address of the options; for `fd:` perhaps several.
+inline std::vector<listening> take_over(const listen_address& wanted, const cluster_options& options,
+                                        std::vector<upgrade::listener>& handed) {
+  std::vector<listening> result;
+  const bool many = wanted.text.starts_with("fd:");
+  for (auto at = handed.begin(); at != handed.end() && (many || result.empty());) {
+    if (at->text != wanted.text) {
+      ++at;
+      continue;
+    }
+    listening one;
+    one.text = at->text;
+    one.address = at->address;
+    one.inherited = at->inherited;
+    one.handed_file = at->file;
+    for (auto& each : at->sockets) {
+      one.sockets.push_back(std::move(each).make(asio::system_executor()));
+    }
+    const auto kind = kind_of(one.sockets.front().get());
+    one.distribution = distribution_for(kind, wanted.distribution.value_or(options.distribution()));
+    if (one.distribution == distribution::reuse_port && !many) {
+      const auto settings = settings_for(one.distribution, options);
+      one.open_one_more = [address = one.address, udp = kind == handle_kind::udp_socket, settings]() {
+        if (udp) {
+          auto endpoint = parse_udp_endpoint(address);
+          return open_datagram_socket(endpoint, settings);
+        }
+        auto endpoint = parse_endpoint(address);
+        return open_listener(endpoint, settings);
+      };
+    }
+    result.push_back(std::move(one));
+    at = handed.erase(at);
+  }
+  return result;
+}
+
+}  // namespace detail
+
+/// Opens all that the options want to listen on. Throws `listen 127.0.0.1:8000: Address already in use` and its like;
+/// then nothing stays open, and inherited sockets are closed here.
+///
+/// If an address begins with `fd:`, what the environment tells of inherited sockets is taken (see
+/// inherited_sockets::from_environment), and one that no address names is an error: its clients would wait for ever.
+///
+/// What a predecessor has `handed` over is used instead of opening it anew.
+inline std::vector<listening> listen_on_all(const cluster_options& options,
+                                            std::vector<upgrade::listener> handed = {}) {
+  if (options.addresses().empty()) throw_error("cluster: no address to listen on", errc::invalid_option);
+  const auto is_inherited = [](const listen_address& each) { return each.text.starts_with("fd:"); };
+  inherited_sockets inherited;
+  if (std::any_of(options.addresses().begin(), options.addresses().end(), is_inherited)) {
+    inherited = inherited_sockets::from_environment();
+  }
+  std::vector<listening> result;
+  for (const auto& each : options.addresses()) {
+    const auto how = each.distribution.value_or(options.distribution());
+    if (how == distribution::custom && !options.picker()) {
+      throw_error(fmt::format("listen {}: no picker for distribution::custom", each.text), errc::invalid_option);
+    }
+    auto taken = detail::take_over(each, options, handed);
+    if (!taken.empty()) {
+      std::move(taken.begin(), taken.end(), std::back_inserter(result));
+    } else if (is_inherited(each)) {
+      auto found = detail::listen_inherited(each.text, how, options, inherited, result);
+      std::move(found.begin(), found.end(), std::back_inserter(result));
+    } else if (each.text.starts_with("unix:")) {
+      result.push_back(detail::listen_local(each.text, how, options));
+    } else if (each.text.starts_with("udp:")) {
+      const auto fitting = detail::distribution_for(handle_kind::udp_socket, how);
+      result.push_back(detail::listen_at(detail::parse_udp_endpoint(each.text), each.text, fitting, options));
+    } else {
+      result.push_back(detail::listen_at(parse_endpoint(each.text), each.text, how, options));
+    }
+  }
+  for (const auto& each : inherited.all()) {
+    throw_error(fmt::format("listen: nobody listens on the inherited fd {} ({})", each.number, each.name),
+                errc::invalid_option);
+  }
+  return result;
+}
+
+}  // namespace cohort

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <signal.h>
+
+#include "../../core/asio.hpp"
+#include "../../ipc/peer.hpp"
+#include "../../worker/protocol.hpp"
+#include "../../messaging/delivery.hpp"
+#include "../../messaging/delivery_queue.hpp"
+
+namespace cohort {
+
+/// What a slot's worker is about to do, or does.
+enum class slot_state {
+  waiting,   ///< its start is put off, there were too many
+  starting,  ///< it runs, and has not said that it is ready
+  ready,     ///< it serves
+  draining,  ///< it accepts no more and finishes; its replacement starts meanwhile, or serves already
+  stopping,  ///< because the cluster stops: asked to drain
+  dead,      ///< reaped, or never started
+};
+
+inline std::string_view to_string(slot_state state) noexcept {
+  switch (state) {
+    case slot_state::waiting: return "waiting";
+    case slot_state::starting: return "starting";
+    case slot_state::ready: return "ready";
+    case slot_state::draining: return "draining";
+    case slot_state::stopping: return "stopping";
+    case slot_state::dead: return "dead";
+  }
+  return "unknown";
+}
+
+/// Whether a worker may go from one state to the other. There is no way back: a replacement is another worker.
+constexpr bool may_follow(slot_state from, slot_state to) noexcept {
+  switch (to) {
+    case slot_state::waiting: return false;
+    case slot_state::starting: return from == slot_state::waiting;
+    case slot_state::ready: return from == slot_state::starting;
+    case slot_state::draining: return from == slot_state::starting || from == slot_state::ready;
+    case slot_state::stopping:
+      return from == slot_state::starting || from == slot_state::ready || from == slot_state::draining;
+    case slot_state::dead: return from != slot_state::dead;
+  }
+  return false;
+}
+
+/// One worker process of a cluster in its slot, from before its start until it is reaped.
+///
+/// Slots have the numbers 1 to N, and keep them: a replacement has the number of the one it replaces, and both are
+/// there while the old one drains, or while a reload waits for the new one to be ready.
+class slot_worker : public std::enable_shared_from_this<slot_worker> {
+ public:
+  using clock = std::chrono::steady_clock;
+
+  slot_worker(const asio::any_io_executor& executor, unsigned number, unsigned generation = 1,
+              const mail_options& how = {})
+      : mail(executor, how), deadline_(executor), number_(number), generation_(generation) {}
+
+  unsigned number() const noexcept { return number_; }
+  unsigned generation() const noexcept { return generation_; }
+  slot_state state() const noexcept { return state_; }
+  pid_t pid() const noexcept { return peer.pid(); }
+
+  /// As the other processes know it.
+  member as_member() const {
+    member who;
+    who.slot = number_;
+    who.pid = peer.pid();
+    who.agent = agent;
+    return who;
+  }
+  clock::time_point started() const noexcept { return started_; }
+
+  void enter(slot_state next) {
+    assert(may_follow(state_, next));
+    state_ = next;
+    if (next == slot_state::starting) started_ = clock::now();
+    if (next == slot_state::ready) ready_since = clock::now();
+    deadline_.cancel();
+  }
+
+  bool is_serving() const noexcept { return state_ == slot_state::ready && !candidate; }
+
+  /// Sends it a message; one that is on its way out need not hear it.
+  template <class M>
+  void tell(const M& message) {
+    try {
+      if (peer.is_open()) peer.post(message);
+    } catch (const std::system_error&) {
+      // Its end is told by its exit status.
+    }
+  }
+
+  /// Kills the process if it is still in the present state after `limit`.
+  void limit_state(std::chrono::milliseconds limit) {
+    deadline_.expires_after(limit);
+    deadline_.async_wait([self = shared_from_this(), expected = state_](std::error_code error) {
+      if (error || self->state_ != expected) return;
+      self->timed_out = true;
+      self->kill();
+    });
+  }
+
+  /// Ends the process at once, if there is one.
+  void kill() {
+    killed = true;
+    signal(SIGKILL);
+  }
+
+  void signal(int signal_number) {
+    try {
+      if (peer.process()) peer.signal(signal_number);
+    } catch (const std::system_error&) {
+      // It has become another user's, and is beyond our reach.
+    }
+  }
+
+  /// Puts the start off; cancel_wait() ends that early.
+  asio::awaitable<void> wait(std::chrono::milliseconds pause) {
+    deadline_.expires_after(pause);
+    std::error_code ignored;
+    co_await deadline_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+  }
+  void cancel_wait() { deadline_.cancel(); }
+
+  cohort::peer<control::protocol> peer;
+  mailbox mail;
+  std::string agent;       // its name, if it is one: it has no slot then
+  bool replaced = false;   // or decided that it will not be
+  bool candidate = false;  // of a reload that is not over: it must not serve yet
+  bool dismissed = false;  // not to be started after all
+  bool recycling = false;  // it has reached one of the limits
+  bool asked = false;      // to drain, by the cluster
+  bool timed_out = false;  // killed because of limit_state()
+  bool hung = false;       // killed because it did not answer
+  bool killed = false;     // by the cluster, for whatever reason
+  std::optional<clock::time_point> ready_since;
+  std::uint64_t oom_kills = 0;  // on this machine, before it was started
+  std::string trouble;          // what it said, or was found wrong with it, last
+  double fraction = std::uniform_real_distribution<double>(0, 1)(randomness());
+
+  /// Connections that it has been given and that have not ended, as far as it has said.
+  std::size_t open() const noexcept { return leased > ended ? static_cast<std::size_t>(leased - ended) : 0; }
+
+  std::uint64_t leased = 0;  // connections given to it, those under way included
+
+  // What it has said last about itself.
+  std::uint64_t ended = 0;  // of those connections
+  control::pong health;
+  std::uint64_t pinged = 0;
+  clock::time_point pinged_at{};
+  clock::duration lag{};  // from the last ping to its pong
+
+ private:
+  static std::minstd_rand& randomness() {
+    static thread_local std::minstd_rand generator{std::random_device{}()};
+    return generator;
+  }
+
+  asio::steady_timer deadline_;
+  clock::time_point started_{};
+  unsigned number_;
+  unsigned generation_;
+  slot_state state_ = slot_state::waiting;
+};
+
+inline std::ptrdiff_t count_in(const std::vector<std::shared_ptr<slot_worker>>& workers, slot_state state) {
+  return std::count_if(workers.begin(), workers.end(), [&](const auto& each) { return each->state() == state; });
+}
+
+inline bool all_ready(const std::vector<std::shared_ptr<slot_worker>>& workers) {
+  return count_in(workers, slot_state::ready) == static_cast<std::ptrdiff_t>(workers.size());
+}
+
+}  // namespace cohort

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <utility>
+
+#include "../../core/asio.hpp"
+#include "../../core/event.hpp"
+#include "frame.hpp"
+#include "inbox.hpp"
+
+namespace cohort::detail {
+
+/// Which calls a side of a channel waits for, and which it answers.
+class call_book {
+ public:
+  struct answer {
+    wire::envelope what;
+    inbox::stored content;
+  };
+
+  /// A call that waits for its answers.
+  struct waiting {
+    explicit waiting(const asio::any_io_executor& executor) : changed(executor) {}
+    event changed;
+    std::deque<answer> answers;  // whoever takes the call out of the book drops those that are left
+    std::uint64_t id = 0;
+  };
+
+  void enter(waiting& call) {
+    call.id = ++last_;
+    waiting_.emplace(call.id, &call);
+  }
+
+  void remove(const waiting& call) { waiting_.erase(call.id); }
+
+  /// The call with this number, which may have been given up. `was_made` is false for one that never was.
+  waiting* find(std::uint64_t id, bool& was_made) const {
+    was_made = id != 0 && id <= last_;
+    const auto at = waiting_.find(id);
+    return at == waiting_.end() ? nullptr : at->second;
+  }
+
+  /// Wakes all who wait, to see that the channel has ended.
+  void wake() {
+    for (const auto& each : waiting_) each.second->changed.notify();
+  }
+
+  /// Remembers how to cancel the answering of request `id`.
+  void begin_answer(std::uint64_t id, std::weak_ptr<asio::cancellation_signal> cancel) {
+    answering_.insert_or_assign(id, std::move(cancel));
+  }
+
+  void end_answer(std::uint64_t id) { answering_.erase(id); }
+
+  /// How to cancel the answering of request `id`; nothing if it has been answered.
+  std::shared_ptr<asio::cancellation_signal> answering(std::uint64_t id) const {
+    const auto at = answering_.find(id);
+    return at == answering_.end() ? nullptr : at->second.lock();
+  }
+
+ private:
+  std::uint64_t last_ = 0;
+  std::unordered_map<std::uint64_t, waiting*> waiting_;
+  std::unordered_map<std::uint64_t, std::weak_ptr<asio::cancellation_signal>> answering_;
+};
+
+}  // namespace cohort::detail

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <vector>
+
+#include "../codec/byte_buffer.hpp"
+#include "../codec/codec.hpp"
+#include "frame.hpp"
+
+namespace cohort::detail {
+
+/// What has been encoded before an operation starts, or why that has failed, which the operation throws.
+struct encoded_message {
+  byte_buffer bytes;
+  std::vector<int> handles;  // the owner of the message owns them
+  std::exception_ptr failure;
+};
+
+/// Puts u16 type and encoding behind what `to` holds. Handles in the message are added to `handles`; without that, a
+/// message that has any is refused.
+template <class M>
+void put_message(byte_buffer& to, std::size_t type, const M& message, std::vector<int>* handles = nullptr) {
+  wire::store(to.grow(2), type, 2);
+  encode(to, message, handles);
+}
+
+/// Encodes behind `head` bytes for others to fill.
+template <class M>
+encoded_message encode_now(std::size_t head, std::size_t type, const M& message, bool with_handles = false) noexcept {
+  encoded_message result;
+  try {
+    result.bytes.grow(head);
+    put_message(result.bytes, type, message, with_handles ? &result.handles : nullptr);
+  } catch (...) {
+    result.failure = std::current_exception();
+  }
+  return result;
+}
+
+}  // namespace cohort::detail

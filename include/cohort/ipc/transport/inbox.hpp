@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sys/socket.h>
+
+#include "../../core/descriptor.hpp"
+#include "../../core/error.hpp"
+#include "../../core/system.hpp"
+#include "../codec/byte_buffer.hpp"
+#include "frame.hpp"
+#include "../handle.hpp"
+#include "fifo.hpp"
+
+namespace cohort::detail {
+
+/// Handles that have arrived in a message.
+struct arrived_parcel {
+  std::uint64_t id = 0;
+  std::vector<descriptor> handles;
+};
+
+/// A lease that has arrived and that the application has not taken.
+struct arrived_lease {
+  std::uint64_t id = 0;
+  handle_kind kind = handle_kind::descriptor;
+  byte_buffer message;  // u16 type, encoding
+  descriptor fd;        // none when the kernel had no room for it here
+};
+
+/// What has been read from a channel's socket. Knows no loop and no type of message.
+///
+/// Messages stay in the buffer that they were read into until they are taken. What no correct peer sends throws
+/// errc::malformed or errc::message_too_large, and everything that came along is closed with the inbox.
+class inbox {
+  struct chunk;
+
+ public:
+  /// A message that lies here. To be given to drop() in the end.
+  struct stored {
+    const char* data;
+    std::size_t size;
+    chunk* home;                             // where the bytes are, unless
+    byte_buffer whole;                       // they came in pieces
+    std::unique_ptr<arrived_parcel> parcel;  // the handles in it, if there are any
+  };
+
+  enum class outcome {
+    data,     ///< something was read, more may be there
+    drained,  ///< something was read, and it was all
+    empty,    ///< nothing to read now
+    end,      ///< the peer is gone
+  };
+
+  explicit inbox(std::uint32_t max_message) : max_message_(max_message) {}
+
+  /// Reads once, never blocking, and sorts what came: messages, requests and leases are kept here, the rest goes to
+  /// `sink`, which has on_hello(data, size), on_adopted(id), on_refused(id, reason), on_revoked(id), on_goodbye(),
+  /// on_lease(lease), on_parcel(parcel) (false: not to be kept), on_answer(envelope, id, stored), on_cancel(id).
+  template <class Sink>
+  outcome read(int fd, Sink& sink) {
+    alignas(cmsghdr) char ancillary[CMSG_SPACE(wire::max_handles * sizeof(int))];
+    iovec part = next_room();
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = ancillary;
+    message.msg_controllen = sizeof ancillary;
+    const std::size_t room = part.iov_len;
+    const ssize_t got = system::retry(system::call.recvmsg, fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0) {
+      // Short of memory, there is nothing to read for now: the socket stays readable, and is asked again.
+      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM) return outcome::empty;
+      // A peer that dies with unread bytes of ours resets the pair; all that it had sent has been read by then.
+      if (errno == ECONNRESET) return outcome::end;
+      throw_error("receive: recvmsg", errno);
+    }
+    const bool came_with_handles = take_handles(message);
+    if (got == 0) return outcome::end;
+    const auto size = static_cast<std::size_t>(got);
+    if (missing_ != 0) {
+      assembly_.grow(size);
+      missing_ -= size;
+      if (missing_ == 0) end_piece(sink);
+    } else {
+      chunks_.back()->filled += size;
+    }
+    sort(*chunks_.back(), sink);
+    // The kernel ends a read behind bytes that carry descriptors, so a short one then says nothing.
+    return size == room || came_with_handles ? outcome::data : outcome::drained;
+  }
+
+  bool has_message() const noexcept { return !messages_.empty(); }
+  stored& first_message() noexcept { return messages_.front(); }
+
+  /// Lets go of a message that has been taken from here; its bytes are gone with it.
+  void drop(stored& message) {
+    stored_bytes_ -= message.size;
+    if (message.home) {
+      release(*message.home);
+    } else if (message.whole.capacity() <= kept_assembly && message.whole.capacity() > spare_assembly_.capacity()) {
+      spare_assembly_ = std::move(message.whole);
+    }
+    message.whole = byte_buffer();
+    message.parcel.reset();
+  }
+
+  /// Drops the first message.
+  void pop_message() {
+    drop(messages_.front());
+    messages_.pop_front();
+  }
+
+  void drop_messages() {
+    while (has_message()) pop_message();
+    for (; !requests.empty(); requests.pop_front()) drop(requests.front());
+  }
+
+  /// Drops the request with this number; false if it is not here any more.
+  bool drop_request(std::uint64_t id) {
+    const auto at = std::find_if(requests.begin(), requests.end(),
+                                 [id](const stored& each) { return wire::load(each.data + 2, 8) == id; });
+    if (at == requests.end()) return false;
+    drop(*at);
+    requests.erase(at);
+    return true;
+  }
+
+  /// Drops the message whose handles came with this number, if it is still here.
+  void drop_parcel(std::uint64_t id) {
+    const auto at = std::find_if(messages_.begin(), messages_.end(),
+                                 [id](const stored& each) { return each.parcel && each.parcel->id == id; });
+    if (at == messages_.end()) return;
+    drop(*at);
+    messages_.erase(at);
+  }
+
+  /// Bytes of messages that wait to be taken.
+  std::size_t stored_bytes() const noexcept { return stored_bytes_; }
+
+  /// Whether the stream stands inside a frame or a message.
+  bool is_torn() const noexcept {
+    return assembly_.size() != 0 || missing_ != 0 ||
+           (!chunks_.empty() && chunks_.back()->parsed != chunks_.back()->filled);
+  }
+
+  std::deque<arrived_lease> leases;
+
+  /// Requests that nobody has begun to answer, their envelopes around them.
+  fifo<stored> requests;
+
+ private:
+  // Holds at least one whole frame behind a partial one, and is what one read can bring.
+  static constexpr std::size_t chunk_size = 256 * 1024;
+
+  // Fresh memory for each large message costs more than the copying.
+  static constexpr std::size_t kept_assembly = 4 * 1024 * 1024;
+
+  // Read while a message comes in pieces.
+  static constexpr std::size_t next_header = 4096;
+
+  struct chunk {
+    std::unique_ptr<char[]> data{new char[chunk_size]};
+    std::size_t parsed = 0;
+    std::size_t filled = 0;
+    std::size_t live = 0;  // messages in it that have not been taken
+  };
+
+  struct batch {
+    std::vector<descriptor> handles;
+    bool truncated = false;
+  };
+
+  [[noreturn]] static void malformed(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
+
+  [[noreturn]] void too_large() const {
+    throw_error("receive: message of more than " + std::to_string(max_message_) + " bytes", errc::message_too_large);
+  }
+
+  /// Where the next bytes go: the rest of a piece to the message that it is a part of, all else to a chunk.
+  iovec next_room() {
+    if (missing_ != 0) return {assembly_.data() + assembly_.size(), missing_};
+    chunk& into = writable_chunk();
+    std::size_t room = chunk_size - into.filled;
+    if (assembly_.size() != 0) room = std::min(room, next_header);  // most of what follows it goes to the message, too
+    return {into.data.get() + into.filled, room};
+  }
+
+  chunk& writable_chunk() {
+    if (!chunks_.empty()) {
+      chunk& last = *chunks_.back();
+      const std::size_t partial = last.filled - last.parsed;
+      if (last.live == 0) {
+        if (partial != 0 && last.parsed != 0) std::memmove(last.data.get(), last.data.get() + last.parsed, partial);
+        last.parsed = 0;
+        last.filled = partial;
+        return last;
+      }
+      if (chunk_size - last.parsed >= wire::header_size + wire::max_frame) return last;
+    }
+    auto next = spare_ ? std::move(spare_) : std::make_unique<chunk>();
+    next->parsed = next->filled = next->live = 0;
+    if (!chunks_.empty()) {
+      chunk& last = *chunks_.back();
+      next->filled = last.filled - last.parsed;
+      std::memcpy(next->data.get(), last.data.get() + last.parsed, next->filled);
+      last.filled = last.parsed;
+    }
+    chunks_.push_back(std::move(next));
+    return *chunks_.back();
+  }
+
+  void release(chunk& home) {
+    if (--home.live != 0 || &home == chunks_.back().get()) return;
+    for (auto at = chunks_.begin(); at != chunks_.end(); ++at) {
+      if (at->get() != &home) continue;
+      spare_ = std::move(*at);
+      chunks_.erase(at);
+      return;
+    }
+  }
+
+  bool take_handles(msghdr& message) {
+    const bool truncated = (message.msg_flags & MSG_CTRUNC) != 0;
+    batch arrived;
+    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+      if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+      const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      for (std::size_t i = 0; i < count; ++i) {
+        int fd = -1;
+        std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
+        arrived.handles.emplace_back(fd);
+      }
+    }
+    if (arrived.handles.empty() && !truncated) return false;
+    arrived.truncated = truncated;
+    batches_.push_back(std::move(arrived));
+    return true;
+  }
+
+  template <class Sink>
+  void sort(chunk& from, Sink& sink) {
+    while (from.filled - from.parsed >= wire::header_size) {
+      const char* at = from.data.get() + from.parsed;
+      const wire::header header = wire::get_header(at);
+      if (!wire::is_valid(header) || greeted_ == (header.kind == wire::kind::hello)) {
+        malformed("frame of kind " + std::to_string(static_cast<int>(header.kind)) + ", size " +
+                  std::to_string(header.size) + ", " + std::to_string(header.handles) + " handles");
+      }
+      if (header.kind == wire::kind::piece || (header.kind == wire::kind::message && assembly_.size() != 0)) {
+        begin_piece(from, header, sink);
+        continue;
+      }
+      if (from.filled - from.parsed < wire::header_size + header.size) break;
+      from.parsed += wire::header_size + header.size;
+      take(from, header, at + wire::header_size, sink);
+    }
+    // Descriptors come with the first byte of the frame that announces them, the rest of which may still be to come.
+    if (batches_.size() > (from.filled == from.parsed ? 0u : 1u)) malformed("descriptors that no frame announces");
+  }
+
+  template <class Sink>
+  void take(chunk& from, const wire::header& header, const char* payload, Sink& sink) {
+    switch (header.kind) {
+      case wire::kind::hello:
+        greeted_ = true;
+        sink.on_hello(payload, header.size);
+        break;
+      case wire::kind::message:
+        if (said_goodbye_) malformed("message after goodbye");
+        if (header.size > max_message_) too_large();
+        keep(stored{payload, header.size, &from, {}, {}}, sink);
+        break;
+      case wire::kind::parcel:
+        if (said_goodbye_) malformed("message after goodbye");
+        take_parcel(from, header, payload, sink);
+        break;
+      case wire::kind::handles: announce(header.handles); break;
+      case wire::kind::lease:
+        if (said_goodbye_) malformed("lease after goodbye");
+        take_lease(header, payload, sink);
+        break;
+      case wire::kind::adopted: sink.on_adopted(wire::load(payload, 8)); break;
+      case wire::kind::refused: sink.on_refused(wire::load(payload, 8), static_cast<wire::refusal>(payload[8])); break;
+      case wire::kind::revoked: sink.on_revoked(wire::load(payload, 8)); break;
+      case wire::kind::goodbye:
+        if (said_goodbye_ || assembly_.size() != 0) malformed("goodbye out of place");
+        said_goodbye_ = true;
+        sink.on_goodbye();
+        break;
+      case wire::kind::piece:
+      case wire::kind::withdrawn: break;
+    }
+  }
+
+  /// Takes as much of a piece as is here; the rest of it is read straight to where it belongs.
+  template <class Sink>
+  void begin_piece(chunk& from, const wire::header& header, Sink& sink) {
+    if (said_goodbye_) malformed("message after goodbye");
+    if (assembly_.size() + header.size > max_message_) too_large();
+    if (header.size == 0) malformed("empty piece of a message");
+    if (assembly_.capacity() == 0) {
+      assembly_ = std::move(spare_assembly_);
+      assembly_.clear();
+    }
+    assembly_.reserve(header.size);
+    from.parsed += wire::header_size;
+    const std::size_t here = std::min<std::size_t>(header.size, from.filled - from.parsed);
+    std::memcpy(assembly_.grow(here), from.data.get() + from.parsed, here);
+    from.parsed += here;
+    missing_ = header.size - here;
+    is_last_piece_ = header.kind == wire::kind::message;
+    if (missing_ == 0) end_piece(sink);
+  }
+
+  template <class Sink>
+  void end_piece(Sink& sink) {
+    if (!is_last_piece_) return;
+    stored whole{nullptr, assembly_.size(), nullptr, std::move(assembly_), {}};
+    assembly_ = byte_buffer();
+    whole.data = whole.whole.data();
+    keep(std::move(whole), sink);
+  }
+
+  template <class Sink>
+  void take_parcel(chunk& from, const wire::header& header, const char* payload, Sink& sink) {
+    if (header.size - 8 > max_message_) too_large();
+    if (assembly_.size() != 0) malformed("message inside another");
+    auto parcel = std::make_unique<arrived_parcel>();
+    parcel->id = wire::load(payload, 8);
+    for (unsigned i = 0; i < header.handles; ++i) parcel->handles.push_back(take_announced());
+    if (!sink.on_parcel(*parcel)) return;
+    keep(stored{payload + 8, header.size - 8, &from, {}, std::move(parcel)}, sink);
+  }
+
+  template <class Sink>
+  void keep(stored message, Sink& sink) {
+    if (message.size < 2) malformed("message without a type");
+    const auto type = static_cast<std::uint16_t>(wire::load(message.data, 2));
+    if (type < wire::first_envelope) {
+      store(message);
+      messages_.push_back(std::move(message));
+      return;
+    }
+    const auto envelope = static_cast<wire::envelope>(type);
+    const std::size_t inside = envelope == wire::envelope::cancel ? 0 : envelope == wire::envelope::failure ? 1 : 2;
+    if (message.parcel || message.size < wire::envelope_size + inside) {
+      malformed("call of " + std::to_string(message.size) + " bytes" + (message.parcel ? " with handles" : ""));
+    }
+    const std::uint64_t id = wire::load(message.data + 2, 8);
+    if (envelope == wire::envelope::cancel) {
+      sink.on_cancel(id);
+    } else if (envelope == wire::envelope::request) {
+      store(message);
+      requests.push_back(std::move(message));
+    } else {
+      store(message);
+      sink.on_answer(envelope, id, std::move(message));
+    }
+  }
+
+  void store(const stored& message) {
+    if (message.home) ++message.home->live;
+    stored_bytes_ += message.size;
+  }
+
+  descriptor take_announced() {
+    if (announced_.empty()) malformed("handle without a descriptor");
+    descriptor taken = std::move(announced_.front());
+    announced_.pop_front();
+    return taken;
+  }
+
+  void announce(std::size_t count) {
+    if (batches_.empty() || !announced_.empty()) malformed("descriptors announced that did not come");
+    batch arrived = std::move(batches_.front());
+    batches_.pop_front();
+    if (arrived.handles.size() > count || (arrived.handles.size() < count && !arrived.truncated)) {
+      malformed(std::to_string(count) + " descriptors announced, " + std::to_string(arrived.handles.size()) + " came");
+    }
+    for (auto& each : arrived.handles) announced_.push_back(std::move(each));
+    announced_.resize(count);  // the lost ones are none
+  }
+
+  template <class Sink>
+  void take_lease(const wire::header& header, const char* payload, Sink& sink) {
+    if (header.size - 9 > max_message_) too_large();
+    arrived_lease lease;
+    lease.fd = take_announced();
+    lease.id = wire::load(payload, 8);
+    lease.kind = static_cast<handle_kind>(payload[8]);
+    std::memcpy(lease.message.grow(header.size - 9), payload + 9, header.size - 9);
+    sink.on_lease(std::move(lease));
+  }
+
+  std::uint32_t max_message_;
+  std::vector<std::unique_ptr<chunk>> chunks_;
+  std::unique_ptr<chunk> spare_;
+  fifo<stored> messages_;
+  std::size_t stored_bytes_ = 0;
+  byte_buffer assembly_;     // the pieces of a message so far, with room for the rest of the last one,
+  std::size_t missing_ = 0;  // which is so many bytes
+  bool is_last_piece_ = false;
+  byte_buffer spare_assembly_;        // the memory of the last one
+  std::deque<batch> batches_;         // read, not yet announced
+  std::deque<descriptor> announced_;  // announced, not yet taken by a frame
+  bool greeted_ = false;
+  bool said_goodbye_ = false;
+};
+
+}  // namespace cohort::detail

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <unordered_map>
+
+#include "../../core/asio.hpp"
+#include "../../core/error.hpp"
+#include "../../core/event.hpp"
+#include "frame.hpp"
+#include "outbox.hpp"
+
+namespace cohort::detail {
+
+/// The handles that this side has given and the peer has not answered, and those who wait to give one. Knows no socket.
+class lease_window {
+ public:
+  enum class state { pending, adopted, refused };
+
+  /// A handle that has been given. It counts for as long as it lives.
+  struct lease {
+    lease(lease_window& in, const asio::any_io_executor& executor) : window(in), changed(executor), id(++in.last_) {
+      window.given_.emplace(id, this);
+    }
+    lease(const lease&) = delete;
+    ~lease() {
+      window.given_.erase(id);
+      window.admit_next();
+    }
+
+    lease_window& window;
+    event changed;
+    const std::uint64_t id;
+    outbox::ticket sent = outbox::never;
+    lease_window::state state = lease_window::state::pending;
+    wire::refusal reason = wire::refusal::declined;
+  };
+
+  /// `size` leases may be there at a time; at least 1.
+  explicit lease_window(std::size_t size) : size_(std::max<std::size_t>(size, 1)) {}
+
+  bool has_room() const noexcept { return given_.size() < size_ && queue_.empty(); }
+
+  /// Waits for room, in order of arrival; `check()` throws what makes the waiting pointless.
+  template <class Check>
+  asio::awaitable<void> wait_room(asio::any_io_executor executor, Check check) {
+    event mine(executor);
+    const place waits(*this, mine);
+    while (queue_.front() != &mine || given_.size() >= size_) {
+      check();
+      co_await mine.wait();
+    }
+  }
+
+  /// Takes an answer of the peer, who has everything up to the message `begun`. Throws errc::malformed for an answer
+  /// that no correct peer gives.
+  void settle(std::uint64_t id, state answer, wire::refusal reason, outbox::ticket begun) {
+    const auto at = given_.find(id);
+    if (at == given_.end()) {
+      if (id == 0 || id > last_) fail("answer to a handle that was not sent");
+      return;  // it was cancelled here
+    }
+    lease& given = *at->second;
+    // Believed too early, its owner would close a descriptor that is still to be sent: another one by then, perhaps.
+    if (given.sent > begun) fail("answer to a handle that was not sent");
+    if (given.state != state::pending) fail("second answer to a handle");
+    given.state = answer;
+    given.reason = reason;
+    given.changed.notify();
+  }
+
+  /// Has everybody look again at what they wait for.
+  void wake_all() {
+    for (const auto& each : given_) each.second->changed.notify();
+    for (event* each : queue_) each->notify();
+  }
+
+ private:
+  struct place {
+    place(lease_window& in, event& e) : window(in), mine(&e) { window.queue_.push_back(mine); }
+    place(const place&) = delete;
+    ~place() {
+      std::erase(window.queue_, mine);
+      window.admit_next();
+    }
+    lease_window& window;
+    event* mine;
+  };
+
+  [[noreturn]] static void fail(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
+
+  void admit_next() {
+    if (!queue_.empty() && given_.size() < size_) queue_.front()->notify();
+  }
+
+  std::unordered_map<std::uint64_t, lease*> given_;
+  std::deque<event*> queue_;
+  std::size_t size_;
+  std::uint64_t last_ = 0;
+};
+
+}  // namespace cohort::detail

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "../../core/asio.hpp"
+#include "../../core/descriptor.hpp"
+#include "../../core/event.hpp"
+#include "../../ipc/handle.hpp"
+#include "../../net/acceptor.hpp"
+
+namespace cohort {
+
+/// A worker's accepting, on listeners that come and go.
+///
+/// Distinct objects: safe. Shared objects: unsafe. Must outlive what it has started.
+class accepting {
+ public:
+  /// The number of a listener, and of the loan by which it came.
+  using key = std::pair<std::uint32_t, std::uint32_t>;
+
+  /// `start(awaitable<void>)` runs a coroutine, `has_room()` says whether one more connection may be accepted, and
+  /// `serve(any_handle)` gets each.
+  accepting(const asio::any_io_executor& executor, std::function<void(asio::awaitable<void>)> start,
+            std::function<bool()> has_room, std::function<void(any_handle)> serve)
+      : start_(std::move(start)), has_room_(std::move(has_room)), serve_(std::move(serve)), room_(executor) {}
+
+  /// Accepts on this one from now on, instead of the one that has had its key.
+  void add(key which, std::shared_ptr<listener> on) {
+    close(which);
+    listeners_[which] = on;
+    start_(accept_on(std::move(on)));
+  }
+
+  void close(key which) {
+    const auto at = listeners_.find(which);
+    if (at == listeners_.end()) return;
+    at->second->close();
+    listeners_.erase(at);
+    room_.notify();
+  }
+
+  void close_all() {
+    for (const auto& each : listeners_) each.second->close();
+    listeners_.clear();
+    room_.notify();
+  }
+
+  /// Accepts everything that is in the listeners' queues, whether there is room or not, and nothing after that.
+  ///
+  /// A listener for whose connections there are no descriptors now stays open until there were some: `wait` gets the
+  /// awaitable<void> that does that, and may cancel it.
+  template <class Wait>
+  void accept_what_waits(Wait wait) {
+    emptying_ = true;
+    std::erase_if(listeners_, [&](const auto& each) {
+      if (accept_all(*each.second)) return false;
+      wait(accept_rest(each.second));
+      return true;
+    });
+  }
+
+  /// There may be room again.
+  void note_room() { room_.notify(); }
+
+  /// Waits for note_room(), or until a listener is closed.
+  asio::awaitable<void> wait_room() { return room_.wait(); }
+
+ private:
+  asio::awaitable<void> accept_on(std::shared_ptr<listener> on) {
+    // Few at a time: other workers wait at the same queue, and the connections here want their turn.
+    constexpr int at_a_time = 8;
+    while (on->is_open()) {
+      bool shortage = false;
+      try {
+        while (!has_room_() && on->is_open()) co_await room_.wait();
+        if (on->is_open()) co_await on->wait();
+        if (emptying_) co_return;
+        for (int i = 0; i < at_a_time && on->is_open() && has_room_(); ++i) {
+          descriptor accepted = on->try_accept();
+          if (!accepted && on->ended()) co_return;
+          if (!accepted) break;
+          serve_(any_handle(on->accepts(), std::move(accepted)));
+        }
+      } catch (const std::system_error& error) {
+        if (!on->is_open()) co_return;
+        if (!listener::is_shortage(error.code())) throw;
+        shortage = true;
+      }
+      if (shortage) co_await on->pause();
+    }
+  }
+
+  /// False when there are not enough descriptors.
+  bool accept_all(listener& on) {
+    try {
+      while (descriptor accepted = on.try_accept()) serve_(any_handle(on.accepts(), std::move(accepted)));
+    } catch (const std::system_error& error) {
+      return !listener::is_shortage(error.code());  // of one that is broken nothing can be saved
+    }
+    return true;
+  }
+
+  asio::awaitable<void> accept_rest(std::shared_ptr<listener> on) {
+    bool all = false;
+    while (!all) {
+      co_await on->pause();  // which ends that of accept_on(), if there is one
+      all = accept_all(*on);
+    }
+    on->close();
+  }
+
+  std::function<void(asio::awaitable<void>)> start_;
+  std::function<bool()> has_room_;
+  std::function<void(any_handle)> serve_;
+  std::map<key, std::shared_ptr<listener>> listeners_;
+  event room_;
+  bool emptying_ = false;
+};
+
+}  // namespace cohort

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: BSL-1.0
+/// What a cluster's primary and its workers say to each other.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "../messaging/delivery.hpp"
+
+namespace cohort {
+
+/// With what status a worker exits. Decided once; of several reasons the one that stands first here wins.
+enum class worker_exit : int {
+  fatal = 1,            ///< an exception that is not a connection's own
+  do_not_restart = 78,  ///< worker::do_not_restart(): EX_CONFIG of sysexits.h
+  orphaned = 110,       ///< the parent is gone
+  asked = 0,            ///< the parent or SIGTERM asked for it
+};
+
+namespace detail {
+inline constexpr const char* slot_variable = "COHORT_SLOT";
+inline constexpr const char* generation_variable = "COHORT_GENERATION";
+inline constexpr const char* agent_variable = "COHORT_AGENT";
+}  // namespace detail
+
+namespace control {
+
+/// With an acceptor: accept on it. `loan` is different each time that a listener is given to somebody.
+struct listen {
+  std::uint32_t listener = 0;
+  std::uint32_t loan = 0;
+};
+
+/// Close the copy that came with that loan; somebody else accepts there now. Overtaken by a later loan of the same
+/// listener, which handles may do, it leaves that one alone.
+struct unlisten {
+  std::uint32_t listener = 0;
+  std::uint32_t loan = 0;
+};
+
+/// With an accepted socket: serve it.
+struct serve {
+  std::uint32_t listener = 0;
+};
+
+/// Stop accepting, finish, exit.
+struct drain {
+  /// Nobody will accept after you: take what waits in the listeners' queues before you close them.
+  bool empty_queues = false;
+};
+
+/// Answer with a pong: are you still there?
+struct ping {
+  std::uint64_t number = 0;
+};
+
+/// Open the log files again: they have been moved away.
+struct reopen {};
+
+/// Say from now on how many of the connections given by `serve` have ended, see `ended`.
+struct count_connections {};
+
+/// All agents and workers are ready, or have been once.
+struct all_ready {};
+
+/// A call: do the job of the schedule of that name, and answer with `ran` when it has ended.
+struct run {
+  std::string schedule;
+};
+
+/// With one end of a channel: messages that `from` sends come there, as from the primary.
+struct meet {
+  member from;
+};
+
+/// The worker is set up: it serves.
+struct ready {};
+
+/// The answer to `run`.
+struct ran {
+  bool refused = false;             ///< the worker is on its way out and has not begun with it
+  std::optional<std::string> what;  ///< the text of what the job has thrown
+};
+
+/// Something went wrong that the worker lives on with.
+struct failed {
+  std::string what;
+};
+
+/// With one end of a channel: give it to that process (a recipient::kind and what belongs to it), with `meet`.
+struct introduce {
+  std::uint8_t to = 0;
+  std::int64_t number = 0;
+  std::string name;
+};
+
+/// The worker accepts no more and will exit, with this status unless worse happens (see worker_exit).
+struct draining {
+  std::int32_t status = 0;
+  std::string reason;
+};
+
+/// The answer to a ping, and how the worker is.
+struct pong {
+  std::uint64_t number = 0;  ///< of the ping
+  std::uint64_t served = 0;  ///< connections that have ended
+  std::uint32_t open = 0;    ///< connections being served
+  std::uint64_t memory = 0;  ///< resident, in bytes
+};
+
+/// How many of the connections given by `serve` have ended since the worker started. Said soon after each change, not
+/// for each connection.
+struct ended {
+  std::uint64_t connections = 0;
+};
+
+struct protocol {
+  using to_child = std::variant<listen, unlisten, serve, drain, ping, reopen, count_connections, all_ready, letter,
+                                receipt, run, meet>;
+  using to_parent = std::variant<ready, draining, pong, ended, failed, letter, receipt, ran, introduce>;
+};
+
+}  // namespace control
+}  // namespace cohort
