@@ -38,7 +38,7 @@
 #include <cohort/core/timeout.hpp>
 
 using cohort::cluster_stats;
-using cohort::slot_state;
+using cohort::worker_state;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
@@ -141,10 +141,10 @@ struct screen {
 
 constexpr const char *bold = "1", *dim = "2", *red = "31", *green = "32", *yellow = "33";
 
-const char* color_of(slot_state state) {
+const char* color_of(worker_state state) {
   switch (state) {
-    case slot_state::ready: return green;
-    case slot_state::dead: return red;
+    case worker_state::ready: return green;
+    case worker_state::dead: return red;
     default: return yellow;
   }
 }
@@ -416,7 +416,7 @@ asio::awaitable<bool> next_look(asio::steady_timer& timer) {
   co_return !ended;
 }
 
-asio::awaitable<void> watch(cohort::admin_client& client, double interval) {
+asio::awaitable<void> watch(cohort::control_client& client, double interval) {
   const screen out;
   const auto executor = co_await asio::this_coro::executor;
   std::optional<full_screen> whole;
@@ -456,7 +456,7 @@ asio::awaitable<void> wait_successor(std::string socket, pid_t old) {
   asio::steady_timer pause(co_await asio::this_coro::executor);
   for (;;) {
     try {
-      const auto next = co_await cohort::admin_client::connect(socket);
+      const auto next = co_await cohort::control_client::connect(socket);
       if (next.pid() != old) co_return;
     } catch (const std::system_error& error) {
       if (error.code() == asio::error::operation_aborted) throw;
@@ -477,7 +477,7 @@ int tell(const std::string& reason, const std::string& done) {
 }
 
 asio::awaitable<int> run(arguments what) {
-  auto client = co_await cohort::with_timeout(cohort::admin_client::connect(what.socket), patience);
+  auto client = co_await cohort::with_timeout(cohort::control_client::connect(what.socket), patience);
   if (what.verb == "status") {
     if (what.interval) {
       co_await watch(client, *what.interval);

@@ -187,14 +187,14 @@ ASYNC_TEST("the statistics tell of agents, and how often each was restarted") {
   REQUIRE(agents.size() == 2);
   CHECK(agents[0].name == "cache");
   CHECK(agents[0].pid == t->agent_pid("cache"));
-  CHECK(agents[0].state == slot_state::ready);
+  CHECK(agents[0].state == worker_state::ready);
   CHECK(agents[0].restarts == 0);
   CHECK(agents[1].pid == t->agent_pid("log"));
   CHECK(agents[1].restarts == 1);
   co_await t->c->stop();
   agents = t->c->primary.stats().agents;
   CHECK(agents[1].pid == 0);
-  CHECK(agents[1].state == slot_state::dead);
+  CHECK(agents[1].state == worker_state::dead);
 }
 
 ASYNC_TEST("an agent that is killed while the cluster stops does not come back") {

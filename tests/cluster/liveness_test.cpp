@@ -92,7 +92,7 @@ ASYNC_TEST("the figures say how many connections there are and were, and where e
     CHECK(one.slot == slot);
     CHECK(one.generation == 1);
     CHECK(one.pid == c->pid(slot));
-    CHECK(one.state == slot_state::ready);
+    CHECK(one.state == worker_state::ready);
     CHECK(one.memory > 100'000);
   }
   ::kill(c->pid(2), SIGKILL);

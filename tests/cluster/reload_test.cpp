@@ -24,7 +24,7 @@ void ignore(std::exception_ptr) {}
 std::set<pid_t> serving(const cluster& primary) {
   std::set<pid_t> result;
   for (const auto& each : primary.stats().workers) {
-    if (each.state == slot_state::ready) result.insert(each.pid);
+    if (each.state == worker_state::ready) result.insert(each.pid);
   }
   return result;
 }

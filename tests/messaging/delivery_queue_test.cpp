@@ -12,8 +12,8 @@
 namespace cohort::test {
 namespace {
 
-mail_options bounded(std::size_t in_flight, std::size_t queue, slow_receiver slow) {
-  mail_options options;
+delivery_options bounded(std::size_t in_flight, std::size_t queue, slow_receiver slow) {
+  delivery_options options;
   options.in_flight = in_flight;
   options.queue = queue;
   options.slow = slow;
@@ -22,7 +22,7 @@ mail_options bounded(std::size_t in_flight, std::size_t queue, slow_receiver slo
 
 /// Letters by their numbers, which are carried when `gate` is set.
 struct post {
-  post(const asio::any_io_executor& executor, const mail_options& options)
+  post(const asio::any_io_executor& executor, const delivery_options& options)
       : box(executor, options), gate(executor), tasks(executor) {}
 
   void send(int number) {
@@ -46,7 +46,7 @@ struct post {
     co_return result;
   }
 
-  mailbox box;
+  delivery_queue box;
   event gate;
   std::vector<int> begun, delivered, refused;
   undelivered why = undelivered::gone;
@@ -84,7 +84,7 @@ ASYNC_TEST("a letter that arrives does not overtake one whose turn has come in t
   CHECK(std::is_sorted(p.begun.begin(), p.begun.end()));
 }
 
-ASYNC_TEST("a mailbox that blocks refuses nothing") {
+ASYNC_TEST("a delivery_queue that blocks refuses nothing") {
   post p(co_await asio::this_coro::executor, bounded(1, 2, slow_receiver::block));
   for (int i = 0; i < 9; ++i) p.send(i);
   p.gate.set();
@@ -93,7 +93,7 @@ ASYNC_TEST("a mailbox that blocks refuses nothing") {
   CHECK(p.refused.empty());
 }
 
-ASYNC_TEST("a mailbox that drops drops what has waited longest") {
+ASYNC_TEST("a delivery_queue that drops drops what has waited longest") {
   post p(co_await asio::this_coro::executor, bounded(1, 2, slow_receiver::drop_oldest));
   for (int i = 0; i < 6; ++i) p.send(i);
   co_await yield(3);
@@ -106,7 +106,7 @@ ASYNC_TEST("a mailbox that drops drops what has waited longest") {
   CHECK(p.given_up == 0);
 }
 
-ASYNC_TEST("a mailbox that disconnects refuses all that waits and comes, and says so once") {
+ASYNC_TEST("a delivery_queue that disconnects refuses all that waits and comes, and says so once") {
   post p(co_await asio::this_coro::executor, bounded(1, 2, slow_receiver::disconnect));
   for (int i = 0; i < 5; ++i) p.send(i);
   co_await yield(3);

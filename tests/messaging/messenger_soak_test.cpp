@@ -55,7 +55,7 @@ asio::awaitable<std::uint64_t> kill_now_and_then(townhall& t, const bool& over) 
       victim = t.agent_pid("cache");
     } else {
       for (const auto& each : t.c->primary.stats().workers) {
-        if (each.slot == i % workers + 1 && each.state == slot_state::ready) victim = each.pid;
+        if (each.slot == i % workers + 1 && each.state == worker_state::ready) victim = each.pid;
       }
     }
     // It may be another's number by now only if it was reaped, which an event says before.

@@ -35,8 +35,8 @@ std::shared_ptr<std::optional<T>> begin(const asio::any_io_executor& executor, a
 
 struct process {
   explicit process(const asio::any_io_executor& executor) : office(executor, member(), nullptr) {}
-  post_office& mail() { return office; }
-  post_office office;
+  message_endpoint& messages() { return office; }
+  message_endpoint office;
 };
 
 }  // namespace
@@ -46,7 +46,7 @@ ASYNC_TEST("a messenger takes its listeners with it, and may go when its process
   std::optional<process> self(executor);
   std::optional<town::talk> first(std::in_place, *self), second(std::in_place, *self, unheard_policy::ignore);
   first->on<town::news>([](const town::news&) { throw std::runtime_error("heard"); });
-  control::letter what;
+  routed_message what;
   what.type = fingerprint<town::news>();
   byte_buffer bytes;
   encode(bytes, number(1));
@@ -288,7 +288,7 @@ ASYNC_TEST("messages of one sender come in their order, however many are under w
 
 ASYNC_TEST("a slow worker: of what waits for it, the oldest is dropped and its sender told, and nothing else is lost") {
   auto options = townhall::options(1);
-  mail_options mail;
+  delivery_options mail;
   mail.in_flight = 2;
   mail.queue = 3;
   mail.slow = slow_receiver::drop_oldest;
@@ -318,7 +318,7 @@ ASYNC_TEST("a slow worker: of what waits for it, the oldest is dropped and its s
 
 ASYNC_TEST("a slow worker that is disconnected is replaced, and every message says what became of it") {
   auto options = townhall::options(1);
-  mail_options mail;
+  delivery_options mail;
   mail.in_flight = 1;
   mail.queue = 2;
   mail.slow = slow_receiver::disconnect;
@@ -352,7 +352,7 @@ ASYNC_TEST("a slow worker that is disconnected is replaced, and every message sa
 
 ASYNC_TEST("a send that is cancelled does not come to who has not got it, and cancels the listener that runs") {
   auto options = townhall::options(1);
-  mail_options mail;
+  delivery_options mail;
   mail.in_flight = 1;
   options.mail(mail);
   auto t = co_await townhall::open(options);

@@ -240,8 +240,8 @@ ASYNC_TEST("another process that makes the socket blocking does not block an acc
 }
 
 ASYNC_TEST("a local listener that takes no more connections gives up those that wait, and refuses the others") {
-  const auto name = parse_local_endpoint("unix:@cohort-test-" + std::to_string(::getpid()));
-  listener on(co_await asio::this_coro::executor, open_local_listener(name, 8).socket);
+  const auto name = parse_unix_endpoint("unix:@cohort-test-" + std::to_string(::getpid()));
+  listener on(co_await asio::this_coro::executor, open_unix_listener(name, 8).socket);
   CHECK(on.accepts() == handle_kind::local_socket);
   CHECK_FALSE(on.ended());
   auto first = co_await local_client::connect(name), second = co_await local_client::connect(name);

@@ -31,7 +31,7 @@ std::string failure_of(Function function) {
   return {};
 }
 
-endpoint at(const std::string& path) { return parse_local_endpoint("unix:" + path); }
+endpoint at(const std::string& path) { return parse_unix_endpoint("unix:" + path); }
 
 bool exists(const std::string& path) {
   struct stat found = {};
@@ -67,11 +67,11 @@ struct umask_of {
 
 PLAIN_TEST("a local address is a path or an abstract name") {
   for (const auto* text : {"unix:/run/app.sock", "unix:@app", "unix:@/x", "unix:/a:b c"}) {
-    CHECK(to_string(parse_local_endpoint(text)) == text);
+    CHECK(to_string(parse_unix_endpoint(text)) == text);
   }
-  CHECK(parse_local_endpoint("unix:@app").path() == std::string("\0app", 4));
+  CHECK(parse_unix_endpoint("unix:@app").path() == std::string("\0app", 4));
   const std::string longest = "unix:/" + std::string(106, 'x');
-  CHECK(to_string(parse_local_endpoint(longest)) == longest);
+  CHECK(to_string(parse_unix_endpoint(longest)) == longest);
   CHECK(to_string(endpoint()) == "unix:");
 }
 
@@ -79,10 +79,10 @@ PLAIN_TEST("everything else is refused with its text") {
   for (const auto& text : {std::string("unix:"), std::string("unix:app.sock"), std::string("unix:@"),
                            std::string("unix:/"), std::string("unix:./x"), std::string("/run/app.sock"),
                            std::string("unix"), std::string(), "unix:/" + std::string(107, 'x')}) {
-    CHECK(failure_of([&] { parse_local_endpoint(text); }) ==
+    CHECK(failure_of([&] { parse_unix_endpoint(text); }) ==
           "listen " + text + ": want unix:/PATH or unix:@NAME: invalid option");
   }
-  CHECK_FALSE(failure_of([] { parse_local_endpoint(std::string("unix:/a\0b", 9)); }).empty());
+  CHECK_FALSE(failure_of([] { parse_unix_endpoint(std::string("unix:/a\0b", 9)); }).empty());
 }
 
 PLAIN_TEST("a local listener accepts, and its file goes with it") {
@@ -90,7 +90,7 @@ PLAIN_TEST("a local listener accepts, and its file goes with it") {
   const auto path = scratch / "app.sock";
   {
     const umask_of mask(0027);
-    const auto listener = open_local_listener(at(path), 8);
+    const auto listener = open_unix_listener(at(path), 8);
     CHECK(::fcntl(listener.socket.get(), F_GETFD) == FD_CLOEXEC);
     CHECK((::fcntl(listener.socket.get(), F_GETFL) & O_NONBLOCK) != 0);
     CHECK(listener.file.path() == path);
@@ -112,7 +112,7 @@ PLAIN_TEST("a local listener has the permissions that it was given, whatever the
         born = mode_of(path);
         return result;
       });
-      const auto listener = open_local_listener(at(path), 8, mode);
+      const auto listener = open_unix_listener(at(path), 8, mode);
       CHECK((born & ~mode) == 0);
       CHECK(mode_of(path) == mode);
     }
@@ -121,12 +121,12 @@ PLAIN_TEST("a local listener has the permissions that it was given, whatever the
 
 PLAIN_TEST("an abstract name needs no file, and is free when the listener is gone") {
   const auto name = "unix:@cohort-test-" + std::to_string(::getpid());
-  const auto where = parse_local_endpoint(name);
+  const auto where = parse_unix_endpoint(name);
   for (int i = 0; i < 2; ++i) {
-    const auto listener = open_local_listener(where, 8, 0600);
+    const auto listener = open_unix_listener(where, 8, 0600);
     CHECK(listener.file.path().empty());
     CHECK(connect_to(where) == 0);
-    CHECK(failure_of([&] { open_local_listener(where, 8); }) == "listen " + name + ": Address already in use");
+    CHECK(failure_of([&] { open_unix_listener(where, 8); }) == "listen " + name + ": Address already in use");
   }
   CHECK(connect_to(where) == ECONNREFUSED);
 }
@@ -136,7 +136,7 @@ PLAIN_TEST("a file that a killed server has left behind is replaced") {
   const auto path = scratch / "app.sock";
   { const auto left_behind = bound(path); }
   CHECK(exists(path));
-  const auto listener = open_local_listener(at(path), 8, 0600);
+  const auto listener = open_unix_listener(at(path), 8, 0600);
   CHECK(connect_to(at(path)) == 0);
   CHECK(mode_of(path) == 0600);
 }
@@ -145,11 +145,11 @@ PLAIN_TEST("a server that lives is left alone, even if it has no time") {
   const directory scratch;
   const auto path = scratch / "app.sock";
   const auto expected = "listen unix:" + path + ": Address already in use";
-  const auto first = open_local_listener(at(path), 0);
-  CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == expected);
+  const auto first = open_unix_listener(at(path), 0);
+  CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == expected);
   // The queue of a backlog of 0 holds one, which the look has been.
   CHECK(connect_to(at(path)) == EAGAIN);
-  CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == expected);
+  CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == expected);
   CHECK(exists(path));
 }
 
@@ -163,7 +163,7 @@ PLAIN_TEST("a server that has bound and is about to listen is left alone") {
       if (between.calls() == 3) REQUIRE(::listen(first.get(), 8) == 0);
       return real(domain, type, protocol);
     });
-    CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == "listen unix:" + path + ": Address already in use");
+    CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == "listen unix:" + path + ": Address already in use");
     CHECK(between.calls() == 3);
   }
   CHECK(connect_to(at(path)) == 0);
@@ -185,7 +185,7 @@ PLAIN_TEST("what is put in the place of a stale file meanwhile is left alone") {
       }
       return result;
     });
-    CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == "listen unix:" + path + ": Address already in use");
+    CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == "listen unix:" + path + ": Address already in use");
   }
   CHECK(exists(path));
   ::unlink(path.c_str());
@@ -197,20 +197,20 @@ PLAIN_TEST("a file that is no stream socket is never removed") {
   const auto path = scratch / "app.sock", target = scratch / "target";
   const auto expected = "listen unix:" + path + ": Address already in use";
   std::ofstream(path) << "precious";
-  CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == expected);
+  CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == expected);
   std::string text;
   std::ifstream(path) >> text;
   CHECK(text == "precious");
   ::unlink(path.c_str());
 
   const auto datagram = bound(path, SOCK_DGRAM);
-  CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == expected);
+  CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == expected);
   CHECK(exists(path));
   ::unlink(path.c_str());
 
   { const auto left_behind = bound(target); }
   REQUIRE(::symlink(target.c_str(), path.c_str()) == 0);
-  CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == expected);
+  CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == expected);
   CHECK(exists(path));
   CHECK(exists(target));
   ::unlink(path.c_str());
@@ -222,24 +222,24 @@ PLAIN_TEST("each step that fails names the address, and leaves no file") {
   const auto path = scratch / "app.sock", name = "listen unix:" + path;
   {
     const fault<&system::calls::socket> full(EMFILE);
-    CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == name + ": Too many open files");
+    CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == name + ": Too many open files");
   }
   {
     const fault<&system::calls::bind> refused(EACCES);
-    CHECK(failure_of([&] { open_local_listener(at(path), 8, 0600); }) == name + ": Permission denied");
+    CHECK(failure_of([&] { open_unix_listener(at(path), 8, 0600); }) == name + ": Permission denied");
   }
   {
     const fault<&system::calls::listen> refused(EINVAL);
-    CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == name + ": Invalid argument");
+    CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == name + ": Invalid argument");
   }
   CHECK_FALSE(exists(path));
-  CHECK(failure_of([&] { open_local_listener(at(scratch / "none/app.sock"), 8); }) ==
+  CHECK(failure_of([&] { open_unix_listener(at(scratch / "none/app.sock"), 8); }) ==
         "listen unix:" + (scratch / "none/app.sock") + ": No such file or directory");
   {
     // no room for a look: whoever is there stays
     const auto left_behind = bound(path);
     const fault<&system::calls::socket> full(EMFILE, 2);
-    CHECK(failure_of([&] { open_local_listener(at(path), 8); }) == name + ": Address already in use");
+    CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == name + ": Address already in use");
   }
   CHECK(exists(path));
   ::unlink(path.c_str());
@@ -249,7 +249,7 @@ PLAIN_TEST("a socket file that is another one by now is not removed") {
   const directory scratch;
   const auto path = scratch / "app.sock", aside = scratch / "old";
   {
-    const auto first = open_local_listener(at(path), 8);
+    const auto first = open_unix_listener(at(path), 8);
     REQUIRE(::rename(path.c_str(), aside.c_str()) == 0);
     const auto successor = bound(path);
   }
@@ -263,13 +263,13 @@ PLAIN_TEST("a socket file may be handed over, moved, and removed early") {
   const directory scratch;
   const auto path = scratch / "app.sock";
   {
-    auto listener = open_local_listener(at(path), 8);
+    auto listener = open_unix_listener(at(path), 8);
     listener.file.release();
     CHECK(listener.file.path().empty());
   }
   CHECK(exists(path));
 
-  auto listener = open_local_listener(at(path), 8);
+  auto listener = open_unix_listener(at(path), 8);
   socket_file other(std::move(listener.file));
   CHECK(listener.file.path().empty());
   listener.file.remove();
@@ -283,7 +283,7 @@ PLAIN_TEST("a socket file may be handed over, moved, and removed early") {
 PLAIN_TEST("a child that was forked does not remove the file of its parent") {
   const directory scratch;
   const auto path = scratch / "app.sock";
-  auto listener = open_local_listener(at(path), 8);
+  auto listener = open_unix_listener(at(path), 8);
   const pid_t child = ::fork();
   if (child == 0) {
     listener.file.remove();

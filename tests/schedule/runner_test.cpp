@@ -126,7 +126,7 @@ class fake_crew {
 
 static_assert(schedule_clock<virtual_clock>);
 static_assert(schedule_clock<wall_clock>);
-static_assert(schedule_crew<fake_crew>);
+static_assert(schedule_host<fake_crew>);
 
 schedule every(std::chrono::seconds interval, std::string name = "job") {
   schedule what(std::move(name));

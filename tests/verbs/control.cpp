@@ -10,7 +10,7 @@ namespace cohort::test {
 namespace {
 
 asio::awaitable<int> talk(std::string path, std::string what) {
-  auto client = co_await admin_client::connect(path);
+  auto client = co_await control_client::connect(path);
   if (what == "reload") {
     const auto result = co_await client.reload();
     co_return result.success() ? 0 : 1;

@@ -79,7 +79,7 @@ const verb service_verb("service", [](const verb::arguments& arguments) {
     if (key == "workers") options.workers(static_cast<unsigned>(std::stoul(text)));
     if (key == "distribution") options.distribute(parse_distribution(text));
     if (key == "mode") options.socket_mode(static_cast<mode_t>(std::stoul(text, nullptr, 8)));
-    if (key == "reap") options.reap_strangers(text == "1");
+    if (key == "reap") options.reap_orphans(text == "1");
     if (key == "subreaper") ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     if (key == "handler" && text == "tcp") handler = &serve_lines;
     if (key == "handler" && text == "local") handler = &serve_local;

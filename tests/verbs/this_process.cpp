@@ -40,7 +40,7 @@ const verb title("title", [](const verb::arguments&) {
 const verb after_title("after-title", [](const verb::arguments&) {
   this_process::set_title(std::string(10'000, 'x'));
   for (char** each = main_arguments; *each != nullptr; ++each) std::printf("argument %s\n", *each);
-  for (const auto& word : detail::own_words()) std::printf("word %s\n", word.c_str());
+  for (const auto& word : detail::own_arguments()) std::printf("word %s\n", word.c_str());
   std::printf("name %s %s\n", program_invocation_name, program_invocation_short_name);
   ::setenv("ADDED", "later", 1);
   ::unsetenv("REMOVED");
@@ -77,7 +77,7 @@ void say_facts() {
   std::printf("pid %d session %d group %d\n", ::getpid(), ::getsid(0), ::getpgrp());
   std::printf("cwd %s\n", fs::current_path().c_str());
   std::printf("umask %03o\n", static_cast<unsigned>(mask));
-  for (const auto& word : detail::own_words()) std::printf("word %s\n", word.c_str());
+  for (const auto& word : detail::own_arguments()) std::printf("word %s\n", word.c_str());
   std::printf("marker %s\n", std::getenv("COHORT_DAEMON_FD") ? "left" : "gone");
   for (const auto& entry : fs::directory_iterator("/proc/self/fd")) {
     std::error_code gone;

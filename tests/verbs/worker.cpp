@@ -93,8 +93,8 @@ const verb mute("worker-mute", [](const verb::arguments&) -> int {
 // Says that it is ready, and ends.
 const verb short_lived("worker-short-lived", [](const verb::arguments& arguments) -> int {
   asio::io_context context;
-  auto to_parent = parent<control::protocol>(context.get_executor());
-  to_parent.post(control::ready());
+  auto to_parent = parent<worker_protocol>(context.get_executor());
+  to_parent.post(worker_protocol::ready());
   context.run();
   std::_Exit(arguments.empty() ? 5 : std::stoi(arguments.front()));
 });
@@ -103,8 +103,8 @@ const verb short_lived("worker-short-lived", [](const verb::arguments& arguments
 const verb silent("worker-silent", [](const verb::arguments&) -> int {
   {
     asio::io_context context;
-    auto to_parent = parent<control::protocol>(context.get_executor());
-    to_parent.post(control::ready());
+    auto to_parent = parent<worker_protocol>(context.get_executor());
+    to_parent.post(worker_protocol::ready());
     context.run();
   }
   for (;;) ::pause();
@@ -114,8 +114,8 @@ const verb silent("worker-silent", [](const verb::arguments&) -> int {
 const verb undying("worker-undying", [](const verb::arguments&) -> int {
   ::signal(SIGTERM, SIG_IGN);
   asio::io_context context;
-  auto to_parent = parent<control::protocol>(context.get_executor());
-  to_parent.post(control::ready());
+  auto to_parent = parent<worker_protocol>(context.get_executor());
+  to_parent.post(worker_protocol::ready());
   context.run();
   for (;;) ::pause();
 });

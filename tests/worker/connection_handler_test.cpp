@@ -29,7 +29,7 @@ struct scene {
   explicit scene(const asio::any_io_executor& executor)
       : ends(make_channel_pair()), self(executor, channel(executor), &none) {}
   static asio::awaitable<void> none(tcp::socket, worker&) { co_return; }
-  cohort::channel<control::protocol::to_parent, control::protocol::to_child> channel(
+  cohort::channel<worker_protocol::to_parent, worker_protocol::to_child> channel(
       const asio::any_io_executor& executor) {
     return {executor, std::move(ends.second)};
   }

@@ -19,28 +19,28 @@ namespace {
 
 /// A worker process that accepts at an address.
 struct served {
-  peer<control::protocol> process;
+  peer<worker_protocol> process;
   descriptor socket;
   asio::ip::tcp::endpoint at;
 };
 
 asio::awaitable<served> serve(command program) {
   served result;
-  result.process = co_await spawn<control::protocol>(std::move(program));
+  result.process = co_await spawn<worker_protocol>(std::move(program));
   result.at = parse_endpoint("127.0.0.1:0");
   result.socket = open_listener(result.at, listen_settings());
-  control::listen listen;
+  worker_protocol::listen listen;
   co_await result.process.send_handle(listen, result.socket);
   const auto first = co_await result.process.receive();
   REQUIRE(first);
-  CHECK(std::holds_alternative<control::ready>(*first));
+  CHECK(std::holds_alternative<worker_protocol::ready>(*first));
   co_return result;
 }
 
-asio::awaitable<std::optional<control::draining>> draining_word(peer<control::protocol>& from) {
+asio::awaitable<std::optional<worker_protocol::draining>> draining_word(peer<worker_protocol>& from) {
   auto message = co_await from.receive();
   if (!message) co_return std::nullopt;
-  co_return std::get<control::draining>(*message);
+  co_return std::get<worker_protocol::draining>(*message);
 }
 
 ASYNC_TEST("a worker without a parent says so and exits with 1") {
@@ -55,7 +55,7 @@ ASYNC_TEST("a worker program that its parent asks to drain exits with 0") {
   auto one = co_await serve(helper("worker"));
   const auto answer = co_await ask_once(one.at, "pid");
   CHECK(answer == std::to_string(one.process.pid()) + " 0");
-  one.process.post(control::drain());
+  one.process.post(worker_protocol::drain());
   const auto word = co_await draining_word(one.process);
   REQUIRE(word);
   CHECK(word->reason == "asked by the parent");
@@ -85,7 +85,7 @@ ASYNC_TEST("SIGINT is not a worker's business") {
   const auto answer = co_await ask_once(one.at, "slow 20");
   CHECK(answer == "slow done");
   CHECK(one.process.process().running());
-  one.process.post(control::drain());
+  one.process.post(worker_protocol::drain());
   const auto status = co_await one.process.wait();
   CHECK(status == exit_status::exited(0));
 }
@@ -136,7 +136,7 @@ ASYNC_TEST("a worker program whose parent has closed the channel answers what it
 }
 
 ASYNC_TEST("a worker program whose parent has gone before it came exits with 110") {
-  auto one = co_await spawn<control::protocol>(helper("worker"));
+  auto one = co_await spawn<worker_protocol>(helper("worker"));
   one.close();
   const auto status = co_await one.wait();
   CHECK(status == exit_status::exited(110));
@@ -169,7 +169,7 @@ ASYNC_TEST("a handler that ignores its cancellation does not keep the process") 
   auto idle = co_await client::connect(one.at);
   const auto answer = co_await idle.ask("echo x");
   CHECK(answer == "x");
-  one.process.post(control::drain());
+  one.process.post(worker_protocol::drain());
   for (auto& each : stubborn) {
     const auto end = co_await each.line();
     CHECK((end == client::closed || end == client::reset));
@@ -199,8 +199,8 @@ ASYNC_TEST("a worker program that is killed is told by its status, and the paren
     CHECK((cut == client::closed || cut == client::reset));
     auto waiting = co_await client::connect(one.at);
     waiting.say("echo successor");
-    auto next = co_await spawn<control::protocol>(helper("worker"));
-    control::listen listen;
+    auto next = co_await spawn<worker_protocol>(helper("worker"));
+    worker_protocol::listen listen;
     co_await next.send_handle(listen, one.socket);
     const auto answer = co_await waiting.line();
     CHECK(answer == "successor");
@@ -220,7 +220,7 @@ ASYNC_TEST("a worker program with a full descriptor table goes on when there is 
   }
   const auto still = co_await first.ask("echo still");
   CHECK(still == "still");
-  control::serve serve;
+  worker_protocol::serve serve;
   descriptor extra;
   {
     asio::ip::tcp::endpoint at = parse_endpoint("127.0.0.1:0");
@@ -237,7 +237,7 @@ ASYNC_TEST("a worker program with a full descriptor table goes on when there is 
     CHECK(answer == "at last");
     each.close();
   }
-  one.process.post(control::drain());
+  one.process.post(worker_protocol::drain());
   const auto status = co_await one.process.wait();
   CHECK(status == exit_status::exited(0));
 }
@@ -261,7 +261,7 @@ ASYNC_TEST("a worker program whose descriptors do not come back serves one clien
     CHECK(still == "still");
     each.close();
   }
-  one.process.post(control::drain());
+  one.process.post(worker_protocol::drain());
   const auto status = co_await one.process.wait();
   CHECK(status == exit_status::exited(0));
 }

@@ -24,7 +24,7 @@
 namespace cohort::test {
 namespace {
 
-using control_channel = channel<control::protocol::to_child, control::protocol::to_parent>;
+using control_channel = channel<worker_protocol::to_child, worker_protocol::to_parent>;
 
 worker_options quick() {
   worker_options options;
@@ -62,28 +62,28 @@ class scene : public std::enable_shared_from_this<scene> {
   }
 
   /// Has the worker accept at `at`, and returns the parent's copy of the listener.
-  asio::awaitable<descriptor> listen(asio::ip::tcp::endpoint& at, std::uint32_t loan = 1) {
+  asio::awaitable<descriptor> listen(asio::ip::tcp::endpoint& at, std::uint32_t grant = 1) {
     descriptor socket = open_local(at);
-    co_await lend(socket, loan);
+    co_await lend(socket, grant);
     co_return socket;
   }
 
-  asio::awaitable<void> lend(const descriptor& socket, std::uint32_t loan = 1) {
-    control::listen message;
-    message.loan = loan;
+  asio::awaitable<void> lend(const descriptor& socket, std::uint32_t grant = 1) {
+    worker_protocol::listen message;
+    message.grant = grant;
     co_await parent.send_handle(message, socket);
   }
 
   /// The first word that is not `ready`.
-  asio::awaitable<std::optional<control::draining>> draining_word() {
+  asio::awaitable<std::optional<worker_protocol::draining>> draining_word() {
     while (auto message = co_await parent.receive()) {
-      if (const auto* word = std::get_if<control::draining>(&*message)) co_return *word;
+      if (const auto* word = std::get_if<worker_protocol::draining>(&*message)) co_return *word;
     }
     co_return std::nullopt;
   }
 
   void ask_to_drain(bool empty_queues = false) {
-    control::drain order;
+    worker_protocol::drain order;
     order.empty_queues = empty_queues;
     parent.post(order);
   }
@@ -107,7 +107,7 @@ class scene : public std::enable_shared_from_this<scene> {
       : parent(executor, std::move(ends.first)),
         self(std::make_unique<worker>(
             executor,
-            channel<control::protocol::to_parent, control::protocol::to_child>(executor, std::move(ends.second)),
+            channel<worker_protocol::to_parent, worker_protocol::to_child>(executor, std::move(ends.second)),
             std::move(handler), options)) {}
 };
 
@@ -115,7 +115,7 @@ ASYNC_TEST("a worker says that it is ready") {
   auto at = scene::start(co_await asio::this_coro::executor);
   const auto word = co_await at->parent.receive();
   REQUIRE(word);
-  CHECK(std::holds_alternative<control::ready>(*word));
+  CHECK(std::holds_alternative<worker_protocol::ready>(*word));
   at->ask_to_drain();
   const int status = co_await at->ended();
   CHECK(status == 0);
@@ -148,7 +148,7 @@ ASYNC_TEST("a worker serves a socket that it is handed") {
   const auto executor = co_await asio::this_coro::executor;
   listener on(executor, open_local(where));
   auto one = co_await client::connect(where);
-  control::serve message;
+  worker_protocol::serve message;
   co_await at->parent.send_handle(message, on.try_accept());
   const auto answer = co_await one.ask("echo handed");
   CHECK(answer == "handed");
@@ -171,7 +171,7 @@ class unheard_lease {
         }) {}
 
   asio::awaitable<void> give() {
-    control::serve message;
+    worker_protocol::serve message;
     outcome = co_await error_of(of_.parent.send_handle(message, std::move(socket)));
   }
 
@@ -406,7 +406,7 @@ ASYNC_TEST("a handler that throws before it is a coroutine ends no more than its
   }
   const auto executor = co_await asio::this_coro::executor;
   listener on(executor, open_local(where));
-  control::serve message;
+  worker_protocol::serve message;
   for (int i = 0; i < 2; ++i) {
     auto one = co_await client::connect(where);
     co_await at->parent.send_handle(message, on.try_accept());
@@ -793,7 +793,7 @@ ASYNC_TEST("run returns although a handler ignores its cancellation") {
   asio::co_spawn(executor, self.run(), [&](std::exception_ptr, int returned) { status = returned; });
   asio::ip::tcp::endpoint where;
   const descriptor mine = open_local(where);
-  control::listen listen;
+  worker_protocol::listen listen;
   co_await parent.send_handle(listen, mine);
   auto one = co_await client::connect(where);
   const bool serving = co_await eventually([&] { return self.open_connections() == 1; });
@@ -824,7 +824,7 @@ ASYNC_TEST("a socket that comes while a worker drains is refused, and stays the 
   at->ask_to_drain();
   const auto word = co_await at->draining_word();
   CHECK(word);
-  control::serve serve;
+  worker_protocol::serve serve;
   const auto code = co_await error_of(at->parent.send_handle(serve, std::move(socket)));
   CHECK(code == errc::handle_refused);
   REQUIRE(socket);
@@ -854,7 +854,7 @@ ASYNC_TEST("sockets that stand before the drain in the channel are served, and t
     sockets.push_back(on.try_accept());
   }
   const auto give = [&](std::size_t i) -> asio::awaitable<void> {
-    control::serve serve;
+    worker_protocol::serve serve;
     outcomes[i] = co_await error_of(at->parent.send_handle(serve, std::move(sockets[i])));
   };
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
@@ -920,19 +920,19 @@ ASYNC_TEST("a worker that is not asked to leaves the queues to others") {
   CHECK(on.try_accept());
 }
 
-ASYNC_TEST("a listener is given back when the parent wants it, by the number of its loan") {
+ASYNC_TEST("a listener is given back when the parent wants it, by the number of its grant") {
   auto at = scene::start(co_await asio::this_coro::executor);
   asio::ip::tcp::endpoint where;
   const descriptor mine = co_await at->listen(where, 1);
   co_await at->lend(mine, 2);
-  control::unlisten first;
-  first.loan = 1;
+  worker_protocol::unlisten first;
+  first.grant = 1;
   at->parent.post(first);
   co_await sleep(20ms);
   const auto still = co_await ask_once(where, "echo still");
   CHECK(still == "still");
-  control::unlisten second;
-  second.loan = 2;
+  worker_protocol::unlisten second;
+  second.grant = 2;
   at->parent.post(second);
   at->parent.post(second);
   co_await sleep(20ms);

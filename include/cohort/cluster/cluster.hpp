@@ -54,26 +54,26 @@ namespace cohort {
 /// channels close, drain and end.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class cluster final : private crew, private agent_owner {
+class cluster final : private worker_supervisor, private agent_owner {
  public:
   cluster(asio::any_io_executor executor, cluster_options options)
-      : crew(executor, std::move(options)),
+      : worker_supervisor(executor, std::move(options)),
         events_(executor, 1024),
         all_ready_(executor),
         agents_(executor, options_, *this),
-        mail_(executor, workers_, agents_.members(), [this](const worker_ptr& who) { replace_slow(*who); }) {}
+        router_(executor, workers_, agents_.members(), [this](const worker_ptr& who) { replace_slow(*who); }) {}
 
   cluster(const cluster&) = delete;
   cluster& operator=(const cluster&) = delete;
 
-  using crew::get_executor;
-  using crew::kill_worker;
-  using crew::reload;
-  using crew::scale;
-  using crew::size;
+  using worker_supervisor::get_executor;
+  using worker_supervisor::kill_worker;
+  using worker_supervisor::reload;
+  using worker_supervisor::scale;
+  using worker_supervisor::size;
 
   /// What messages of the primary itself go and come by; see `messenger`.
-  post_office& mail() noexcept { return mail_.office(); }
+  message_endpoint& messages() noexcept { return router_.endpoint(); }
 
   /// Serves until stop() or kill() is called or the restart policy gives up, and returns when every worker is gone: 0,
   /// or 1 if it gave up. Call it once. Cancelling it is not supported: call stop().
@@ -87,14 +87,14 @@ class cluster final : private crew, private agent_owner {
     check_agents();
     (void)schedule_planner(options_.schedules(), schedule::time_point::clock::now());  // throws for one that is wrong
     wanted_ = options_.worker_count();
-    begun_ = slot_worker::clock::now();
+    begun_ = worker_process::clock::now();
     std::vector<upgrade::listener> handed;
     if (predecessor != nullptr) {
       handed = co_await predecessor->listeners();
       generation_ = last_generation_ = predecessor->generation() + 1;
       if (predecessor->workers() != 0) wanted_ = predecessor->workers();
     }
-    for (auto& each : listen_on_all(options_, std::move(handed))) distribute(std::move(each), predecessor != nullptr);
+    for (auto& each : open_listeners(options_, std::move(handed))) distribute(std::move(each), predecessor != nullptr);
     if (wanted_ != options_.worker_count()) resize(wanted_);
     const std::string trouble = co_await agents_.start();
     if (!trouble.empty()) give_up(trouble, nullptr);
@@ -154,7 +154,7 @@ class cluster final : private crew, private agent_owner {
   /// Cancelling throws operation_aborted and kills the new primary. When the cluster stops, so does this.
   asio::awaitable<upgrade_result> upgrade(std::vector<std::pair<std::string, std::string>> environment = {}) {
     upgrade_result result;
-    const turn mine = co_await take_turn();
+    const update_lock mine = co_await lock_updates();
     if (stop_.is_set()) result.reason = stopping_text;
     if (::getpid() == 1) result.reason = "process 1 cannot be replaced";
     peer<upgrade::protocol> successor;
@@ -191,15 +191,15 @@ class cluster final : private crew, private agent_owner {
 
   /// Tells the workers and the primary's own on_reopen() to open their log files again, which have been moved away.
   void reopen() {
-    for (const auto& each : workers_) each->tell(control::reopen());
-    for (const auto& each : agents_.members()) each->tell(control::reopen());
+    for (const auto& each : workers_) each->tell(worker_protocol::reopen());
+    for (const auto& each : agents_.members()) each->tell(worker_protocol::reopen());
     if (options_.on_reopen()) options_.on_reopen()();
   }
 
   /// What there is now. Of each worker's own figures as it has told them last.
   cluster_stats stats() const {
-    const auto now = slot_worker::clock::now();
-    const auto since = [now](slot_worker::clock::time_point then) {
+    const auto now = worker_process::clock::now();
+    const auto since = [now](worker_process::clock::time_point then) {
       return std::chrono::duration_cast<std::chrono::milliseconds>(now - then);
     };
     cluster_stats result;
@@ -221,7 +221,7 @@ class cluster final : private crew, private agent_owner {
       one.generation = each->generation();
       one.pid = each->pid();
       one.state = each->state();
-      if (one.state != slot_state::waiting) one.uptime = since(each->started());
+      if (one.state != worker_state::waiting) one.uptime = since(each->started());
       one.leased = each->open();
       one.open = each->health.open;
       one.served = each->health.served;
@@ -273,7 +273,7 @@ class cluster final : private crew, private agent_owner {
   }
 
   /// `borrowed`: a predecessor's still.
-  void distribute(listening opened, bool borrowed) {
+  void distribute(opened_listener opened, bool borrowed) {
     listener_state mine;
     mine.text = opened.text;
     mine.address = opened.address;
@@ -284,7 +284,7 @@ class cluster final : private crew, private agent_owner {
     const auto owner = opened.inherited || borrowed ? queue_owner::others : queue_owner::cluster;
     auto& sockets = opened.sockets;
     const auto lease = [&](picking how) {
-      mine.to = std::make_unique<leasing_distributor>(
+      mine.to = std::make_unique<handoff_distributor>(
           get_executor(), std::move(sockets.front()), number, std::move(how), options_.worker().max_connections,
           [this, text = mine.address](std::exception_ptr failure) { give_up(text, failure); }, owner);
     };
@@ -311,13 +311,13 @@ class cluster final : private crew, private agent_owner {
     while (!stop_.is_set() && serving() < static_cast<std::ptrdiff_t>(wanted_)) co_await changed_.wait();
     if (stop_.is_set()) co_return;
     all_ready_.set();
-    for (const auto& each : workers_) each->tell(control::all_ready());
+    for (const auto& each : workers_) each->tell(worker_protocol::all_ready());
     agents_.announce();
     if (predecessor != nullptr) co_await succeed(*predecessor);
     if (options_.schedules().empty()) co_return;
     schedule_planner planner(options_.schedules(), schedule::time_point::clock::now());
-    cluster_schedule_crew place(workers_, agents_.members(), [this](const schedule_result& result) {
-      cluster_event event(cluster_event::kind::ran, result.worker);
+    schedule_executor place(workers_, agents_.members(), [this](const schedule_result& result) {
+      cluster_event event(cluster_event::kind::schedule_ran, result.worker);
       event.run = std::make_shared<const schedule_result>(result);
       emit(std::move(event));
     });
@@ -402,12 +402,12 @@ class cluster final : private crew, private agent_owner {
     }
   }
 
-  void replace_slow(slot_worker& who) {
+  void replace_slow(worker_process& who) {
     fail(who, "too slow for its messages");
-    who.tell(control::drain());
+    who.tell(worker_protocol::drain());
   }
 
-  mail_room& letters() override { return mail_; }
+  message_router& router() override { return router_; }
   void on_agent_event(cluster_event event) override { emit(std::move(event)); }
   void on_agent_lost(const std::string& why) override { give_up(why, nullptr); }
   command own_program() override { return program_.start(); }
@@ -429,11 +429,11 @@ class cluster final : private crew, private agent_owner {
   }
 
   asio::awaitable<void> send_to_workers(std::uint64_t type, std::string body) {
-    co_await mail_.office().send(recipient::workers(), type, std::move(body));
+    co_await router_.endpoint().send(recipient::workers(), type, std::move(body));
   }
 
   void join(const worker_ptr& who) override {
-    if (all_ready_.is_set()) who->tell(control::all_ready());
+    if (all_ready_.is_set()) who->tell(worker_protocol::all_ready());
     for (const auto& each : listeners_) each.to->join(who);
   }
 
@@ -464,10 +464,10 @@ class cluster final : private crew, private agent_owner {
   queue<cluster_event> events_;
   event all_ready_;
   std::vector<listener_state> listeners_;
-  agent_crew agents_;
-  mail_room mail_;
+  agent_supervisor agents_;
+  message_router router_;
   peer<upgrade::protocol>* successor_ = nullptr;
-  slot_worker::clock::time_point begun_{};
+  worker_process::clock::time_point begun_{};
 };
 
 }  // namespace cohort

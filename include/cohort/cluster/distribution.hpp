@@ -68,7 +68,7 @@ enum class queue_owner {
 /// The cluster tells it who can serve; join() and leave() come in pairs, on the cluster's strand.
 class distributor {
  public:
-  using worker_ptr = std::shared_ptr<slot_worker>;
+  using worker_ptr = std::shared_ptr<worker_process>;
 
   explicit distributor(queue_owner owner) : owner_(owner) {}
   virtual ~distributor() = default;
@@ -86,7 +86,7 @@ class distributor {
   /// Ends what runs in the background, at once: connections that no worker has taken are closed, and stop() returns.
   virtual void cancel() = 0;
 
-  /// A worker has fewer connections than before: slot_worker::open().
+  /// A worker has fewer connections than before: worker_process::open().
   virtual void on_ended() {}
 
   /// The slots are 1 to `slots` from now on. Throws what open_listener() does, and has changed nothing then.

@@ -35,7 +35,7 @@ struct cluster_event {
     upgrading,       ///< a new primary starts, which is to take over; `pid`
     upgraded,        ///< it has: this one stops
     upgrade_failed,  ///< it has not: this one goes on; `text`: why
-    ran,             ///< a run of a schedule has ended, or was missed; `run`
+    schedule_ran,         ///< a run of a schedule has ended, or was missed; `run`
     stopping,        ///< the cluster stops; `text`: why
   };
 
@@ -98,7 +98,7 @@ inline std::string to_string(const cluster_event& event) {
     case kind::upgrading: return fmt::format("upgrading: primary {} starts", event.pid);
     case kind::upgraded: return fmt::format("upgraded: primary {} serves", event.pid);
     case kind::upgrade_failed: return fmt::format("upgrade failed: {}", event.text);
-    case kind::ran: return event.run ? detail::run_of(*event.run) : std::string();
+    case kind::schedule_ran: return event.run ? detail::run_of(*event.run) : std::string();
     case kind::stopping: return fmt::format("stopping: {}", event.text);
   }
   return {};

@@ -126,10 +126,10 @@ class cluster_options {
   }
 
   /// Whether serve() reaps processes that it has not started and that have become children of its process, because
-  /// their parents have ended: see reap_strangers(). If not set, it does when its process is number 1, as in a
+  /// their parents have ended: see reap_orphans(). If not set, it does when its process is number 1, as in a
   /// container without an init.
-  cluster_options& reap_strangers(bool on) {
-    reap_strangers_ = on;
+  cluster_options& reap_orphans(bool on) {
+    reap_orphans_ = on;
     return *this;
   }
 
@@ -225,7 +225,7 @@ class cluster_options {
   }
 
   /// How the primary keeps messages for processes that are slow; see messenger.
-  cluster_options& mail(const mail_options& how) {
+  cluster_options& mail(const delivery_options& how) {
     mail_ = how;
     return *this;
   }
@@ -237,8 +237,8 @@ class cluster_options {
     return *this;
   }
 
-  /// Where serve() lets itself be looked at and told what to do: a unix socket with this path, for admin_client and
-  /// cohortctl. See admin_server. None at first.
+  /// Where serve() lets itself be looked at and told what to do: a unix socket with this path, for control_client and
+  /// cohortctl. See control_server. None at first.
   cluster_options& control_socket(std::string path) {
     control_socket_ = std::move(path);
     return *this;
@@ -273,7 +273,7 @@ class cluster_options {
   int backlog() const noexcept { return backlog_; }
   bool defer_accept() const noexcept { return defer_accept_; }
   std::optional<mode_t> socket_mode() const noexcept { return socket_mode_; }
-  bool reap_strangers() const noexcept { return reap_strangers_.value_or(::getpid() == 1); }
+  bool reap_orphans() const noexcept { return reap_orphans_.value_or(::getpid() == 1); }
   const worker_options& worker() const noexcept { return worker_; }
   const restart_policy& restart() const noexcept { return restart_; }
   std::chrono::milliseconds start_timeout() const noexcept { return start_timeout_; }
@@ -289,7 +289,7 @@ class cluster_options {
   const std::function<void(unsigned, cohort::command&)>& on_start() const noexcept { return on_start_; }
   const std::vector<agent_options>& agents() const noexcept { return agents_; }
   const std::vector<cohort::schedule>& schedules() const noexcept { return schedules_; }
-  const mail_options& mail() const noexcept { return mail_; }
+  const delivery_options& mail() const noexcept { return mail_; }
   const std::function<asio::awaitable<void>(cluster&)>& in_primary() const noexcept { return in_primary_; }
   const std::string& control_socket() const noexcept { return control_socket_; }
   const std::map<int, cluster_action>& signals() const noexcept { return signals_; }
@@ -305,7 +305,7 @@ class cluster_options {
   int backlog_ = 4096;
   bool defer_accept_ = false;
   std::optional<mode_t> socket_mode_;
-  std::optional<bool> reap_strangers_;
+  std::optional<bool> reap_orphans_;
   worker_options worker_;
   restart_policy restart_;
   std::chrono::milliseconds start_timeout_{60'000};
@@ -318,7 +318,7 @@ class cluster_options {
   std::function<void(unsigned, cohort::command&)> on_start_;
   std::vector<agent_options> agents_;
   std::vector<cohort::schedule> schedules_;
-  mail_options mail_;
+  delivery_options mail_;
   std::function<asio::awaitable<void>(cluster&)> in_primary_;
   std::string control_socket_;
   std::map<int, cluster_action> signals_ = {

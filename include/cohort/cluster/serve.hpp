@@ -44,7 +44,7 @@ inline asio::awaitable<void> reload(cluster& primary, std::string why) {
   co_await primary.reload(std::move(why));  // what comes of it is an event
 }
 
-inline asio::awaitable<void> upgrade_primary(cluster& primary, const service_report& service) {
+inline asio::awaitable<void> upgrade_primary(cluster& primary, const status_reporter& service) {
   co_await primary.upgrade(service.environment());  // what comes of it is an event
 }
 
@@ -59,8 +59,8 @@ inline void scale_by(cluster& primary, int difference) {
 }
 
 /// Does what the options say to signals, until it is cancelled.
-inline asio::awaitable<void> heed_signals(cluster& primary, std::map<int, cluster_action> actions,
-                                          const service_report& service, task_group& tasks) {
+inline asio::awaitable<void> handle_signals(cluster& primary, std::map<int, cluster_action> actions,
+                                          const status_reporter& service, task_group& tasks) {
   asio::signal_set signals(primary.get_executor());
   for (const auto& [number, action] : actions) {
     if (action != cluster_action::none) signals.add(number);
@@ -128,8 +128,8 @@ inline void say_broken(std::exception_ptr broken) {
 }
 
 /// Opens the control socket of a primary that takes over, as soon as the one before it has let go of it.
-inline asio::awaitable<void> succeed_control(cluster& primary, std::string path, const service_report& service,
-                                             std::optional<admin_server>& control) {
+inline asio::awaitable<void> succeed_control(cluster& primary, std::string path, const status_reporter& service,
+                                             std::optional<control_server>& control) {
   asio::steady_timer pause(primary.get_executor());
   for (;;) {
     try {
@@ -147,16 +147,16 @@ inline int run_primary(cluster_options options) {
   auto to = options.on_event();
   const auto signals = options.signals();
   if (!to) to = [](const cluster_event& event) { std::fprintf(stderr, "%s\n", to_string(event).c_str()); };
-  const bool reap = options.reap_strangers();
+  const bool reap = options.reap_orphans();
   const std::string control_path = options.control_socket();
   const auto own_part = options.in_primary();
   asio::io_context context(1);
   // Before any worker is started, who would else find the manager's socket in its environment.
-  service_report service(context.get_executor(), service_manager(), options.worker_count());
+  status_reporter service(context.get_executor(), sd_notifier(), options.worker_count());
   std::optional<upgrade::predecessor> before;
   if (upgrade::asked_for()) before.emplace(context.get_executor());
   cluster primary(context.get_executor(), std::move(options));
-  std::optional<admin_server> control;
+  std::optional<control_server> control;
   if (!control_path.empty() && !before) control.emplace(primary, control_path, service.environment());
   if (control) asio::co_spawn(context, control->run(), [](std::exception_ptr broken) { say_broken(broken); });
   task_group tasks(context.get_executor());
@@ -167,10 +167,10 @@ inline int run_primary(cluster_options options) {
       if (control) asio::co_spawn(context, control->run(), [](std::exception_ptr later) { say_broken(later); });
     });
   }
-  tasks.start(heed_signals(primary, signals, service, tasks), [](std::exception_ptr) {});
+  tasks.start(handle_signals(primary, signals, service, tasks), [](std::exception_ptr) {});
   tasks.start(service.retry(), [](std::exception_ptr) {});
   tasks.start(service.keep_alive(), [](std::exception_ptr) {});
-  if (reap) tasks.start(reap_strangers(), [](std::exception_ptr) {});
+  if (reap) tasks.start(reap_orphans(), [](std::exception_ptr) {});
   int status = 1;
   std::exception_ptr failure;
   const auto note = [&](const cluster_event& event) {
@@ -212,7 +212,7 @@ inline int run_primary(cluster_options options) {
 ///
 /// A service manager that has set NOTIFY_SOCKET, as systemd does for Type=notify, is told when all workers are ready,
 /// when the cluster reloads and stops, in one line how many serve, and within its WatchdogSec= that the primary is
-/// well: see service_manager.
+/// well: see sd_notifier.
 inline int serve(cluster_options options, connection_handler handler) {
   if (std::getenv(detail::slot_variable) != nullptr && has_parent()) {
     const char* const agent = std::getenv(detail::agent_variable);

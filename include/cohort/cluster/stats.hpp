@@ -22,7 +22,7 @@ struct worker_stats {
   unsigned slot = 0;
   unsigned generation = 0;
   pid_t pid = 0;  ///< 0 while it waits for its start
-  slot_state state = slot_state::waiting;
+  worker_state state = worker_state::waiting;
   std::chrono::milliseconds uptime{0};
 
   /// Connections that the primary has accepted for it and that have not ended, as it has said; it says so with its
@@ -51,7 +51,7 @@ struct slot_stats {
 struct agent_stats {
   std::string name;
   pid_t pid = 0;  ///< 0 while there is none
-  slot_state state = slot_state::dead;
+  worker_state state = worker_state::dead;
   std::chrono::milliseconds uptime{0};
   std::uint64_t restarts = 0;
   std::uint64_t memory = 0;  ///< resident, in bytes

@@ -127,11 +127,9 @@ struct agent_back {
   std::string agent;
 };
 
-namespace control {
-
 /// A call, in both directions: deliver this, and say what became of it, in a receipt. `body` is the encoding of a
 /// message of the type with this fingerprint.
-struct letter {
+struct routed_message {
   std::uint8_t to = 0;  ///< recipient::kind
   std::int64_t number = 0;
   std::string name;
@@ -140,11 +138,9 @@ struct letter {
   std::string body;
 };
 
-}  // namespace control
-
 namespace detail {
 
-inline recipient address_of(const control::letter& what) {
+inline recipient address_of(const routed_message& what) {
   switch (static_cast<recipient::kind>(what.to)) {
     case recipient::kind::everyone: return recipient::everyone();
     case recipient::kind::workers: return recipient::workers();

@@ -22,13 +22,13 @@ enum class slow_receiver {
 };
 
 /// How the primary keeps messages for a process.
-struct mail_options {
-  mail_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
+struct delivery_options {
+  delivery_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
 
   /// Messages that a process handles at the same time; further ones wait in the primary.
   std::size_t in_flight = 64;
   /// How many may wait there for one process before `slow` decides. With slow_receiver::block they are as many as
-  /// senders have under way, post_office::window each at most.
+  /// senders have under way, message_endpoint::window each at most.
   std::size_t queue = 1024;
   slow_receiver slow = slow_receiver::block;
 };
@@ -36,16 +36,16 @@ struct mail_options {
 /// The messages for one process, in order.
 ///
 /// Distinct objects: safe. Shared objects: unsafe. Must outlive the deliveries.
-class mailbox {
+class delivery_queue {
  public:
-  explicit mailbox(const asio::any_io_executor& executor, const mail_options& options = {})
+  explicit delivery_queue(const asio::any_io_executor& executor, const delivery_options& options = {})
       : executor_(executor), options_(options) {
     options_.in_flight = std::max<std::size_t>(options_.in_flight, 1);
     options_.queue = std::max<std::size_t>(options_.queue, 1);
   }
 
-  mailbox(const mailbox&) = delete;
-  mailbox& operator=(const mailbox&) = delete;
+  delivery_queue(const delivery_queue&) = delete;
+  delivery_queue& operator=(const delivery_queue&) = delete;
 
   /// Messages that wait for their turn.
   std::size_t waiting() const noexcept { return waiting_.size(); }
@@ -66,7 +66,7 @@ class mailbox {
         give_up();
         co_return detail::not_delivered(std::move(who), undelivered::slow);
       }
-      turn mine(*this);
+      queue_place mine(*this);
       co_await mine.come.wait();
       if (!mine.granted) co_return detail::not_delivered(std::move(who), mine.why);
       mine.granted = false;  // it is the guard's
@@ -79,11 +79,11 @@ class mailbox {
   }
 
  private:
-  struct turn {
-    explicit turn(mailbox& box)
+  struct queue_place {
+    explicit queue_place(delivery_queue& box)
         : owner(box), come(box.executor_), place(box.waiting_.insert(box.waiting_.end(), this)) {}
-    turn(const turn&) = delete;
-    ~turn() {
+    queue_place(const queue_place&) = delete;
+    ~queue_place() {
       if (queued) owner.waiting_.erase(place);
       if (!granted) return;  // else it was cancelled in the moment in which it came
       --owner.coming_;
@@ -97,16 +97,16 @@ class mailbox {
       come.set();
     }
 
-    mailbox& owner;
+    delivery_queue& owner;
     event come;
-    std::list<turn*>::iterator place;
+    std::list<queue_place*>::iterator place;
     undelivered why = undelivered::gone;
     bool queued = true;
     bool granted = false;
   };
 
   struct guard {
-    mailbox& owner;
+    delivery_queue& owner;
     ~guard() { owner.pass_on(); }
   };
 
@@ -117,7 +117,7 @@ class mailbox {
 
   void grant() {
     while (in_flight_ < options_.in_flight && !waiting_.empty()) {
-      turn& next = *waiting_.front();
+      queue_place& next = *waiting_.front();
       waiting_.pop_front();
       ++in_flight_;
       ++coming_;
@@ -140,8 +140,8 @@ class mailbox {
   }
 
   asio::any_io_executor executor_;
-  mail_options options_;
-  std::list<turn*> waiting_;
+  delivery_options options_;
+  std::list<queue_place*> waiting_;
   std::size_t in_flight_ = 0;
   std::size_t coming_ = 0;  // whose turn has come, and who go on in a later turn of the loop: nobody may overtake them
   bool closed_ = false;

@@ -27,23 +27,23 @@ namespace cohort {
 /// fingerprints of their types; `messenger` is the typed view of it.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class post_office {
+class message_endpoint {
  public:
   using listener = std::function<asio::awaitable<void>(const std::string& body, const member& from)>;
-  using carrier = std::function<asio::awaitable<receipt>(control::letter, bool directly)>;
+  using carrier = std::function<asio::awaitable<receipt>(routed_message, bool directly)>;
 
   /// Messages of this process that are under way at the same time; further ones wait, in order. So the primary holds
   /// no more of them, however slow a receiver is.
   static constexpr std::size_t window = 128;
 
   /// `carry` takes a letter to where it goes, by way of the primary or directly.
-  post_office(const asio::any_io_executor& executor, member self, carrier carry)
-      : self_(std::move(self)), carry_(std::move(carry)), places_(executor, window) {}
+  message_endpoint(const asio::any_io_executor& executor, member self, carrier carry)
+      : self_(std::move(self)), carry_(std::move(carry)), permits_(executor, window) {}
 
-  post_office(const post_office&) = delete;
-  post_office& operator=(const post_office&) = delete;
+  message_endpoint(const message_endpoint&) = delete;
+  message_endpoint& operator=(const message_endpoint&) = delete;
 
-  asio::any_io_executor get_executor() { return places_.get_executor(); }
+  asio::any_io_executor get_executor() { return permits_.get_executor(); }
 
   /// This process.
   const member& self() const noexcept { return self_; }
@@ -54,7 +54,7 @@ class post_office {
   /// Sends a letter, and waits until it is known what became of it. Throws what the way out throws; cancelling throws
   /// operation_aborted, and takes it back from those that have not got it.
   asio::awaitable<receipt> send(const recipient& to, std::uint64_t type, std::string body, bool directly = false) {
-    control::letter what;
+    routed_message what;
     what.to = static_cast<std::uint8_t>(to.what());
     what.number = to.number();
     what.name = to.name();
@@ -65,9 +65,9 @@ class post_office {
   }
 
   /// Gives a letter to what listens to it, in the order in which that was added, and waits for all of it.
-  asio::awaitable<receipt> receive(control::letter what) {
+  asio::awaitable<receipt> receive(routed_message what) {
     receipt result;
-    std::vector<std::shared_ptr<entry>> to;
+    std::vector<std::shared_ptr<registration>> to;
     for (const auto& each : listeners_) {
       if (each->type == what.type) to.push_back(each);
     }
@@ -92,7 +92,7 @@ class post_office {
 
   /// Adds a listener; what is returned is for remove(), and never used again.
   std::uint64_t add(std::uint64_t type, listener call, bool once) {
-    listeners_.push_back(std::make_shared<entry>(entry{++last_, type, std::move(call), once, false}));
+    listeners_.push_back(std::make_shared<registration>(registration{++last_, type, std::move(call), once, false}));
     return last_;
   }
 
@@ -113,7 +113,7 @@ class post_office {
   }
 
  private:
-  struct entry {
+  struct registration {
     std::uint64_t number;
     std::uint64_t type;
     listener call;
@@ -121,22 +121,22 @@ class post_office {
     bool removed;
   };
 
-  struct place {
+  struct permit {
     semaphore& of;
-    ~place() { of.release(); }
+    ~permit() { of.release(); }
   };
 
-  asio::awaitable<receipt> hand_in(control::letter what, bool directly) {
-    co_await places_.acquire();
-    const place mine{places_};
+  asio::awaitable<receipt> hand_in(routed_message what, bool directly) {
+    co_await permits_.acquire();
+    const permit mine{permits_};
     auto result = co_await carry_(std::move(what), directly);
     co_return result;
   }
 
   member self_;
   carrier carry_;
-  semaphore places_;
-  std::list<std::shared_ptr<entry>> listeners_;
+  semaphore permits_;
+  std::list<std::shared_ptr<registration>> listeners_;
   std::multiset<std::uint64_t> ignored_;
   std::uint64_t last_ = 0;
   std::shared_ptr<const char> alive_ = std::make_shared<const char>('\0');

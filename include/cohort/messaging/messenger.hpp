@@ -54,7 +54,7 @@ class subscription {
 /// became of it, process by process: no message is lost unsaid, and none is sent a second time. Messages of one sender
 /// come to one receiver in the order in which they were sent; the next one does not wait for the listeners of the one
 /// before. The primary takes them from process to process and keeps what a slow receiver has not taken (see
-/// mail_options); with send_directly(), two processes get a channel of their own.
+/// delivery_options); with send_directly(), two processes get a channel of their own.
 ///
 /// A process may send at any time; worker::all_ready() waits until all are there. A worker that starts hears what it
 /// has a listener for, so that it misses nothing between set_up and its first connection; else the receipt says
@@ -63,7 +63,7 @@ class subscription {
 /// Sending throws errc::peer_closed when the primary is gone, and errc::closed. Cancelling throws operation_aborted:
 /// who has not got the message does not get it, and listeners that run are cancelled. A listener that waits for an
 /// answer of the sender of its message is fine; a circle of processes that all wait for each other with
-/// `post_office::window` messages under way is not: set a time limit with with_timeout().
+/// `message_endpoint::window` messages under way is not: set a time limit with with_timeout().
 ///
 /// Distinct objects: safe. Shared objects: unsafe; one process may have several. Its listeners end with it, except one
 /// that runs. When the process's worker or cluster object is gone, a messenger may be destroyed and nothing else: so
@@ -76,12 +76,12 @@ class messenger {
   /// For a process: a `worker`, which an agent is too, or the `cluster` in the primary.
   template <class Process>
   requires requires(Process& p) {
-    { p.mail() } -> std::same_as<post_office&>;
+    { p.messages() } -> std::same_as<message_endpoint&>;
   }
   explicit messenger(Process& self, unheard_policy unheard = unheard_policy::refuse)
-      : office_(&self.mail()), alive_(office_->alive()), unheard_(unheard) {
+      : endpoint_(&self.messages()), alive_(endpoint_->alive()), unheard_(unheard) {
     if (unheard_ == unheard_policy::ignore) {
-      for (const auto type : types::fingerprints) office_->ignore(type);
+      for (const auto type : types::fingerprints) endpoint_->ignore(type);
     }
   }
 
@@ -90,14 +90,14 @@ class messenger {
 
   ~messenger() {
     if (alive_.expired()) return;
-    for (const std::uint64_t each : mine_) office_->remove(each);
+    for (const std::uint64_t each : mine_) endpoint_->remove(each);
     if (unheard_ == unheard_policy::ignore) {
-      for (const auto type : types::fingerprints) office_->unignore(type);
+      for (const auto type : types::fingerprints) endpoint_->unignore(type);
     }
   }
 
   /// This process.
-  const member& self() const noexcept { return office_->self(); }
+  const member& self() const noexcept { return endpoint_->self(); }
 
   /// Has messages to one process (a slot, a pid, an agent) go by a channel of the two, which the primary brings about
   /// when it is first used, and in which no other process has a part; those that wait there wait in the sender. The
@@ -124,7 +124,7 @@ class messenger {
   /// Removes a listener. One that runs comes to its end.
   void off(subscription which) {
     std::erase(mine_, which.which_);
-    office_->remove(which.which_);
+    endpoint_->remove(which.which_);
   }
 
   template <class M>
@@ -143,7 +143,7 @@ class messenger {
     } catch (...) {
       failure = std::current_exception();
     }
-    return send(*office_, who, fingerprint<message_type>(), std::move(body), directly_, failure);
+    return send(*endpoint_, who, fingerprint<message_type>(), std::move(body), directly_, failure);
   }
 
   /// To all workers and agents, this process too if it is one of them.
@@ -182,7 +182,7 @@ class messenger {
   template <class M, class Listener>
   subscription add(Listener listener, bool once) {
     static_assert(can_be_heard<M>, "cohort: not one of this messenger's messages");
-    const std::uint64_t which = office_->add(
+    const std::uint64_t which = endpoint_->add(
         fingerprint<M>(),
         [listener = std::make_shared<Listener>(std::move(listener))](const std::string& body, const member& from) {
           return hear<M>(listener, body, from);
@@ -209,14 +209,14 @@ class messenger {
     co_return;
   }
 
-  static asio::awaitable<receipt> send(post_office& office, recipient who, std::uint64_t type, std::string body,
+  static asio::awaitable<receipt> send(message_endpoint& endpoint, recipient who, std::uint64_t type, std::string body,
                                        bool directly, std::exception_ptr failure) {
     if (failure) std::rethrow_exception(failure);
-    auto result = co_await office.send(who, type, std::move(body), directly);
+    auto result = co_await endpoint.send(who, type, std::move(body), directly);
     co_return result;
   }
 
-  post_office* office_;
+  message_endpoint* endpoint_;
   std::weak_ptr<const void> alive_;
   unheard_policy unheard_;
   std::vector<std::uint64_t> mine_;

@@ -55,9 +55,9 @@ inline void stop_handshakes(int fd) noexcept {
 /// holds. Without /dev/null there is no reserve, and a shortage is waited for alone.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class listener {
+class acceptor {
  public:
-  listener(const asio::any_io_executor& executor, descriptor socket)
+  acceptor(const asio::any_io_executor& executor, descriptor socket)
       : stream_(executor), pause_(executor), local_(detail::domain_of(socket.get()) == AF_UNIX) {
     stream_.assign(socket.get());
     fd_ = socket.release();

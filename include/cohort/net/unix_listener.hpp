@@ -33,7 +33,7 @@ inline std::string to_string(const asio::local::stream_protocol::endpoint& endpo
 
 /// Reads `unix:/PATH` or `unix:@NAME`. Throws errc::invalid_option with the text, also for a name of more than 107
 /// bytes (unix(7)).
-inline asio::local::stream_protocol::endpoint parse_local_endpoint(const std::string& text) {
+inline asio::local::stream_protocol::endpoint parse_unix_endpoint(const std::string& text) {
   constexpr std::string_view prefix = "unix:";
   std::string name = text.starts_with(prefix) ? text.substr(prefix.size()) : std::string();
   const bool good = name.size() > 1 && (name.front() == '/' || name.front() == '@') &&
@@ -94,7 +94,7 @@ class socket_file {
 };
 
 /// A listening socket and its name.
-struct local_listener {
+struct unix_listener {
   descriptor socket;
   socket_file file;  ///< none for an abstract name, which goes with the socket
 };
@@ -132,7 +132,7 @@ inline bool remove_stale(const asio::local::stream_protocol::endpoint& endpoint)
 /// With `mode` the file has these permissions from the moment it is there on, else those that the umask leaves. To
 /// connect takes the permission to write (unix(7)). Throws `listen unix:/run/app.sock: Address already in use` and its
 /// like, and leaves no file then.
-inline local_listener open_local_listener(const asio::local::stream_protocol::endpoint& endpoint, int backlog,
+inline unix_listener open_unix_listener(const asio::local::stream_protocol::endpoint& endpoint, int backlog,
                                           std::optional<mode_t> mode = std::nullopt) {
   const auto check = [&](int result) {
     if (result == 0) return;
@@ -144,7 +144,7 @@ inline local_listener open_local_listener(const asio::local::stream_protocol::en
   };
   const std::string path = endpoint.path();
   const bool has_file = path.front() != '\0';
-  local_listener result;
+  unix_listener result;
   result.socket.reset(system::call.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   check(result.socket ? 0 : -1);
   const int fd = result.socket.get();

@@ -193,7 +193,7 @@ class daemon {
     const auto executor = co_await asio::this_coro::executor;
     read_pipe news(executor, std::move(reading));
 
-    auto again = detail::own_command(detail::own_words());
+    auto again = detail::own_command(detail::own_arguments());
     again.in(stdio::null).fd(number, stdio::borrow(writing.get())).env(variable, std::to_string(number));
     // Neither a group of its own, whose leader could not call setsid, nor an end together with this process.
     again.process_group(process_group::inherit).die_with_parent(false);

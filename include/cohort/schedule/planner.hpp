@@ -56,23 +56,23 @@ class schedule_planner {
       expect(names.insert(each.name()).second, "the name is used twice");
       expect(each.interval() || each.times() || each.starts(), "it has no times");
       expect(!each.interval() || each.jitter() < *each.interval(), "a jitter not below the interval");
-      entries_.push_back(begin(std::move(each), start));
+      registrations_.push_back(begin(std::move(each), start));
     }
   }
 
-  std::size_t size() const noexcept { return entries_.size(); }
-  const schedule& at(std::size_t which) const { return entries_.at(which).what; }
+  std::size_t size() const noexcept { return registrations_.size(); }
+  const schedule& at(std::size_t which) const { return registrations_.at(which).what; }
 
   /// Runs of a schedule that have begun and not ended, together with those that wait to be tried again.
-  std::size_t running(std::size_t which) const { return entries_.at(which).running; }
+  std::size_t running(std::size_t which) const { return registrations_.at(which).running; }
 
   /// What is due by now, and what was missed, which is told once. Each that is to begin counts as running from here on,
   /// until ended().
   std::vector<schedule_run> look(time_point now) {
     follow(now);
     std::vector<schedule_run> runs;
-    for (std::size_t which = 0; which < entries_.size(); ++which) {
-      entry& each = entries_[which];
+    for (std::size_t which = 0; which < registrations_.size(); ++which) {
+      registration& each = registrations_[which];
       for (auto at = each.retries.begin(); at != each.retries.end();) {
         if (at->first > now) {
           ++at;
@@ -100,7 +100,7 @@ class schedule_planner {
   std::optional<time_point> next() const {
     std::optional<time_point> first;
     const auto consider = [&first](time_point time) { first = first ? std::min(*first, time) : time; };
-    for (const entry& each : entries_) {
+    for (const registration& each : registrations_) {
       if (each.next) consider(*each.next + each.delay);
       if (each.owed && each.running == 0) consider(seen_);
       for (const auto& retry : each.retries) consider(retry.first);
@@ -111,7 +111,7 @@ class schedule_planner {
   /// Takes note that a run has ended: by itself, or because it has lost its worker, or found none. True if it will be
   /// tried again; it goes on to count as running.
   bool ended(const schedule_run& run, time_point now, bool lost = false) {
-    entry& each = entries_.at(run.which);
+    registration& each = registrations_.at(run.which);
     if (lost && run.attempt < each.what.attempts()) {
       each.retries.emplace_back(now + schedule::retry_pause, run);
       ++each.retries.back().second.attempt;
@@ -124,8 +124,8 @@ class schedule_planner {
  private:
   using duration = time_point::duration;
 
-  struct entry {
-    explicit entry(schedule schedule_) : what(std::move(schedule_)) {}
+  struct registration {
+    explicit registration(schedule schedule_) : what(std::move(schedule_)) {}
 
     schedule what;
     time_point base;                 // intervals count from here
@@ -137,8 +137,8 @@ class schedule_planner {
     std::vector<std::pair<time_point, schedule_run>> retries;
   };
 
-  entry begin(schedule what, time_point start) {
-    entry made(std::move(what));
+  registration begin(schedule what, time_point start) {
+    registration made(std::move(what));
     const auto since = std::min(made.what.last_run().value_or(start), start);
     made.base = since;
     plan(made, since);
@@ -146,14 +146,14 @@ class schedule_planner {
     return made;
   }
 
-  void plan(entry& each, time_point after) {
+  void plan(registration& each, time_point after) {
     each.first = false;
     each.next = next_after(each, after);
     const std::chrono::duration<double, duration::period> limit(each.what.jitter());
     each.delay = std::chrono::duration_cast<duration>(limit * std::uniform_real_distribution<double>(0, 1)(random_));
   }
 
-  static std::optional<time_point> next_after(const entry& each, time_point time) {
+  static std::optional<time_point> next_after(const registration& each, time_point time) {
     if (const auto* interval = each.what.interval())
       return each.base + ((time - each.base) / *interval + 1) * *interval;
     if (const auto* table = each.what.times()) return table->times.next_after(time, table->zone);
@@ -161,7 +161,7 @@ class schedule_planner {
   }
 
   /// About the time that has come, and all that have passed with it. None if it is put off.
-  std::optional<schedule_run> decide(entry& each, std::size_t which, time_point now) {
+  std::optional<schedule_run> decide(registration& each, std::size_t which, time_point now) {
     schedule_run run;
     run.which = which;
     run.due = *each.next;
@@ -192,7 +192,7 @@ class schedule_planner {
     const auto back = seen_ - now;
     seen_ = now;
     if (back <= duration(0)) return;
-    for (entry& each : entries_) {
+    for (registration& each : registrations_) {
       for (auto& retry : each.retries) retry.first -= back;
       if (each.what.interval() || each.first) {
         each.base -= back;
@@ -203,7 +203,7 @@ class schedule_planner {
     }
   }
 
-  std::vector<entry> entries_;
+  std::vector<registration> registrations_;
   std::minstd_rand random_;
   time_point seen_;
 };

@@ -31,14 +31,14 @@ concept schedule_clock = requires(T& clock, schedule::time_point time) {
 
 /// Where schedules are run.
 template <class T>
-concept schedule_crew = requires(T& crew, const schedule& what, unsigned worker, const schedule_result& result) {
+concept schedule_host = requires(T& host, const schedule& what, unsigned worker, const schedule_result& result) {
   /// The slots, from 1 on, of the workers that can take a run now.
-  { crew.workers() } -> std::convertible_to<std::vector<unsigned>>;
+  { host.workers() } -> std::convertible_to<std::vector<unsigned>>;
   /// Runs it in a worker, or in the agent, which is 0, to its end. Throws if it has not ended well: errc::peer_closed
   /// if the process has died in the middle, or was gone already. Cancelling ends it.
-  { crew.perform(what, worker) } -> std::same_as<asio::awaitable<void>>;
+  { host.perform(what, worker) } -> std::same_as<asio::awaitable<void>>;
   /// Hears of each run that has ended, or was missed.
-  crew.ended(result);
+  host.ended(result);
 };
 
 /// The clock of the system.
@@ -59,14 +59,14 @@ class wall_clock {
 
 namespace detail {
 
-template <schedule_clock Clock, schedule_crew Crew>
+template <schedule_clock Clock, schedule_host Host>
 class schedule_runner {
  public:
-  schedule_runner(const asio::any_io_executor& executor, schedule_planner& planner, Clock& clock, Crew& crew,
+  schedule_runner(const asio::any_io_executor& executor, schedule_planner& planner, Clock& clock, Host& host,
                   event& stop)
       : planner_(planner),
         clock_(clock),
-        crew_(crew),
+        host_(host),
         stop_(stop),
         last_worker_(planner.size()),
         changed_(executor),
@@ -142,7 +142,7 @@ class schedule_runner {
   std::vector<unsigned> choose(std::size_t which) {
     const auto place = planner_.at(which).place();
     if (place == schedule_place::agent) return {0};
-    std::vector<unsigned> workers = crew_.workers();
+    std::vector<unsigned> workers = host_.workers();
     if (place == schedule_place::all_workers || workers.empty()) return workers;
     std::sort(workers.begin(), workers.end());
     const auto next = std::upper_bound(workers.begin(), workers.end(), last_worker_[which]);
@@ -155,7 +155,7 @@ class schedule_runner {
     auto result = result_of(what, run, worker);
     result.started = clock_.now();
     try {
-      co_await crew_.perform(what, worker);
+      co_await host_.perform(what, worker);
       result.ok = true;
     } catch (const std::system_error& error) {
       result.what = error.what();
@@ -167,14 +167,14 @@ class schedule_runner {
     }
     const auto duration = std::chrono::duration_cast<std::chrono::microseconds>(clock_.now() - result.started);
     result.duration = std::max(duration, std::chrono::microseconds(0));  // the clock may have been set back
-    crew_.ended(result);
+    host_.ended(result);
   }
 
   void report_missed(const schedule_run& run, const char* why) {
     auto result = result_of(planner_.at(run.which), run, 0);
     result.started = clock_.now();
     result.what = why;
-    crew_.ended(result);
+    host_.ended(result);
   }
 
   void note(std::exception_ptr thrown, bool of_sleep) {
@@ -192,7 +192,7 @@ class schedule_runner {
 
   schedule_planner& planner_;
   Clock& clock_;
-  Crew& crew_;
+  Host& host_;
   event& stop_;
   std::vector<unsigned> last_worker_;  // of each schedule
   event changed_;
@@ -205,16 +205,16 @@ class schedule_runner {
 /// Runs schedules, each run beside the others, until `stop` is set, and then returns when those under way have ended:
 /// none begins any more, nor is tried again.
 ///
-/// A run that fails, or dies with its worker, is a result for `crew.ended()` and nothing more. What `crew.workers()`,
-/// `crew.ended()` and the clock throw ends all runs and is thrown; the planner is of no more use then. Cancelling, also
+/// A run that fails, or dies with its worker, is a result for `host.ended()` and nothing more. What `host.workers()`,
+/// `host.ended()` and the clock throw ends all runs and is thrown; the planner is of no more use then. Cancelling, also
 /// after the stop, cancels the runs under way, waits until they have ended, whose results are reported, and throws
 /// operation_aborted.
 ///
 /// All that is passed must outlive the call, and be of this executor.
-template <schedule_clock Clock, schedule_crew Crew>
-asio::awaitable<void> run_schedules(schedule_planner& planner, Clock& clock, Crew& crew, event& stop) {
+template <schedule_clock Clock, schedule_host Host>
+asio::awaitable<void> run_schedules(schedule_planner& planner, Clock& clock, Host& host, event& stop) {
   const auto executor = co_await asio::this_coro::executor;
-  detail::schedule_runner<Clock, Crew> runner(executor, planner, clock, crew, stop);
+  detail::schedule_runner<Clock, Host> runner(executor, planner, clock, host, stop);
   std::exception_ptr failure;
   try {
     co_await runner.run();

@@ -32,7 +32,7 @@ class worker_loop : public asio::io_context {
 /// The whole of a worker process: call it from main and return what it returns.
 ///
 /// Serves the parent that started this process with a channel (a cluster's primary, or any program that speaks
-/// control::protocol) until it drains: see `worker`. Prints what keeps it from starting to stderr and returns 1.
+/// worker_protocol) until it drains: see `worker`. Prints what keeps it from starting to stderr and returns 1.
 inline int run_worker(connection_handler handler, const worker_options& options = {}) {
   try {
     // A worker ends by draining when its parent dies, which its channel tells; being killed for it would lose requests.
@@ -40,7 +40,7 @@ inline int run_worker(connection_handler handler, const worker_options& options 
     ::signal(SIGINT, SIG_IGN);
     ::signal(SIGPIPE, SIG_IGN);
     detail::worker_loop context;
-    worker self(context.get_executor(), parent<control::protocol>(context.get_executor()), std::move(handler), options);
+    worker self(context.get_executor(), parent<worker_protocol>(context.get_executor()), std::move(handler), options);
     const detail::worker_loop::ending before_worker{context};
     int status = static_cast<int>(worker_exit::fatal);
     std::exception_ptr failure;

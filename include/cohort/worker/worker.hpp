@@ -54,7 +54,7 @@ namespace cohort {
 class worker {
  public:
   /// `channel` is what the parent has the other end of.
-  worker(asio::any_io_executor executor, channel<control::protocol::to_parent, control::protocol::to_child> channel,
+  worker(asio::any_io_executor executor, channel<worker_protocol::to_parent, worker_protocol::to_child> channel,
          connection_handler handler, const worker_options& options = {})
       : options_(options),
         handler_(std::move(handler)),
@@ -69,9 +69,9 @@ class worker {
         jobs_(*this, options.jobs, [this] { note_idle(); }),
         work_(executor),
         all_ready_(executor),
-        mail_(executor, this_member(),
-              [this](control::letter what, bool directly) { return carry(std::move(what), directly); }),
-        lines_(executor, channel_, mail_) {
+        messages_(executor, this_member(),
+              [this](routed_message what, bool directly) { return carry(std::move(what), directly); }),
+        direct_(executor, channel_, messages_) {
     options_.drain_timeout = std::min(options_.drain_timeout, detail::longest_time);
     options_.idle_grace = std::min(options_.idle_grace, detail::longest_time);
     generation_ = number_from(detail::generation_variable);
@@ -83,10 +83,10 @@ class worker {
   asio::any_io_executor get_executor() { return drain_.get_executor(); }
 
   /// The number of this worker's place in its cluster, from 1 on, which its replacement inherits. 0 without a cluster.
-  unsigned slot() const noexcept { return mail_.self().slot; }
+  unsigned slot() const noexcept { return messages_.self().slot; }
 
   /// The name of the agent that this is; empty for a worker.
-  const std::string& agent() const noexcept { return mail_.self().agent; }
+  const std::string& agent() const noexcept { return messages_.self().agent; }
 
   /// How many times its cluster had been reloaded when this worker was started, from 1 on. 0 without a cluster.
   unsigned generation() const noexcept { return generation_; }
@@ -103,7 +103,7 @@ class worker {
   asio::awaitable<void> all_ready() { return all_ready_.wait(); }
 
   /// What messages go and come by; see `messenger`.
-  post_office& mail() noexcept { return mail_; }
+  message_endpoint& messages() noexcept { return messages_; }
 
   /// Connections being served.
   std::size_t open_connections() const noexcept { return connections_.size(); }
@@ -140,7 +140,7 @@ class worker {
     }
     if (!options_.survives_exceptions) return fail(what);
     try {
-      control::failed word;
+      worker_protocol::failed word;
       word.what = what;
       channel_.post(word);
     } catch (const std::system_error&) {
@@ -153,15 +153,15 @@ class worker {
   /// Call it once. Everything it has started has ended when it returns, but for handlers that ignore their cancellation
   /// for a second. Cancelling it is not supported: call drain().
   asio::awaitable<int> run() {
-    start_background(heed_signals());
+    start_background(handle_signals());
     start_background(keep_grace());
     start_background(take_orders());
     start_background(answer_calls());
-    if (options_.set_up) co_await judged(options_.set_up(*this));
+    if (options_.set_up) co_await or_fail(options_.set_up(*this));
     if (!draining()) {
       try {
         show("");
-        channel_.post(control::ready());
+        channel_.post(worker_protocol::ready());
       } catch (const std::system_error& error) {
         // A parent that is gone already is an orphaning like any other, of which take_orders() tells.
         if (error.code() != errc::peer_closed) fail(error.what());
@@ -174,7 +174,7 @@ class worker {
     co_await finish_connections();
     work_.cancel();
     co_await give_a_second(work_);
-    if (options_.tear_down) co_await judged(with_timeout(options_.tear_down(*this), options_.drain_timeout));
+    if (options_.tear_down) co_await or_fail(with_timeout(options_.tear_down(*this), options_.drain_timeout));
 
     try {
       co_await with_timeout(channel_.disconnect(), std::chrono::seconds(1));
@@ -183,9 +183,9 @@ class worker {
     }
     channel_.close();
     background_.cancel();
-    lines_.tasks().cancel();
+    direct_.tasks().cancel();
     co_await give_a_second(background_);
-    co_await give_a_second(lines_.tasks());
+    co_await give_a_second(direct_.tasks());
     co_return static_cast<int>(exit_);
   }
 
@@ -215,7 +215,7 @@ class worker {
   }
 
   /// Runs a part of the worker's own life, in which every exception is fatal.
-  asio::awaitable<void> judged(asio::awaitable<void> work) {
+  asio::awaitable<void> or_fail(asio::awaitable<void> work) {
     try {
       co_await std::move(work);
     } catch (const std::exception& error) {
@@ -228,7 +228,7 @@ class worker {
   /// Runs a coroutine of the worker itself, in which every exception but its cancellation is fatal.
   void start_background(asio::awaitable<void> work) {
     background_.start(std::move(work), [this](std::exception_ptr failure) {
-      if (failure) judge(failure);
+      if (failure) end_on(failure);
     });
   }
 
@@ -250,8 +250,8 @@ class worker {
   /// What the parent asks: to deliver a message, or to do a job.
   struct callee {
     worker& self;
-    asio::awaitable<receipt> operator()(control::letter what) const { return self.mail_.receive(std::move(what)); }
-    asio::awaitable<control::ran> operator()(control::run what) const {
+    asio::awaitable<receipt> operator()(routed_message what) const { return self.messages_.receive(std::move(what)); }
+    asio::awaitable<worker_protocol::job_result> operator()(worker_protocol::start_job what) const {
       return self.jobs_.run(std::move(what.schedule));
     }
   };
@@ -265,12 +265,12 @@ class worker {
     }
   }
 
-  asio::awaitable<receipt> carry(control::letter what, bool directly) {
+  asio::awaitable<receipt> carry(routed_message what, bool directly) {
     using kind = recipient::kind;
     const auto to = detail::address_of(what).what();
     const bool to_primary = to == kind::process && what.number == ::getppid();
     if (directly && !to_primary && (to == kind::slot || to == kind::process || to == kind::agent)) {
-      return lines_.send(std::move(what));
+      return direct_.send(std::move(what));
     }
     return channel_.call<receipt>(what);
   }
@@ -278,17 +278,17 @@ class worker {
   asio::awaitable<void> take_orders() {
     try {
       while (auto message = co_await channel_.receive()) {
-        if (const auto* gone = std::get_if<control::unlisten>(&*message)) {
-          close_listener({gone->listener, gone->loan});
-        } else if (const auto* drain = std::get_if<control::drain>(&*message)) {
+        if (const auto* gone = std::get_if<worker_protocol::unlisten>(&*message)) {
+          close_listener({gone->listener, gone->grant});
+        } else if (const auto* drain = std::get_if<worker_protocol::drain>(&*message)) {
           begin_drain(worker_exit::asked, "asked by the parent", drain->empty_queues);
-        } else if (const auto* question = std::get_if<control::ping>(&*message)) {
+        } else if (const auto* question = std::get_if<worker_protocol::ping>(&*message)) {
           answer(*question);
-        } else if (std::holds_alternative<control::reopen>(*message)) {
+        } else if (std::holds_alternative<worker_protocol::reopen>(*message)) {
           if (options_.on_reopen) options_.on_reopen();
-        } else if (std::holds_alternative<control::all_ready>(*message)) {
+        } else if (std::holds_alternative<worker_protocol::all_ready>(*message)) {
           all_ready_.set();
-        } else if (std::holds_alternative<control::count_connections>(*message)) {
+        } else if (std::holds_alternative<worker_protocol::count_connections>(*message)) {
           counts_connections_ = true;
           if (ended_ != 0) tell_ended_soon();
         }
@@ -299,15 +299,15 @@ class worker {
     begin_drain(worker_exit::orphaned, "the parent is gone", true);
   }
 
-  void answer(const control::ping& question) {
-    control::pong how;
+  void answer(const worker_protocol::ping& question) {
+    worker_protocol::pong how;
     how.number = question.number;
     how.served = served_;
     how.open = static_cast<std::uint32_t>(connections_.size());
     how.memory = resident_memory();
     channel_.post(how);
     if (counts_connections_ || ended_ == 0) return;
-    control::ended word;  // nobody waits for it: with the other figures will do
+    worker_protocol::ended word;  // nobody waits for it: with the other figures will do
     word.connections = ended_;
     channel_.post(word);
   }
@@ -325,7 +325,7 @@ class worker {
       ++ended_;
       tell_ended_soon();
     }
-    if (failure) judge(failure);
+    if (failure) end_on(failure);
     note_idle();
   }
 
@@ -344,7 +344,7 @@ class worker {
     asio::steady_timer pause(get_executor(), std::chrono::milliseconds(1));
     co_await pause.async_wait(asio::use_awaitable);
     tells_ = false;
-    control::ended word;
+    worker_protocol::ended word;
     word.connections = ended_;
     if (!channel_.is_open()) co_return;
     try {
@@ -363,12 +363,12 @@ class worker {
         while (!has_room() && !draining()) co_await accepting_.wait_room();
         auto given = co_await channel_.receive_handle();
         if (!given) break;
-        if (const auto* where = std::get_if<control::listen>(&given->message)) {
-          listen({where->listener, where->loan}, std::move(given->handle));
-        } else if (std::holds_alternative<control::serve>(given->message)) {
+        if (const auto* where = std::get_if<worker_protocol::listen>(&given->message)) {
+          listen({where->listener, where->grant}, std::move(given->handle));
+        } else if (std::holds_alternative<worker_protocol::serve>(given->message)) {
           start(std::move(given->handle), true);
-        } else if (std::holds_alternative<control::meet>(given->message)) {
-          lines_.meet(std::move(given->handle).as<descriptor>(get_executor()));
+        } else if (std::holds_alternative<worker_protocol::connect_offer>(given->message)) {
+          direct_.accept_offer(std::move(given->handle).as<descriptor>(get_executor()));
         }
       }
     } catch (const std::system_error& error) {
@@ -376,14 +376,14 @@ class worker {
     }
   }
 
-  void listen(accepting::key key, any_handle handle) {
+  void listen(accept_loop::key key, any_handle handle) {
     if (draining()) return;
     if (handle.kind() == handle_kind::udp_socket) {
       serve_datagrams(key, std::move(handle).as<asio::ip::udp::socket>(get_executor()));
       return;
     }
     const bool listens = handle.kind() == handle_kind::tcp_acceptor || handle.kind() == handle_kind::local_acceptor;
-    auto on = std::make_shared<listener>(get_executor(), std::move(handle).as<descriptor>(get_executor()));
+    auto on = std::make_shared<acceptor>(get_executor(), std::move(handle).as<descriptor>(get_executor()));
     if (listens && !handler_.takes(on->accepts())) {
       throw_error(fmt::format("worker: the handler takes no {}", to_string(on->accepts())), errc::wrong_handle_kind);
     }
@@ -391,7 +391,7 @@ class worker {
     accepting_.add(key, std::move(on));
   }
 
-  void serve_datagrams(accepting::key key, asio::ip::udp::socket socket) {
+  void serve_datagrams(accept_loop::key key, asio::ip::udp::socket socket) {
     if (!options_.serve_datagrams) {
       throw_error("worker: no worker_options::serve_datagrams", errc::wrong_handle_kind);
     }
@@ -420,12 +420,12 @@ class worker {
                          [this, leased](std::exception_ptr failure) { on_connection_ended(leased, failure); });
     } catch (...) {
       // A handler that is no coroutine throws here. It must not end the accepting with its own connection.
-      judge(std::current_exception());
+      end_on(std::current_exception());
     }
   }
 
   /// Ends the worker for an exception that is not a connection's own.
-  void judge(const std::exception_ptr& failure) {
+  void end_on(const std::exception_ptr& failure) {
     try {
       std::rethrow_exception(failure);
     } catch (const std::system_error& error) {
@@ -435,7 +435,7 @@ class worker {
     on_exception(failure);
   }
 
-  asio::awaitable<void> heed_signals() {
+  asio::awaitable<void> handle_signals() {
     asio::signal_set signals(get_executor(), SIGTERM);
     // Counted apart from the parent's order: a service manager that signals the whole group at once means one stop.
     for (bool again = false;; again = true) {
@@ -476,12 +476,12 @@ class worker {
     show(" [draining]");
     // The parent hears of it before anything else happens, and starts the replacement meanwhile.
     try {
-      control::draining word;
+      worker_protocol::draining word;
       word.status = static_cast<std::int32_t>(why);
       word.reason = reason;
       channel_.post(word);
       channel_.decline_handles();
-      lines_.decline();
+      direct_.decline();
     } catch (const std::system_error&) {
       // No parent, nobody to tell.
     }
@@ -506,7 +506,7 @@ class worker {
     co_await give_a_second(connections_);
   }
 
-  void close_listener(accepting::key which) {
+  void close_listener(accept_loop::key which) {
     if (const auto udp = datagrams_.extract(which); !udp.empty()) {
       if (const auto signal = udp.mapped().lock()) signal->emit(asio::cancellation_type::terminal);
     }
@@ -515,13 +515,13 @@ class worker {
 
   worker_options options_;
   connection_handler handler_;
-  channel<control::protocol::to_parent, control::protocol::to_child> channel_;
+  channel<worker_protocol::to_parent, worker_protocol::to_child> channel_;
   task_group connections_;
   task_group background_;  // of the worker itself
-  std::map<accepting::key, std::weak_ptr<asio::cancellation_signal>> datagrams_;
+  std::map<accept_loop::key, std::weak_ptr<asio::cancellation_signal>> datagrams_;
   event drain_;
   event hurry_;  // a second SIGTERM came, or nothing is left to wait for
-  accepting accepting_;
+  accept_loop accepting_;
   idle_connections idle_;
   worker_exit exit_ = worker_exit::asked;
   std::uint64_t served_ = 0;
@@ -532,8 +532,8 @@ class worker {
   job_runner jobs_;
   task_group work_;  // worker_options::run
   event all_ready_;
-  post_office mail_;
-  direct_lines lines_;
+  message_endpoint messages_;
+  direct_channels direct_;
 };
 
 }  // namespace cohort

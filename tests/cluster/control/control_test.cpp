@@ -62,7 +62,7 @@ class managed : public std::enable_shared_from_this<managed> {
   asio::any_io_executor control_executor() { return cluster_of->primary.get_executor(); }
   std::string path() const { return here / "control"; }
 
-  asio::awaitable<admin_client> client() { return admin_client::connect(path()); }
+  asio::awaitable<control_client> client() { return control_client::connect(path()); }
 
   asio::awaitable<void> end() {
     control.stop();
@@ -81,7 +81,7 @@ class managed : public std::enable_shared_from_this<managed> {
 
   directory here;
   std::shared_ptr<running> cluster_of;
-  admin_server control;
+  control_server control;
   std::exception_ptr failure;
   bool over = false;
 };
@@ -128,7 +128,7 @@ ASYNC_TEST("a client of the control socket sees what stats() says") {
   for (std::size_t i = 0; i < 2; ++i) {
     CHECK(seen.workers[i].slot == i + 1);
     CHECK(seen.workers[i].pid == real.workers[i].pid);
-    CHECK(seen.workers[i].state == slot_state::ready);
+    CHECK(seen.workers[i].state == worker_state::ready);
   }
   CHECK(seen.workers[1].pid != victim);
   REQUIRE(seen.slots.size() == 1);
@@ -243,12 +243,12 @@ ASYNC_TEST("followers see every event, each for itself, and the end") {
   const auto m = co_await managed::idle();
   auto first = co_await m->client(), second = co_await m->client();
   std::vector<std::string> seen[2];
-  std::optional<admin::outcome> ends[2];
-  admin_client* const clients[] = {&first, &second};
+  std::optional<control_protocol::outcome> ends[2];
+  control_client* const clients[] = {&first, &second};
   for (std::size_t i = 0; i < 2; ++i) {
     const auto note = [&seen, i](const cluster_event& event) { seen[i].push_back(to_string(event)); };
     asio::co_spawn(m->control_executor(), clients[i]->follow(note),
-                   [&ends, i](std::exception_ptr failure, admin::outcome outcome) {
+                   [&ends, i](std::exception_ptr failure, control_protocol::outcome outcome) {
                      if (!failure) ends[i] = std::move(outcome);
                    });
   }
@@ -281,14 +281,14 @@ ASYNC_TEST("a follower is told at the end what it has not heard yet") {
   const auto m = co_await managed::idle();
   auto client = co_await m->client();
   std::size_t seen = 0;
-  std::optional<admin::outcome> end;
+  std::optional<control_protocol::outcome> end;
   bool following = false;
   const auto note = [&seen, &following](const cluster_event& event) {
     following = true;
     seen += event.what == event_kind::draining ? 1 : 0;
   };
   asio::co_spawn(m->control_executor(), client.follow(note),
-                 [&end](std::exception_ptr failure, admin::outcome outcome) {
+                 [&end](std::exception_ptr failure, control_protocol::outcome outcome) {
                    if (!failure) end = std::move(outcome);
                  });
   while (!following) {  // a call is on its way for a while
@@ -300,18 +300,18 @@ ASYNC_TEST("a follower is told at the end what it has not heard yet") {
   m->control.note(word);
   const bool caught_up = co_await eventually([&seen] { return seen == 1; });
   REQUIRE(caught_up);
-  for (std::size_t i = 0; i < admin_server::max_behind; ++i) m->control.note(word);
+  for (std::size_t i = 0; i < control_server::max_behind; ++i) m->control.note(word);
   co_await m->end();
   const bool ended = co_await eventually([&end] { return end.has_value(); });
   CHECK(ended);
-  CHECK(seen == 1 + admin_server::max_behind);
+  CHECK(seen == 1 + control_server::max_behind);
 }
 
 ASYNC_TEST("two clients reload at once: one after the other") {
   const auto m = co_await managed::ready(options_for(distribution::shared, 1));
   auto first = co_await m->client(), second = co_await m->client();
   std::optional<reload_result> results[2];
-  admin_client* const clients[] = {&first, &second};
+  control_client* const clients[] = {&first, &second};
   for (std::size_t i = 0; i < 2; ++i) {
     asio::co_spawn(m->control_executor(), clients[i]->reload(),
                    [&results, i](std::exception_ptr, reload_result result) { results[i] = std::move(result); });
@@ -347,7 +347,7 @@ ASYNC_TEST("a client upgrades the primary, and finds the new one, which knows it
   const variable where("NOTIFY_SOCKET", manager.name());
   auto s = co_await server::ready("control=" + path);
   co_await manager.until("READY=1");
-  auto client = co_await admin_client::connect(path);
+  auto client = co_await control_client::connect(path);
   const auto result = co_await client.upgrade();
   CHECK_MESSAGE(result.success(), result.reason);
   co_await client.wait_end();
@@ -358,7 +358,7 @@ ASYNC_TEST("a client upgrades the primary, and finds the new one, which knows it
 
   const bool there = co_await eventually([&] { return exists(path); });
   REQUIRE(there);
-  auto next = co_await admin_client::connect(path);
+  auto next = co_await control_client::connect(path);
   CHECK(next.pid() == result.pid);
   co_await manager.until("MAINPID=" + std::to_string(result.pid));
   CHECK(manager.count("READY=1") == 2);
@@ -374,7 +374,7 @@ ASYNC_TEST("a client hears why an upgrade has failed, and the old primary goes o
   const directory here;
   switch_file broken;
   auto s = co_await server::ready(broken.argument(), "control=" + (here / "control"));
-  auto client = co_await admin_client::connect(here / "control");
+  auto client = co_await control_client::connect(here / "control");
   broken.on();
   const auto failed = co_await client.upgrade();
   broken.off();
@@ -435,14 +435,14 @@ ASYNC_TEST("a file that nobody answers at is replaced, and one that somebody ans
   }
   const auto failure_of = [&](const std::string& where) {
     try {
-      const admin_server control(r.primary, where);
+      const control_server control(r.primary, where);
     } catch (const std::system_error& error) {
       return std::string(error.what());
     }
     return std::string();
   };
   {
-    const admin_server control(r.primary, path);
+    const control_server control(r.primary, path);
     CHECK(failure_of(path) == "listen unix:" + path + ": Address already in use");
     CHECK(exists(path));
   }
@@ -456,32 +456,32 @@ ASYNC_TEST("a file that nobody answers at is replaced, and one that somebody ans
 ASYNC_TEST("a control socket with an abstract name needs no file") {
   running r(co_await asio::this_coro::executor, options_for(distribution::shared, 1));
   const std::string name = "@cohort-test-" + std::to_string(::getpid());
-  admin_server control(r.primary, name);
+  control_server control(r.primary, name);
   bool over = false;
   asio::co_spawn(r.primary.get_executor(), control.run(), [&over](std::exception_ptr) { over = true; });
   {
-    auto client = co_await admin_client::connect(name);
+    auto client = co_await control_client::connect(name);
     const auto stats = co_await client.stats();
     CHECK(stats.wanted == 0);
   }
   control.stop();
   const bool ended = co_await eventually([&over] { return over; });
   CHECK(ended);
-  const auto gone = co_await error_of(admin_client::connect(name));
+  const auto gone = co_await error_of(control_client::connect(name));
   CHECK(gone == std::errc::connection_refused);
 }
 
 ASYNC_TEST("who connects where nobody serves is told why") {
   const directory here;
   const std::string path = here / "control";
-  const auto nothing = co_await text_of(admin_client::connect(path));
+  const auto nothing = co_await text_of(control_client::connect(path));
   CHECK(nothing == "connect " + path + ": No such file or directory");
   {
     const descriptor left(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const asio::local::stream_protocol::endpoint at(path);
     REQUIRE(::bind(left.get(), at.data(), static_cast<socklen_t>(at.size())) == 0);
   }
-  const auto stale = co_await text_of(admin_client::connect(path));
+  const auto stale = co_await text_of(control_client::connect(path));
   CHECK(stale == "connect " + path + ": Connection refused");
 }
 
@@ -501,11 +501,11 @@ ASYNC_TEST("another user is not served, whatever the permissions of the file" * 
   REQUIRE(::seteuid(somebody) == 0);
   const descriptor other = connect_raw(path);  // the kernel notes who it is now
   REQUIRE(::seteuid(0) == 0);
-  admin::client_channel line(m->control_executor(), descriptor(::dup(other.get())));
+  control_protocol::client_channel line(m->control_executor(), descriptor(::dup(other.get())));
   const auto word = co_await line.receive();
   REQUIRE(word);
-  REQUIRE(std::holds_alternative<admin::refused>(*word));
-  CHECK(std::get<admin::refused>(*word).reason == "only root and user 0 may, and this is user 65534");
+  REQUIRE(std::holds_alternative<control_protocol::refused>(*word));
+  CHECK(std::get<control_protocol::refused>(*word).reason == "only root and user 0 may, and this is user 65534");
   const auto end = co_await line.receive();
   CHECK_FALSE(end);
   CHECK(hung_up(other));
@@ -518,8 +518,8 @@ ASYNC_TEST("another user is not served, whatever the permissions of the file" * 
 
 ASYNC_TEST("there is an end to the clients, and room again when one leaves") {
   const auto m = co_await managed::idle();
-  std::vector<admin_client> clients;
-  for (std::size_t i = 0; i < admin_server::max_clients; ++i) {
+  std::vector<control_client> clients;
+  for (std::size_t i = 0; i < control_server::max_clients; ++i) {
     auto client = co_await m->client();
     clients.push_back(std::move(client));
   }
@@ -551,8 +551,8 @@ ASYNC_TEST("what is no channel, or speaks out of turn, is disconnected and harms
     const bool dropped = co_await is_dropped(socket);
     CHECK(dropped);
   }
-  admin::client_channel line(m->control_executor(), connect_raw(m->path()));
-  const admin::stop word;
+  control_protocol::client_channel line(m->control_executor(), connect_raw(m->path()));
+  const control_protocol::stop word;
   co_await line.send(word);
   const auto welcome = co_await line.receive();
   CHECK(welcome.has_value());
@@ -565,8 +565,8 @@ ASYNC_TEST("what is no channel, or speaks out of turn, is disconnected and harms
 
 ASYNC_TEST("a handle that a client sends is given back") {
   const auto m = co_await managed::idle();
-  admin::client_channel line(m->control_executor(), connect_raw(m->path()));
-  const admin::stop word;
+  control_protocol::client_channel line(m->control_executor(), connect_raw(m->path()));
+  const control_protocol::stop word;
   descriptor mine(::dup(0));
   const auto error = co_await error_of(line.send_handle(word, mine));
   CHECK(error == errc::handle_refused);
@@ -582,16 +582,16 @@ ASYNC_TEST("a follower that does not read is disconnected, and the others see al
     seen += event.what == event_kind::draining ? 1 : 0;
   };
   auto good = co_await m->client();
-  asio::co_spawn(m->control_executor(), good.follow(count), [](std::exception_ptr, const admin::outcome&) {});
+  asio::co_spawn(m->control_executor(), good.follow(count), [](std::exception_ptr, const control_protocol::outcome&) {});
   descriptor silent;
   {
-    admin::client_channel line(m->control_executor(), connect_raw(m->path()));
+    control_protocol::client_channel line(m->control_executor(), connect_raw(m->path()));
     silent.reset(::dup(line.native_handle()));
     bool following = false;
-    const auto note = [&following](const admin::happened&) { following = true; };
-    const admin::follow question;
-    asio::co_spawn(m->control_executor(), line.call<admin::outcome>(question, note),
-                   [](std::exception_ptr, const admin::outcome&) {});
+    const auto note = [&following](const control_protocol::happened&) { following = true; };
+    const control_protocol::follow question;
+    asio::co_spawn(m->control_executor(), line.call<control_protocol::outcome>(question, note),
+                   [](std::exception_ptr, const control_protocol::outcome&) {});
     while (!following || !good_follows) {
       m->control.note(cluster_event(event_kind::started, 1, 2));
       co_await yield();
@@ -613,9 +613,9 @@ ASYNC_TEST("a follower that does not read is disconnected, and the others see al
 
 ASYNC_TEST("clients that ask and do not read are no burden, and cannot hold up the end") {
   const auto m = co_await managed::idle();
-  admin::client_channel line(m->control_executor(), connect_raw(m->path()));
+  control_protocol::client_channel line(m->control_executor(), connect_raw(m->path()));
   descriptor silent(::dup(line.native_handle()));
-  const admin::get_stats question;
+  const control_protocol::get_stats question;
   int answered = 0;
   for (int i = 0; i < 2'000; ++i) {
     asio::co_spawn(m->control_executor(), line.call<cluster_stats>(question),
@@ -633,11 +633,11 @@ ASYNC_TEST("clients that ask and do not read are no burden, and cannot hold up t
 ASYNC_TEST("run() that is cancelled disconnects all") {
   running r(co_await asio::this_coro::executor, options_for(distribution::shared, 1));
   const directory here;
-  admin_server control(r.primary, here / "control");
+  control_server control(r.primary, here / "control");
   task_group tasks(r.primary.get_executor());
   std::exception_ptr failure;
   tasks.start(control.run(), [&failure](std::exception_ptr thrown) { failure = thrown; });
-  auto client = co_await admin_client::connect(here / "control");
+  auto client = co_await control_client::connect(here / "control");
   tasks.cancel();
   co_await tasks.wait_empty();
   const bool told = co_await eventually([&] { return failure != nullptr; });
@@ -673,13 +673,13 @@ ASYNC_TEST("serve() has a control socket when it is told to, until all workers a
   auto primary = co_await spawn(helper("serve", "listen=127.0.0.1:0", "workers=1", "control=" + path).out(stdio::pipe));
   const bool there = co_await eventually([&] { return exists(path); });
   REQUIRE(there);
-  auto client = co_await admin_client::connect(path);
+  auto client = co_await control_client::connect(path);
   CHECK(client.pid() == primary.pid());
   std::vector<std::string> seen;
-  std::optional<admin::outcome> followed;
+  std::optional<control_protocol::outcome> followed;
   const auto note = [&seen](const cluster_event& event) { seen.push_back(to_string(event)); };
   asio::co_spawn(co_await asio::this_coro::executor, client.follow(note),
-                 [&followed](std::exception_ptr failure, admin::outcome outcome) {
+                 [&followed](std::exception_ptr failure, control_protocol::outcome outcome) {
                    if (!failure) followed = std::move(outcome);
                  });
   cluster_stats stats;

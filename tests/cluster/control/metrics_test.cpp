@@ -132,7 +132,7 @@ class exposition {
   std::map<std::pair<std::string, labels>, double> samples_;
 };
 
-worker_stats worker(unsigned slot, pid_t pid, slot_state state) {
+worker_stats worker(unsigned slot, pid_t pid, worker_state state) {
   worker_stats result;
   result.slot = slot;
   result.generation = 3;
@@ -152,9 +152,9 @@ cluster_stats some() {
   stats.listeners = {{"127.0.0.1:80", accept_queue{5, 128}},
                      {"unix:/a\\b\"c\nd", accept_queue{0, 1}},
                      {"unix:@nothing", std::nullopt}};
-  stats.workers = {worker(1, 100, slot_state::draining), worker(1, 101, slot_state::draining),
-                   worker(1, 102, slot_state::ready),    worker(2, 0, slot_state::waiting),
-                   worker(2, 0, slot_state::waiting),    worker(2, 99, slot_state::dead)};
+  stats.workers = {worker(1, 100, worker_state::draining), worker(1, 101, worker_state::draining),
+                   worker(1, 102, worker_state::ready),    worker(2, 0, worker_state::waiting),
+                   worker(2, 0, worker_state::waiting),    worker(2, 99, worker_state::dead)};
   auto& busy = stats.workers[2];
   busy.uptime = 1250ms;
   busy.open = 4;
@@ -221,12 +221,12 @@ PLAIN_TEST("metrics know agents by their names") {
   cluster_stats stats;
   agent_stats one;
   one.name = "the \"cache\"";
-  one.state = slot_state::ready;
+  one.state = worker_state::ready;
   one.restarts = 3;
   one.memory = 4096;
   stats.agents.push_back(one);
   one.name = "log";
-  one.state = slot_state::dead;
+  one.state = worker_state::dead;
   stats.agents.push_back(one);
   const exposition text(to_prometheus(stats));
   CHECK(text.value("cohort_agent_ready", {{"agent", "the \"cache\""}}) == 1);

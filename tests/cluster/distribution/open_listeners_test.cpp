@@ -26,7 +26,7 @@ namespace {
 
 using local_endpoint = asio::local::stream_protocol::endpoint;
 
-local_endpoint local_at(const std::string& text) { return parse_local_endpoint(text); }
+local_endpoint local_at(const std::string& text) { return parse_unix_endpoint(text); }
 
 bool exists(const std::string& path) {
   struct stat found = {};
@@ -190,7 +190,7 @@ ASYNC_TEST("a unix socket that somebody serves is refused, and one that was left
   const int status = co_await c->stop();
   CHECK(status == 0);
 
-  auto left_behind = open_local_listener(local_at(path), 1);
+  auto left_behind = open_unix_listener(local_at(path), 1);
   left_behind.file.release();
   left_behind.socket.reset();
   auto third = co_await running::ready(options);
@@ -308,7 +308,7 @@ ASYNC_TEST("no client is refused while one cluster follows the other on an inher
 ASYNC_TEST("an inherited unix socket is served under every distribution, and its file stays") {
   const directory scratch;
   const auto path = scratch / "app.sock";
-  auto kept = open_local_listener(local_at("unix:" + path), 8);
+  auto kept = open_unix_listener(local_at("unix:" + path), 8);
   for (const auto how : distributions) {
     auto options = any_options(how, 2);
     const auto number = std::to_string(system::call.duplicate(kept.socket.get(), 3));
@@ -329,7 +329,7 @@ PLAIN_TEST("an inherited socket that cannot be served is an error that says why,
   const auto failure = [](const std::string& text, distribution how = distribution::round_robin) {
     cluster_options options;
     options.listen(text).workers(2).distribute(how);
-    return failure_of([&] { listen_on_all(options); });
+    return failure_of([&] { open_listeners(options); });
   };
   const kept_listener kept;
   const descriptor udp(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -353,7 +353,7 @@ PLAIN_TEST("an inherited socket that cannot be served is an error that says why,
   const auto twice = kept.lend();
   cluster_options options;
   options.listen(twice).listen(twice);
-  CHECK(failure_of([&] { listen_on_all(options); }) == "listen " + twice + ": listed twice: invalid option");
+  CHECK(failure_of([&] { open_listeners(options); }) == "listen " + twice + ": listed twice: invalid option");
 }
 
 }  // namespace

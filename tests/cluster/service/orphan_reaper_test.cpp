@@ -59,20 +59,20 @@ ASYNC_TEST("strangers are reaped, and children are not") {
   auto mine = co_await spawn(helper("exit-code", "7"));
   const bool ended = co_await eventually([&] { return is_zombie(mine.pid()); });
   CHECK(ended);
-  CHECK(reap_strangers_now() == 0);  // mine is the only one, and comes before those that end from here on
+  CHECK(reap_orphans_now() == 0);  // mine is the only one, and comes before those that end from here on
   life.close();
   for (const auto pid : pids) {
     const bool zombie = co_await eventually([&] { return is_zombie(pid); });
     CHECK(zombie);
   }
-  CHECK(reap_strangers_now() == 5);
-  CHECK(reap_strangers_now() == 0);
+  CHECK(reap_orphans_now() == 5);
+  CHECK(reap_orphans_now() == 0);
   for (const auto pid : pids) CHECK(is_gone(pid));
   const auto status = co_await mine.wait();
   CHECK(status == exit_status::exited(7));
 }
 
-PLAIN_TEST("nobody is reaped where there is nobody") { CHECK(reap_strangers_now() == 0); }
+PLAIN_TEST("nobody is reaped where there is nobody") { CHECK(reap_orphans_now() == 0); }
 
 ASYNC_TEST("strangers are reaped as they end, those of before as well") {
   const subreaper adopts;
@@ -82,7 +82,7 @@ ASYNC_TEST("strangers are reaped as they end, those of before as well") {
   CHECK(ended);
   task_group tasks(executor);
   std::error_code how;
-  tasks.start(reap_strangers(), [&](std::exception_ptr thrown) {
+  tasks.start(reap_orphans(), [&](std::exception_ptr thrown) {
     try {
       std::rethrow_exception(thrown);
     } catch (const std::system_error& error) {
@@ -110,13 +110,13 @@ ASYNC_TEST("strangers are reaped as they end, those of before as well") {
   const pid_t late = forked(4);
   const bool left = co_await eventually([&] { return is_zombie(late); });
   CHECK(left);
-  CHECK(reap_strangers_now() == 1);
+  CHECK(reap_orphans_now() == 1);
 }
 
 ASYNC_TEST("a child whose status nobody has asked for yet keeps it, however long") {
   const auto executor = co_await asio::this_coro::executor;
   task_group tasks(executor);
-  tasks.start(reap_strangers(), [](std::exception_ptr) {});
+  tasks.start(reap_orphans(), [](std::exception_ptr) {});
   auto first = co_await spawn(helper("exit-code", "11"));
   const bool ended = co_await eventually([&] { return is_zombie(first.pid()); });
   CHECK(ended);

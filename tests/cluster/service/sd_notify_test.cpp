@@ -31,7 +31,7 @@ std::string failure_of(Function function) {
 PLAIN_TEST("without a manager nothing is sent, and nothing is wrong") {
   const fault<&system::calls::sendmsg> counted(0, 1, 0);
   const fault<&system::calls::socket> sockets(0, 1, 0);
-  service_manager manager;
+  sd_notifier manager;
   CHECK_FALSE(manager);
   manager.ready();
   manager.reloading();
@@ -49,7 +49,7 @@ PLAIN_TEST("a manager hears what sd_notify(3) says, at a path or an abstract nam
   for (const auto& path : {std::string(), scratch / "notify"}) {
     const notify_socket socket(path);
     const variable notify("NOTIFY_SOCKET", socket.name());
-    service_manager manager;
+    sd_notifier manager;
     CHECK(manager);
     manager.ready();
     CHECK(socket.next() == "READY=1");
@@ -68,7 +68,7 @@ PLAIN_TEST("a manager hears what sd_notify(3) says, at a path or an abstract nam
 PLAIN_TEST("a reload carries the time of the monotonic clock") {
   const notify_socket socket;
   const variable notify("NOTIFY_SOCKET", socket.name());
-  service_manager manager;
+  sd_notifier manager;
   const auto now = [] {
     timespec time{};
     ::clock_gettime(CLOCK_MONOTONIC, &time);
@@ -87,7 +87,7 @@ PLAIN_TEST("a reload carries the time of the monotonic clock") {
 PLAIN_TEST("a status is one line, so that it cannot say anything else") {
   const notify_socket socket;
   const variable notify("NOTIFY_SOCKET", socket.name());
-  service_manager manager;
+  sd_notifier manager;
   manager.status("bad\nREADY=1\r\nMAINPID=1");
   CHECK(socket.next() == "STATUS=bad READY=1  MAINPID=1");
   manager.status("");
@@ -99,21 +99,21 @@ PLAIN_TEST("the variables are gone once they are taken, whoever they are for") {
   for (const auto pid : {::getpid(), ::getpid() + 1}) {
     const variable notify("NOTIFY_SOCKET", socket.name()), interval("WATCHDOG_USEC", "3000000"),
         of("WATCHDOG_PID", std::to_string(pid));
-    const service_manager manager;
+    const sd_notifier manager;
     for (const auto* name : {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}) CHECK(::getenv(name) == nullptr);
     CHECK(static_cast<bool>(manager.watchdog_interval()) == (pid == ::getpid()));
-    CHECK_FALSE(service_manager());
+    CHECK_FALSE(sd_notifier());
   }
 }
 
 PLAIN_TEST("the watchdog has an interval if it is meant for this process") {
   {
     const variable interval("WATCHDOG_USEC", "1500000");
-    CHECK(service_manager().watchdog_interval() == std::chrono::microseconds(1'500'000));
+    CHECK(sd_notifier().watchdog_interval() == std::chrono::microseconds(1'500'000));
   }
-  CHECK_FALSE(service_manager().watchdog_interval());
+  CHECK_FALSE(sd_notifier().watchdog_interval());
   const variable of("WATCHDOG_PID", std::to_string(::getpid()));
-  CHECK_FALSE(service_manager().watchdog_interval());
+  CHECK_FALSE(sd_notifier().watchdog_interval());
 }
 
 PLAIN_TEST("a variable that makes no sense is an error that names it, and stays") {
@@ -135,18 +135,18 @@ PLAIN_TEST("a variable that makes no sense is an error that names it, and stays"
   };
   for (const auto& [name, value] : cases) {
     const variable one(name, value);
-    CHECK(failure_of([] { service_manager(); }) ==
+    CHECK(failure_of([] { sd_notifier(); }) ==
           "service manager: " + std::string(name) + "=" + value + ": invalid option");
     CHECK(::getenv(name) == value);
   }
   const variable fits("NOTIFY_SOCKET", "/" + std::string(106, 'x'));
-  CHECK(service_manager());
+  CHECK(sd_notifier());
 }
 
 PLAIN_TEST("a message that does not get through is an error that names it, and may be sent again") {
   notify_socket socket;
   const variable notify("NOTIFY_SOCKET", socket.name());
-  service_manager manager;
+  sd_notifier manager;
   {
     const fault<&system::calls::sendmsg> busy(EAGAIN);
     CHECK(failure_of([&] { manager.ready(); }) == "service manager: send READY=1: Resource temporarily unavailable");
@@ -166,7 +166,7 @@ PLAIN_TEST("a message that does not get through is an error that names it, and m
 PLAIN_TEST("a manager that takes nothing does not hold the service up") {
   const notify_socket socket;
   const variable notify("NOTIFY_SOCKET", socket.name());
-  service_manager manager;
+  sd_notifier manager;
   std::string said;
   for (int i = 0; i < 100'000 && said.empty(); ++i) said = failure_of([&] { manager.watchdog(); });
   CHECK(said == "service manager: send WATCHDOG=1: Resource temporarily unavailable");
@@ -176,15 +176,15 @@ PLAIN_TEST("no descriptor is left when there is none to be had") {
   const notify_socket socket;
   const variable notify("NOTIFY_SOCKET", socket.name());
   const fault<&system::calls::socket> full(EMFILE);
-  CHECK(failure_of([] { service_manager(); }) == "service manager: socket: Too many open files");
+  CHECK(failure_of([] { sd_notifier(); }) == "service manager: socket: Too many open files");
   CHECK(::getenv("NOTIFY_SOCKET") == socket.name());
 }
 
 PLAIN_TEST("a manager moves to another object with its socket") {
   const notify_socket socket;
   const variable notify("NOTIFY_SOCKET", socket.name());
-  service_manager first;
-  service_manager second(std::move(first));
+  sd_notifier first;
+  sd_notifier second(std::move(first));
   second.ready();
   CHECK(socket.next() == "READY=1");
 }

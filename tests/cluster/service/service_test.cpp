@@ -264,7 +264,7 @@ ASYNC_TEST("systemd-socket-activate starts a server with the first connection, w
     auto s = co_await service::start(std::move(program));
     const bool there = co_await eventually([&] { return ::access(path.c_str(), F_OK) == 0; });
     CHECK(there);
-    const auto where = parse_local_endpoint("unix:" + path);
+    const auto where = parse_unix_endpoint("unix:" + path);
     std::string answer = "(refused)";
     while (answer == "(refused)") answer = co_await ask_once(where, "echo activated");
     CHECK(answer == "activated");

@@ -20,10 +20,10 @@ struct scene {
   explicit scene(const asio::any_io_executor& executor, std::size_t workers = 2, const char* watchdog = nullptr)
       : tasks(executor), report(executor, take(watchdog), workers) {}
 
-  service_manager take(const char* watchdog) {
+  sd_notifier take(const char* watchdog) {
     const variable notify("NOTIFY_SOCKET", socket.name());
     if (watchdog != nullptr) ::setenv("WATCHDOG_USEC", watchdog, 1);
-    return service_manager();
+    return sd_notifier();
   }
 
   /// What one event makes the manager hear.
@@ -40,7 +40,7 @@ struct scene {
 
   notify_socket socket;
   task_group tasks;
-  service_report report;
+  status_reporter report;
   int ended = 0;
 };
 
@@ -157,7 +157,7 @@ ASYNC_TEST("the watchdog hears of the loop all the time, and nothing without an 
 }
 
 ASYNC_TEST("without a manager a report does nothing") {
-  service_report report(co_await asio::this_coro::executor, service_manager(), 1);
+  status_reporter report(co_await asio::this_coro::executor, sd_notifier(), 1);
   const fault<&system::calls::sendmsg> counted(0, 1, 0);
   report.note(cluster_event(kind::ready, 1, 11));
   report.note(cluster_event(kind::stopping, 0, 0, "SIGTERM"));

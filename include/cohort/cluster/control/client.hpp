@@ -30,16 +30,16 @@ namespace cohort {
 /// which the primary works on.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class admin_client {
+class control_client {
  public:
   /// None: every operation throws errc::closed.
-  admin_client() = default;
+  control_client() = default;
 
   /// Connects, and waits until the primary has said that it serves this client. Throws `connect /run/app.ctl:
   /// Connection refused` and its like, ECONNREFUSED also for a user who may not (then with the reason).
-  static asio::awaitable<admin_client> connect(std::string path) {
+  static asio::awaitable<control_client> connect(std::string path) {
     const std::string step = "connect " + path;
-    const auto endpoint = admin::endpoint_of("connect", path);
+    const auto endpoint = control_protocol::endpoint_of("connect", path);
     const auto executor = co_await asio::this_coro::executor;
     descriptor socket(system::call.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!socket) throw_error(step, errno);
@@ -51,52 +51,52 @@ class admin_client {
       pause.expires_after(std::chrono::milliseconds(10));  // its queue is full (connect(2)), and nothing tells of room
       co_await pause.async_wait(asio::use_awaitable);
     }
-    admin_client result;
-    result.line_ = admin::client_channel(executor, std::move(socket));
+    control_client result;
+    result.line_ = control_protocol::client_channel(executor, std::move(socket));
     const auto first = co_await result.line_.receive();
     if (!first) throw_error(step, errc::peer_closed);
-    if (const auto* no = std::get_if<admin::refused>(&*first)) {
+    if (const auto* no = std::get_if<control_protocol::refused>(&*first)) {
       throw_error(fmt::format("{}: {}", step, no->reason), ECONNREFUSED);
     }
-    if (const auto* yes = std::get_if<admin::welcome>(&*first)) result.pid_ = yes->pid;
+    if (const auto* yes = std::get_if<control_protocol::welcome>(&*first)) result.pid_ = yes->pid;
     co_return result;
   }
 
   /// The primary's.
   pid_t pid() const noexcept { return pid_; }
 
-  asio::awaitable<cluster_stats> stats() { return line_.call<cluster_stats>(admin::get_stats()); }
+  asio::awaitable<cluster_stats> stats() { return line_.call<cluster_stats>(control_protocol::get_stats()); }
 
   /// See cluster::reload(); completes when it is over. It goes on when this client goes.
-  asio::awaitable<reload_result> reload() { return line_.call<reload_result>(admin::reload()); }
+  asio::awaitable<reload_result> reload() { return line_.call<reload_result>(control_protocol::reload()); }
 
   /// See cluster::upgrade(); completes when it is over. It goes on when this client goes. After one that has succeeded
   /// the connection ends (wait_end()), and a further client finds the new primary a moment later.
-  asio::awaitable<upgrade_result> upgrade() { return line_.call<upgrade_result>(admin::upgrade()); }
+  asio::awaitable<upgrade_result> upgrade() { return line_.call<upgrade_result>(control_protocol::upgrade()); }
 
   /// See cluster::scale().
-  asio::awaitable<admin::outcome> scale(unsigned workers) {
-    admin::scale question;
+  asio::awaitable<control_protocol::outcome> scale(unsigned workers) {
+    control_protocol::scale question;
     question.workers = workers;
-    return line_.call<admin::outcome>(question);
+    return line_.call<control_protocol::outcome>(question);
   }
 
   /// See cluster::kill_worker().
-  asio::awaitable<admin::outcome> kill_worker(unsigned slot) {
-    admin::kill_worker question;
+  asio::awaitable<control_protocol::outcome> kill_worker(unsigned slot) {
+    control_protocol::kill_worker question;
     question.slot = slot;
-    return line_.call<admin::outcome>(question);
+    return line_.call<control_protocol::outcome>(question);
   }
 
   /// See cluster::stop(). Completes when the stop has begun; wait_end() waits for its end.
-  asio::awaitable<admin::outcome> stop() { return line_.call<admin::outcome>(admin::stop()); }
+  asio::awaitable<control_protocol::outcome> stop() { return line_.call<control_protocol::outcome>(control_protocol::stop()); }
 
   /// Calls `seen(const cluster_event&)` for each event from now on, and completes when the cluster has ended. A client
   /// that is 256 events behind is disconnected: errc::peer_closed.
   template <class Seen>
-  asio::awaitable<admin::outcome> follow(Seen seen) {
-    return line_.call<admin::outcome>(
-        admin::follow(), [seen = std::move(seen)](const admin::happened& what) mutable { seen(what.event()); });
+  asio::awaitable<control_protocol::outcome> follow(Seen seen) {
+    return line_.call<control_protocol::outcome>(
+        control_protocol::follow(), [seen = std::move(seen)](const control_protocol::happened& what) mutable { seen(what.event()); });
   }
 
   /// Waits until the primary has ended.
@@ -106,7 +106,7 @@ class admin_client {
   }
 
  private:
-  admin::client_channel line_;
+  control_protocol::client_channel line_;
   pid_t pid_ = 0;
 };
 

@@ -83,8 +83,8 @@ inline std::string to_prometheus(const cluster_stats& stats) {
   out.single("cohort_reloads_total", "counter", "Reloads that were completed.", stats.reloads);
 
   out.begin("cohort_workers", "gauge", "Workers in each state.");
-  for (const auto state : {slot_state::waiting, slot_state::starting, slot_state::ready, slot_state::draining,
-                           slot_state::stopping, slot_state::dead}) {
+  for (const auto state : {worker_state::waiting, worker_state::starting, worker_state::ready, worker_state::draining,
+                           worker_state::stopping, worker_state::dead}) {
     std::size_t count = 0;
     for (const auto& each : stats.workers) count += each.state == state ? 1 : 0;
     out.value(count, fmt::format("state=\"{}\"", to_string(state)));
@@ -103,7 +103,7 @@ inline std::string to_prometheus(const cluster_stats& stats) {
   const auto of_workers = [&](std::string_view name, std::string_view type, std::string_view help, auto figure) {
     out.begin(name, type, help);
     for (const auto& each : stats.workers) {
-      if (each.pid == 0 || each.state == slot_state::dead)
+      if (each.pid == 0 || each.state == worker_state::dead)
         continue;  // not begun, and those are not told apart; or gone
       figure(each, fmt::format("slot=\"{}\",generation=\"{}\",pid=\"{}\"", each.slot, each.generation, each.pid));
     }
@@ -134,7 +134,7 @@ inline std::string to_prometheus(const cluster_stats& stats) {
       }
     };
     of_agents("cohort_agent_ready", "gauge", "1 if the agent is ready.",
-              [](const auto& each) { return each.state == slot_state::ready ? 1 : 0; });
+              [](const auto& each) { return each.state == worker_state::ready ? 1 : 0; });
     of_agents("cohort_agent_restarts_total", "counter", "Restarts of the agent.",
               [](const auto& each) { return each.restarts; });
     of_agents("cohort_agent_resident_memory_bytes", "gauge", "Resident memory of the agent.",

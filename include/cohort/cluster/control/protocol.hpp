@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-/// What is said over the control socket of a cluster: see admin_server and admin_client.
+/// What is said over the control socket of a cluster: see control_server and control_client.
 #pragma once
 
 #include <chrono>
@@ -72,7 +72,7 @@ struct codec<exit_status> {
   static constexpr std::size_t fixed_size = 8 + codec<resource_usage>::fixed_size;
 };
 
-namespace admin {
+namespace control_protocol {
 
 // What a client asks, each by channel::call, and what it is answered with.
 
@@ -114,7 +114,7 @@ struct happened {
   exit_status status;
   exit_reason reason = exit_reason::none;
   std::string agent;
-  std::string schedule;  ///< of cluster_event::kind::ran, with `text`: why it has failed, empty if it has not
+  std::string schedule;  ///< of cluster_event::kind::schedule_ran, with `text`: why it has failed, empty if it has not
   std::uint32_t attempt = 1;
 
   cluster_event event() const {
@@ -123,7 +123,7 @@ struct happened {
     result.after = after;
     result.status = status;
     result.reason = reason;
-    if (what != cluster_event::kind::ran) return result;
+    if (what != cluster_event::kind::schedule_ran) return result;
     schedule_result run;
     run.name = schedule;
     run.worker = slot;
@@ -155,5 +155,5 @@ inline asio::local::stream_protocol::endpoint endpoint_of(std::string_view step,
   return {name};
 }
 
-}  // namespace admin
+}  // namespace control_protocol
 }  // namespace cohort

@@ -35,7 +35,7 @@
 
 namespace cohort {
 
-/// The control socket of a cluster: lets admin_client look at it and tell it what to do. serve() has one if
+/// The control socket of a cluster: lets control_client look at it and tell it what to do. serve() has one if
 /// cluster_options::control_socket() says so.
 ///
 /// The file has the mode 0600 from its beginning on. Root is served, and the user that this process is (effectively),
@@ -44,7 +44,7 @@ namespace cohort {
 ///
 /// Must outlive run(), and the cluster must outlive this. Distinct objects: safe. Shared objects: unsafe, also with the
 /// cluster.
-class admin_server {
+class control_server {
  public:
   using variables = std::vector<std::pair<std::string, std::string>>;
 
@@ -53,15 +53,15 @@ class admin_server {
   static constexpr std::size_t max_reloads = 8;       ///< and upgrades that may wait for each other; others are refused
   static constexpr std::uint32_t max_workers = 1024;  ///< that it can be scaled to: a slip should not take the machine
 
-  /// Binds and listens; see admin::endpoint_of. Replaces a file that nobody accepts at, and throws `listen
+  /// Binds and listens; see control_protocol::endpoint_of. Replaces a file that nobody accepts at, and throws `listen
   /// unix:/run/app.ctl: Address already in use` and its like. `environment` is what cluster::upgrade() is called with.
-  admin_server(cluster& primary, const std::string& path, variables environment = {})
-      : admin_server(primary, open_local_listener(admin::endpoint_of("control socket", path), 16, 0600)) {
+  control_server(cluster& primary, const std::string& path, variables environment = {})
+      : control_server(primary, open_unix_listener(control_protocol::endpoint_of("control socket", path), 16, 0600)) {
     environment_ = std::move(environment);
   }
 
-  admin_server(const admin_server&) = delete;
-  admin_server& operator=(const admin_server&) = delete;
+  control_server(const control_server&) = delete;
+  control_server& operator=(const control_server&) = delete;
 
   /// Tells the followers of an event. cluster::next_event() gives each to one reader: who reads there calls this.
   void note(const cluster_event& event) {
@@ -95,7 +95,7 @@ class admin_server {
   /// a second at most. Call it when all events have been noted.
   void stop() {
     if (std::exchange(stopped_, true)) return;
-    listener_.close();
+    acceptor_.close();
     file_.remove();
   }
 
@@ -113,7 +113,7 @@ class admin_server {
 
     std::string name() const { return fmt::format("asked by user {}, pid {}", who.uid, who.pid); }
 
-    admin::server_channel line;
+    control_protocol::server_channel line;
     ucred who;
     std::size_t answering = 0;
   };
@@ -121,11 +121,11 @@ class admin_server {
 
   /// Puts a T into a list for as long as it lives.
   template <class T>
-  class entry {
+  class registration {
    public:
-    entry(std::vector<T>& list, T item) : list_(list), item_(std::move(item)) { list_.push_back(item_); }
-    entry(const entry&) = delete;
-    ~entry() { std::erase(list_, item_); }
+    registration(std::vector<T>& list, T item) : list_(list), item_(std::move(item)) { list_.push_back(item_); }
+    registration(const registration&) = delete;
+    ~registration() { std::erase(list_, item_); }
 
    private:
     std::vector<T>& list_;
@@ -140,12 +140,12 @@ class admin_server {
 
   /// While a call is answered. Its end is seen in a later turn, when the answer is queued already.
   struct answering {
-    answering(admin_server& o, session& s) : owner(o), of(s) { ++of.answering; }
+    answering(control_server& o, session& s) : owner(o), of(s) { ++of.answering; }
     answering(const answering&) = delete;
     ~answering() {
       if (--of.answering == 0) owner.answered_.notify();
     }
-    admin_server& owner;
+    control_server& owner;
     session& of;
   };
 
@@ -160,17 +160,17 @@ class admin_server {
 
   /// Answers the calls of one client.
   struct handler {
-    admin_server& owner;
+    control_server& owner;
     session_ptr of;
 
-    asio::awaitable<cluster_stats> operator()(admin::get_stats) {
+    asio::awaitable<cluster_stats> operator()(control_protocol::get_stats) {
       const answering mine(owner, *of);
       auto result = owner.primary_.stats();
       for (auto& each : result.slots) shorten(each.last_trouble);
       co_return result;
     }
 
-    asio::awaitable<reload_result> operator()(admin::reload) {
+    asio::awaitable<reload_result> operator()(control_protocol::reload) {
       const answering mine(owner, *of);
       if (owner.reloads_.size() >= max_reloads) throw_error("reload: others wait already", EBUSY);
       // Not a part of this coroutine: it is not to be left half done because a terminal was closed.
@@ -181,7 +181,7 @@ class admin_server {
       co_return one->result;
     }
 
-    asio::awaitable<upgrade_result> operator()(admin::upgrade) {
+    asio::awaitable<upgrade_result> operator()(control_protocol::upgrade) {
       const answering mine(owner, *of);
       if (owner.reloads_.size() >= max_reloads) throw_error("upgrade: others wait already", EBUSY);
       const auto one = owner.begin<upgrade_result>();
@@ -191,9 +191,9 @@ class admin_server {
       co_return one->result;
     }
 
-    asio::awaitable<admin::outcome> operator()(admin::scale wish) {
+    asio::awaitable<control_protocol::outcome> operator()(control_protocol::scale wish) {
       const answering mine(owner, *of);
-      admin::outcome result;
+      control_protocol::outcome result;
       if (wish.workers == 0 || wish.workers > max_workers) {
         result.reason = fmt::format("scale: want 1 to {} workers, got {}", max_workers, wish.workers);
       } else if (owner.primary_.stats().stopping) {
@@ -204,26 +204,26 @@ class admin_server {
       co_return result;
     }
 
-    asio::awaitable<admin::outcome> operator()(admin::stop) {
+    asio::awaitable<control_protocol::outcome> operator()(control_protocol::stop) {
       const answering mine(owner, *of);
-      admin::outcome result;
+      control_protocol::outcome result;
       owner.primary_.stop(of->name());
       co_return result;
     }
 
-    asio::awaitable<admin::outcome> operator()(admin::kill_worker which) {
+    asio::awaitable<control_protocol::outcome> operator()(control_protocol::kill_worker which) {
       const answering mine(owner, *of);
-      admin::outcome result;
+      control_protocol::outcome result;
       if (!owner.primary_.kill_worker(which.slot)) result.reason = fmt::format("no worker in slot {}", which.slot);
       co_return result;
     }
 
-    asio::awaitable<admin::outcome> operator()(admin::follow, caller<admin::protocol::to_client>& who) {
+    asio::awaitable<control_protocol::outcome> operator()(control_protocol::follow, caller<control_protocol::protocol::to_client>& who) {
       const answering mine(owner, *of);
       follower here(owner.clients_.get_executor(), *of);
-      const entry<follower*> listed(owner.followers_, &here);
+      const registration<follower*> listed(owner.followers_, &here);
       while (auto event = co_await here.events.pop()) {
-        admin::happened word;
+        control_protocol::happened word;
         word.what = event->what;
         word.slot = event->slot;
         word.pid = event->pid;
@@ -241,15 +241,15 @@ class admin_server {
         word.reason = event->reason;
         co_await who.progress(word);
       }
-      admin::outcome result;
+      control_protocol::outcome result;
       co_return result;
     }
   };
 
-  admin_server(cluster& primary, local_listener opened)
+  control_server(cluster& primary, unix_listener opened)
       : primary_(primary),
         file_(std::move(opened.file)),
-        listener_(primary.get_executor(), std::move(opened.socket)),
+        acceptor_(primary.get_executor(), std::move(opened.socket)),
         clients_(primary.get_executor()),
         reloads_(primary.get_executor()),
         answered_(primary.get_executor()) {}
@@ -287,18 +287,18 @@ class admin_server {
     while (!stopped_) {
       bool shortage = false;
       try {
-        co_await listener_.wait();
+        co_await acceptor_.wait();
         for (int i = 0; i < at_a_time && !stopped_; ++i) {
-          descriptor accepted = listener_.try_accept();
+          descriptor accepted = acceptor_.try_accept();
           if (!accepted) break;
           admit(std::move(accepted));
         }
       } catch (const std::system_error& error) {
         if (stopped_) co_return;
-        if (!listener::is_shortage(error.code())) throw;
+        if (!acceptor::is_shortage(error.code())) throw;
         shortage = true;
       }
-      if (shortage) co_await listener_.pause();
+      if (shortage) co_await acceptor_.pause();
     }
   }
 
@@ -322,16 +322,16 @@ class admin_server {
 
   /// Does not wait for the client: the kernel has room for these few bytes.
   static asio::awaitable<void> turn_away(session_ptr one, std::string reason) {
-    admin::refused word;
+    control_protocol::refused word;
     word.reason = std::move(reason);
     co_await one->line.send(word);
     co_await one->line.disconnect();
   }
 
   asio::awaitable<void> attend(session_ptr one) {
-    const entry<session_ptr> listed(sessions_, one);
+    const registration<session_ptr> listed(sessions_, one);
     one->line.decline_handles();
-    admin::welcome word;
+    control_protocol::welcome word;
     word.pid = ::getpid();
     co_await one->line.send(word);
     task_group answers(clients_.get_executor());
@@ -372,7 +372,7 @@ class admin_server {
 
   cluster& primary_;
   socket_file file_;
-  listener listener_;
+  acceptor acceptor_;
   task_group clients_;
   task_group reloads_;
   event answered_;

@@ -32,17 +32,17 @@ namespace cohort {
 /// The distributions of which the primary accepts: it leases each socket to a worker that a picker chooses. The queue
 /// of accepted sockets belongs to the listener, not to a worker: one that dies or refuses leaves what it has not taken
 /// to the others.
-class leasing_distributor final : public distributor {
+class handoff_distributor final : public distributor {
  public:
   /// `max_open`: connections that a worker may have, 0 for no limit. `failed(std::exception_ptr)` is called when the
   /// listener breaks, for good.
   template <class Failed>
-  leasing_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, picking how,
+  handoff_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, picking how,
                       std::size_t max_open, Failed failed, queue_owner owner = queue_owner::cluster)
       : distributor(owner),
         tasks_(executor),
         changed_(executor),
-        listener_(executor, std::move(socket)),
+        acceptor_(executor, std::move(socket)),
         how_(std::move(how)),
         max_open_(max_open),
         number_(number) {
@@ -52,16 +52,16 @@ class leasing_distributor final : public distributor {
   }
 
   void join(const worker_ptr& who) override {
-    places_.push_back(std::make_shared<place>(who));
-    if (how_.counts || max_open_ != 0) who->tell(control::count_connections());
+    workers_.push_back(std::make_shared<worker_entry>(who));
+    if (how_.counts || max_open_ != 0) who->tell(worker_protocol::count_connections());
     changed_.notify();
   }
 
   void leave(const worker_ptr& who) override {
     // Those that wait for an answer from it keep the place alive until they have one.
-    const auto at = std::find_if(places_.begin(), places_.end(), [&](const auto& each) { return each->who == who; });
-    if (at == places_.end()) return;
-    places_.erase(at);
+    const auto at = std::find_if(workers_.begin(), workers_.end(), [&](const auto& each) { return each->who == who; });
+    if (at == workers_.end()) return;
+    workers_.erase(at);
     changed_.notify();
   }
 
@@ -69,22 +69,22 @@ class leasing_distributor final : public distributor {
     if (!std::exchange(stopping_, true)) {
       changed_.notify();
       if (owner_ == queue_owner::others) {
-        listener_.close();
+        acceptor_.close();
       } else {
-        tasks_.start(empty_queue(), [this](std::exception_ptr) { listener_.close(); });
+        tasks_.start(empty_queue(), [this](std::exception_ptr) { acceptor_.close(); });
       }
     }
     co_await tasks_.wait_empty();
   }
 
   void cancel() override {
-    if (!std::exchange(stopping_, true)) listener_.close();
+    if (!std::exchange(stopping_, true)) acceptor_.close();
     tasks_.cancel();
   }
 
   std::vector<int> sockets() const override {
     std::vector<int> result;
-    if (listener_.is_open()) result.push_back(listener_.native_handle());
+    if (acceptor_.is_open()) result.push_back(acceptor_.native_handle());
     return result;
   }
 
@@ -96,32 +96,32 @@ class leasing_distributor final : public distributor {
   // Leases that a worker has not answered. More would only wait in its channel instead of in the kernel's queue.
   static constexpr std::size_t max_in_flight = 32;
 
-  struct place {
-    explicit place(worker_ptr w) : who(std::move(w)) {}
+  struct worker_entry {
+    explicit worker_entry(worker_ptr w) : who(std::move(w)) {}
     worker_ptr who;
     std::size_t in_flight = 0;
     bool gone = false;  // its channel has ended, which leave() will follow
   };
 
   // One of a worker's leases, from the choice of the worker to its answer.
-  class claim {
+  class lease_guard {
    public:
-    claim() = default;
-    claim(leasing_distributor& owner, std::shared_ptr<place> at) : owner_(&owner), at_(std::move(at)) {
+    lease_guard() = default;
+    lease_guard(handoff_distributor& owner, std::shared_ptr<worker_entry> at) : owner_(&owner), at_(std::move(at)) {
       ++at_->in_flight;
       ++at_->who->leased;
     }
-    claim(claim&& other) noexcept = default;
-    claim& operator=(claim&& other) noexcept {
+    lease_guard(lease_guard&& other) noexcept = default;
+    lease_guard& operator=(lease_guard&& other) noexcept {
       release();
       owner_ = other.owner_;
       at_ = std::move(other.at_);
       return *this;
     }
-    ~claim() { release(); }
+    ~lease_guard() { release(); }
 
     explicit operator bool() const noexcept { return at_ != nullptr; }
-    slot_worker& who() const noexcept { return *at_->who; }
+    worker_process& who() const noexcept { return *at_->who; }
 
     /// The worker has it.
     void keep() {
@@ -141,22 +141,22 @@ class leasing_distributor final : public distributor {
     }
 
    private:
-    leasing_distributor* owner_ = nullptr;
-    std::shared_ptr<place> at_;
+    handoff_distributor* owner_ = nullptr;
+    std::shared_ptr<worker_entry> at_;
   };
 
   // A socket without a worker to go to. While there is one nothing more is accepted, so that it comes first.
-  struct homeless {
-    explicit homeless(leasing_distributor& o) : owner(o) { ++owner.homeless_; }
-    homeless(const homeless&) = delete;
-    ~homeless() {
-      if (--owner.homeless_ == 0) owner.changed_.notify();
+  struct undelivered_guard {
+    explicit undelivered_guard(handoff_distributor& o) : owner(o) { ++owner.undelivered_; }
+    undelivered_guard(const undelivered_guard&) = delete;
+    ~undelivered_guard() {
+      if (--owner.undelivered_ == 0) owner.changed_.notify();
     }
-    leasing_distributor& owner;
+    handoff_distributor& owner;
   };
 
   /// Whether a worker can be chosen; one that has many leases to answer only if it must be this one.
-  bool is_free(const place& at) const {
+  bool is_free(const worker_entry& at) const {
     return !at.gone && (max_open_ == 0 || at.who->open() < max_open_) &&
            (!how_.spreads || at.in_flight < max_in_flight);
   }
@@ -165,14 +165,14 @@ class leasing_distributor final : public distributor {
   // While there is one nothing more is accepted: the rest of the table is for starting workers, without whom a table
   // full of connections would stay full.
   struct high_number {
-    high_number(leasing_distributor& o, int fd) : owner(o), counts(fd >= o.crowded_from_) {
+    high_number(handoff_distributor& o, int fd) : owner(o), counts(fd >= o.crowded_from_) {
       if (counts) ++owner.high_numbers_;
     }
     high_number(const high_number&) = delete;
     ~high_number() {
       if (counts && --owner.high_numbers_ == 0) owner.changed_.notify();
     }
-    leasing_distributor& owner;
+    handoff_distributor& owner;
     const bool counts;
   };
 
@@ -186,22 +186,22 @@ class leasing_distributor final : public distributor {
 
   /// Whether there is a worker for one more from the kernel's queue.
   bool has_room() const {
-    return homeless_ == 0 && high_numbers_ == 0 &&
-           std::any_of(places_.begin(), places_.end(),
+    return undelivered_ == 0 && high_numbers_ == 0 &&
+           std::any_of(workers_.begin(), workers_.end(),
                        [this](const auto& each) { return is_free(*each) && each->in_flight < max_in_flight; });
   }
 
   /// The worker for this connection; none if all are full or there is none.
-  claim pick(const any_handle& connection) {
+  lease_guard pick(const any_handle& connection) {
     candidates_.clear();
-    for (std::size_t i = 0; i < places_.size(); ++i) {
-      if (!is_free(*places_[i])) continue;
-      const auto& who = *places_[i]->who;
-      candidates_.push_back({who.number(), who.pid(), who.open(), places_[i]->in_flight, i});
+    for (std::size_t i = 0; i < workers_.size(); ++i) {
+      if (!is_free(*workers_[i])) continue;
+      const auto& who = *workers_[i]->who;
+      candidates_.push_back({who.number(), who.pid(), who.open(), workers_[i]->in_flight, i});
     }
-    if (candidates_.empty()) return claim();
+    if (candidates_.empty()) return lease_guard();
     const std::size_t chosen = how_.pick(connection, candidates_);
-    return claim(*this, places_[candidates_[chosen < candidates_.size() ? chosen : 0].place]);
+    return lease_guard(*this, workers_[candidates_[chosen < candidates_.size() ? chosen : 0].place]);
   }
 
   asio::awaitable<void> accept() {
@@ -211,53 +211,53 @@ class leasing_distributor final : public distributor {
       while (!has_room() && !stopping_) co_await changed_.wait();
       bool shortage = false;
       try {
-        if (!stopping_) co_await listener_.wait();
+        if (!stopping_) co_await acceptor_.wait();
         for (int i = 0; i < at_a_time && has_room() && !stopping_; ++i) {
-          descriptor accepted = listener_.try_accept();
+          descriptor accepted = acceptor_.try_accept();
           if (!accepted) break;
           deliver_soon(std::move(accepted));
         }
       } catch (const std::system_error& error) {
         if (stopping_) co_return;
-        if (!listener::is_shortage(error.code())) throw;
+        if (!acceptor::is_shortage(error.code())) throw;
         shortage = true;
       }
-      if (shortage) co_await listener_.pause();
+      if (shortage) co_await acceptor_.pause();
     }
   }
 
   /// Takes what waits in the kernel's queue, as room comes for it, and closes the listener then: what has got through
   /// the handshake expects an answer.
   asio::awaitable<void> empty_queue() {
-    stop_handshakes(listener_.native_handle());
+    stop_handshakes(acceptor_.native_handle());
     co_await last_call();
     for (;;) {
       while (!has_room()) co_await changed_.wait();
       bool shortage = false;
       try {
-        descriptor accepted = listener_.try_accept();
+        descriptor accepted = acceptor_.try_accept();
         if (!accepted) break;
         deliver_soon(std::move(accepted));
       } catch (const std::system_error& error) {
-        if (!listener::is_shortage(error.code())) throw;
+        if (!acceptor::is_shortage(error.code())) throw;
         shortage = true;
       }
-      if (shortage) co_await listener_.pause();
+      if (shortage) co_await acceptor_.pause();
     }
-    listener_.close();
+    acceptor_.close();
   }
 
   void deliver_soon(descriptor accepted) {
-    any_handle socket(listener_.accepts(), std::move(accepted));
-    claim to = pick(socket);
+    any_handle socket(acceptor_.accepts(), std::move(accepted));
+    lease_guard to = pick(socket);
     tasks_.start(deliver(std::move(socket), std::move(to)), [](std::exception_ptr) {});
   }
 
   /// Takes the socket to a worker, and to another one if that does not take it.
-  asio::awaitable<void> deliver(any_handle socket, claim to) {
+  asio::awaitable<void> deliver(any_handle socket, lease_guard to) {
     const high_number crowds(*this, socket.native_handle());
-    std::optional<homeless> waits;
-    control::serve message;
+    std::optional<undelivered_guard> waits;
+    worker_protocol::serve message;
     message.listener = number_;
     for (;;) {
       if (!to) to = pick(socket);
@@ -287,12 +287,12 @@ class leasing_distributor final : public distributor {
 
   task_group tasks_;
   event changed_;  // a worker came or went, or has room again
-  listener listener_;
+  acceptor acceptor_;
   picking how_;
-  std::vector<std::shared_ptr<place>> places_;
+  std::vector<std::shared_ptr<worker_entry>> workers_;
   std::vector<candidate> candidates_;  // while one is picked; kept for its room
   std::size_t max_open_;
-  std::size_t homeless_ = 0;
+  std::size_t undelivered_ = 0;
   std::size_t high_numbers_ = 0;
   int crowded_from_ = crowded_from();
   std::uint32_t number_;

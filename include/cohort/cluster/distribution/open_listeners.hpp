@@ -31,7 +31,7 @@
 namespace cohort {
 
 /// One listener of a cluster: what a text given to cluster_options::listen() has become.
-struct listening {
+struct opened_listener {
   std::string text;                 ///< as the options name it
   std::string address;              ///< with the port that was chosen: `127.0.0.1:8000`, `unix:/run/app.sock`
   std::vector<descriptor> sockets;  ///< one; for distribution::reuse_port one a worker, or more
@@ -73,7 +73,7 @@ inline listen_settings settings_for(distribution how, const cluster_options& opt
 
 /// A TCP listener, or a UDP socket: for distribution::reuse_port as many as there are workers.
 template <class Endpoint>
-listening listen_at(Endpoint endpoint, const std::string& text, distribution how, const cluster_options& options) {
+opened_listener listen_at(Endpoint endpoint, const std::string& text, distribution how, const cluster_options& options) {
   const auto open = [](Endpoint& at, const listen_settings& settings) {
     if constexpr (std::is_same_v<Endpoint, asio::ip::udp::endpoint>) {
       return open_datagram_socket(at, settings);
@@ -81,7 +81,7 @@ listening listen_at(Endpoint endpoint, const std::string& text, distribution how
       return open_listener(at, settings);
     }
   };
-  listening result;
+  opened_listener result;
   result.text = text;
   result.distribution = how;
   const listen_settings settings = settings_for(how, options);
@@ -101,10 +101,10 @@ inline asio::ip::udp::endpoint parse_udp_endpoint(const std::string& text) {
   return {endpoint.address(), endpoint.port()};
 }
 
-inline listening listen_local(const std::string& text, distribution how, const cluster_options& options) {
-  const auto endpoint = parse_local_endpoint(text);
-  auto opened = open_local_listener(endpoint, options.backlog(), options.socket_mode());
-  listening result;
+inline opened_listener listen_local(const std::string& text, distribution how, const cluster_options& options) {
+  const auto endpoint = parse_unix_endpoint(text);
+  auto opened = open_unix_listener(endpoint, options.backlog(), options.socket_mode());
+  opened_listener result;
   result.text = text;
   result.address = cohort::to_string(endpoint);
   result.sockets.push_back(std::move(opened.socket));
@@ -115,7 +115,7 @@ inline listening listen_local(const std::string& text, distribution how, const c
 
 /// The sockets that `fd:NAME` or `fd:NUMBER` means.
 inline std::vector<inherited_socket> find_inherited(const std::string& text, inherited_sockets& inherited,
-                                                    const std::vector<listening>& others) {
+                                                    const std::vector<opened_listener>& others) {
   const std::string name = text.substr(3);
   int number = -1;
   const char* const end = name.data() + name.size();
@@ -137,10 +137,10 @@ inline std::vector<inherited_socket> find_inherited(const std::string& text, inh
   return found;
 }
 
-inline std::vector<listening> listen_inherited(const std::string& text, distribution wanted,
+inline std::vector<opened_listener> listen_inherited(const std::string& text, distribution wanted,
                                                const cluster_options& options, inherited_sockets& inherited,
-                                               const std::vector<listening>& others) {
-  std::vector<listening> result;
+                                               const std::vector<opened_listener>& others) {
+  std::vector<opened_listener> result;
   for (auto& each : find_inherited(text, inherited, others)) {
     if (each.kind != handle_kind::tcp_acceptor && each.kind != handle_kind::local_acceptor) {
       throw_error(fmt::format("listen {}: fd {} is a {}, want a listening socket", text, each.number,
@@ -149,8 +149,8 @@ inline std::vector<listening> listen_inherited(const std::string& text, distribu
     }
     const auto how = distribution_for(each.kind, wanted);
     std::string address = address_of(each.socket.get(), each.kind);
-    // Those of one address are the seats of one listener.
-    auto at = std::find_if(result.begin(), result.end(), [&](const listening& one) { return one.address == address; });
+    // Those of one address are the sockets of one listener.
+    auto at = std::find_if(result.begin(), result.end(), [&](const opened_listener& one) { return one.address == address; });
     if (how != distribution::reuse_port || at == result.end()) {
       at = result.emplace(result.end());
       at->text = text;
@@ -172,16 +172,16 @@ inline std::vector<listening> listen_inherited(const std::string& text, distribu
 }
 
 /// What a predecessor has handed over for an address of the options; for `fd:` perhaps several.
-inline std::vector<listening> take_over(const listen_address& wanted, const cluster_options& options,
+inline std::vector<opened_listener> take_over(const listen_address& wanted, const cluster_options& options,
                                         std::vector<upgrade::listener>& handed) {
-  std::vector<listening> result;
+  std::vector<opened_listener> result;
   const bool many = wanted.text.starts_with("fd:");
   for (auto at = handed.begin(); at != handed.end() && (many || result.empty());) {
     if (at->text != wanted.text) {
       ++at;
       continue;
     }
-    listening one;
+    opened_listener one;
     one.text = at->text;
     one.address = at->address;
     one.inherited = at->inherited;
@@ -217,7 +217,7 @@ inline std::vector<listening> take_over(const listen_address& wanted, const clus
 /// inherited_sockets::from_environment), and one that no address names is an error: its clients would wait for ever.
 ///
 /// What a predecessor has `handed` over is used instead of opening it anew.
-inline std::vector<listening> listen_on_all(const cluster_options& options,
+inline std::vector<opened_listener> open_listeners(const cluster_options& options,
                                             std::vector<upgrade::listener> handed = {}) {
   if (options.addresses().empty()) throw_error("cluster: no address to listen on", errc::invalid_option);
   const auto is_inherited = [](const listen_address& each) { return each.text.starts_with("fd:"); };
@@ -225,7 +225,7 @@ inline std::vector<listening> listen_on_all(const cluster_options& options,
   if (std::any_of(options.addresses().begin(), options.addresses().end(), is_inherited)) {
     inherited = inherited_sockets::from_environment();
   }
-  std::vector<listening> result;
+  std::vector<opened_listener> result;
   for (const auto& each : options.addresses()) {
     const auto how = each.distribution.value_or(options.distribution());
     if (how == distribution::custom && !options.picker()) {

@@ -78,7 +78,7 @@ inline std::optional<std::vector<pid_t>> held_by_pidfd() {
 /// Those that spawn() has started are held by a pidfd until their status has been taken, so none of them is reaped
 /// here. A child that was started by other means (fork, posix_spawn) looks like a stranger: its status is lost. Reads
 /// /proc; where that cannot be read nothing is reaped.
-inline std::size_t reap_strangers_now() {
+inline std::size_t reap_orphans_now() {
   siginfo_t info{};
   const bool any = ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
   if (!any) return 0;
@@ -99,10 +99,10 @@ inline std::size_t reap_strangers_now() {
 /// Does so at each SIGCHLD until it is cancelled, which throws operation_aborted.
 ///
 /// Sets a handler for SIGCHLD, which is the process's: for programs that own their main.
-inline asio::awaitable<void> reap_strangers() {
+inline asio::awaitable<void> reap_orphans() {
   asio::signal_set signals(co_await asio::this_coro::executor, SIGCHLD);
   for (;;) {
-    reap_strangers_now();
+    reap_orphans_now();
     co_await signals.async_wait(asio::use_awaitable);
   }
 }

@@ -36,14 +36,14 @@ namespace cohort {
 /// nothing was sent, and the call may be made again.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class service_manager {
+class sd_notifier {
  public:
   /// Takes NOTIFY_SOCKET (a path, or `@name` for an abstract socket), WATCHDOG_USEC and WATCHDOG_PID, and removes them
   /// from the environment: the children of this process would else speak in its name.
   ///
   /// Call it once, before other threads read the environment. Throws errc::invalid_option with a value that is none of
   /// those (sd_notify(3), sd_watchdog_enabled(3)); then nothing has been removed.
-  service_manager() {
+  sd_notifier() {
     if (const char* where = std::getenv("NOTIFY_SOCKET"); where != nullptr && *where != '\0') set_address(where);
     watchdog_ = read_watchdog();
     if (size_ != 0) {

@@ -28,13 +28,13 @@ namespace cohort {
 ///
 /// What the manager does not take, because it has much to do or is restarted, is told again 250 ms later. The first
 /// failure of another kind is said on stderr. Distinct objects: safe. Shared objects: unsafe.
-class service_report {
+class status_reporter {
  public:
   /// `workers`: how many there are to be.
-  service_report(const asio::any_io_executor& executor, service_manager manager, std::size_t workers)
+  status_reporter(const asio::any_io_executor& executor, sd_notifier manager, std::size_t workers)
       : manager_(std::move(manager)), unsent_(executor), wanted_(workers) {}
 
-  /// See service_manager::environment().
+  /// See sd_notifier::environment().
   const std::vector<std::pair<std::string, std::string>>& environment() const noexcept {
     return manager_.environment();
   }
@@ -146,7 +146,7 @@ class service_report {
     }
   }
 
-  service_manager manager_;
+  sd_notifier manager_;
   event unsent_;
   std::map<unsigned, pid_t> serving_;  // by slot
   std::size_t wanted_;

@@ -44,7 +44,7 @@ class agent_owner {
   /// The restart policy has given up, and the cluster is to stop.
   virtual void on_agent_lost(const std::string& why) = 0;
   virtual command own_program() = 0;
-  virtual mail_room& letters() = 0;
+  virtual message_router& router() = 0;
 
  protected:
   ~agent_owner() = default;
@@ -53,10 +53,10 @@ class agent_owner {
 /// The agents of a cluster: starts each, and starts it again when it has ended.
 ///
 /// Distinct objects: safe. Shared objects: unsafe. Must outlive stop().
-class agent_crew final : private supervisor {
+class agent_supervisor final : private process_watch {
  public:
-  agent_crew(const asio::any_io_executor& executor, const cluster_options& options, agent_owner& owner)
-      : supervisor(options), owner_(owner), changed_(executor), tasks_(executor) {}
+  agent_supervisor(const asio::any_io_executor& executor, const cluster_options& options, agent_owner& owner)
+      : process_watch(options), owner_(owner), changed_(executor), tasks_(executor) {}
 
   /// The processes that there are.
   const std::vector<worker_ptr>& members() const noexcept { return members_; }
@@ -72,7 +72,7 @@ class agent_crew final : private supervisor {
         one.pid = who->pid();
         one.state = who->state();
         one.memory = who->health.memory;
-        const auto since = slot_worker::clock::now() - who->started();
+        const auto since = worker_process::clock::now() - who->started();
         if (one.pid != 0) one.uptime = std::chrono::duration_cast<std::chrono::milliseconds>(since);
       }
       result.push_back(std::move(one));
@@ -94,7 +94,7 @@ class agent_crew final : private supervisor {
   /// Everybody in the cluster is ready.
   void announce() {
     announced_ = true;
-    for (const auto& each : members_) each->tell(control::all_ready());
+    for (const auto& each : members_) each->tell(worker_protocol::all_ready());
   }
 
   /// From here on none is started.
@@ -108,11 +108,11 @@ class agent_crew final : private supervisor {
   asio::awaitable<void> stop() {
     begin_stop();
     for (const auto& each : members_) {
-      if (each->state() == slot_state::waiting || each->state() == slot_state::dead) continue;
-      enter(*each, slot_state::stopping);
+      if (each->state() == worker_state::waiting || each->state() == worker_state::dead) continue;
+      enter(*each, worker_state::stopping);
       each->asked = true;
       each->limit_state(limit_of(*each));
-      each->tell(control::drain());
+      each->tell(worker_protocol::drain());
     }
     co_await tasks_.wait_empty();
   }
@@ -129,7 +129,7 @@ class agent_crew final : private supervisor {
     bool was_ready = false;
     std::chrono::milliseconds pause{0};
     while (!stopping_) {
-      const auto who = std::make_shared<slot_worker>(tasks_.get_executor(), 0, 1, options_.mail());
+      const auto who = std::make_shared<worker_process>(tasks_.get_executor(), 0, 1, options_.mail());
       who->agent = what.name;
       const membership here(members_, who);
       if (pause.count() > 0) co_await who->wait(pause);
@@ -137,7 +137,7 @@ class agent_crew final : private supervisor {
       co_await launch(who);
       if (who->peer.process()) {
         const worker_ending how = co_await attend(who);
-        bury(*who, how);
+        on_exit(*who, how);
         if (classify(how) == exit_reason::do_not_restart) {
           emit(about(*who, cluster_event::kind::not_restarted));
           if (!was_ready) begin_with_trouble(what.name, "will not be restarted");
@@ -166,20 +166,20 @@ class agent_crew final : private supervisor {
     worker_ptr who_;
   };
 
-  void bury(slot_worker& who, const worker_ending& how) {
+  void on_exit(worker_process& who, const worker_ending& how) {
     cluster_event exited = about(who, cluster_event::kind::exited);
     exited.status = how.status;
     exited.reason = classify(how);
     if (who.trouble.empty()) who.trouble = fmt::to_string(how.status);
-    enter(who, slot_state::dead);
+    enter(who, worker_state::dead);
     who.peer.close();
     emit(std::move(exited));
     if (who.ready_since) owner_.on_agent(who.agent, false);
   }
 
   /// How long to wait before it is started again; none if it is not to be.
-  std::optional<std::chrono::milliseconds> next_pause(const slot_worker& who, restart_policy::history& history) {
-    const auto now = slot_worker::clock::now();
+  std::optional<std::chrono::milliseconds> next_pause(const worker_process& who, restart_policy::history& history) {
+    const auto now = worker_process::clock::now();
     std::optional<std::chrono::milliseconds> served;
     if (who.ready_since) options_.restart().note_ready(history);
     if (who.ready_since) served = std::chrono::duration_cast<std::chrono::milliseconds>(now - *who.ready_since);
@@ -214,7 +214,7 @@ class agent_crew final : private supervisor {
     }
   }
 
-  std::chrono::milliseconds limit_of(const slot_worker& who) const {
+  std::chrono::milliseconds limit_of(const worker_process& who) const {
     for (const auto& each : options_.agents()) {
       if (each.name == who.agent) return each.drain_timeout + kill_after;
     }
@@ -226,9 +226,9 @@ class agent_crew final : private supervisor {
   void on_pong(const worker_ptr&) override {}
   void on_ended(const worker_ptr&) override {}
   void leave(const worker_ptr&) override {}
-  mail_room& letters() override { return owner_.letters(); }
+  message_router& router() override { return owner_.router(); }
 
-  command program_for(const slot_worker& who) override {
+  command program_for(const worker_process& who) override {
     for (const auto& each : options_.agents()) {
       if (each.name == who.agent && each.command) return *each.command;
     }
@@ -236,12 +236,12 @@ class agent_crew final : private supervisor {
   }
 
   void on_ready(const worker_ptr& who) override {
-    if (who->state() != slot_state::starting) return;
-    enter(*who, slot_state::ready);
+    if (who->state() != worker_state::starting) return;
+    enter(*who, worker_state::ready);
     cluster_event event = about(*who, cluster_event::kind::ready);
-    event.after = std::chrono::duration_cast<std::chrono::microseconds>(slot_worker::clock::now() - who->started());
+    event.after = std::chrono::duration_cast<std::chrono::microseconds>(worker_process::clock::now() - who->started());
     emit(std::move(event));
-    if (announced_) who->tell(control::all_ready());
+    if (announced_) who->tell(worker_protocol::all_ready());
     if (started_.insert(who->agent).second) {
       ++ready_;
     } else {
@@ -249,11 +249,11 @@ class agent_crew final : private supervisor {
     }
   }
 
-  void on_draining(const worker_ptr& who, const control::draining& word) override {
+  void on_draining(const worker_ptr& who, const worker_protocol::draining& word) override {
     emit(about(*who, cluster_event::kind::draining, word.reason));
-    if (who->state() != slot_state::starting && who->state() != slot_state::ready) return;
+    if (who->state() != worker_state::starting && who->state() != worker_state::ready) return;
     who->trouble = word.reason;
-    enter(*who, slot_state::draining);
+    enter(*who, worker_state::draining);
     who->limit_state(limit_of(*who));
   }
 

@@ -31,42 +31,42 @@ namespace cohort {
 /// becomes of it.
 ///
 /// Distinct objects: safe. Shared objects: unsafe. Must outlive the deliveries.
-class mail_room {
+class message_router {
  public:
-  using worker_ptr = std::shared_ptr<slot_worker>;
-  using crew_list = std::vector<worker_ptr>;
+  using worker_ptr = std::shared_ptr<worker_process>;
+  using process_list = std::vector<worker_ptr>;
 
   /// `too_slow` is called with a process that is to get no messages any more, see slow_receiver::disconnect.
-  mail_room(const asio::any_io_executor& executor, const crew_list& workers, const crew_list& agents,
+  message_router(const asio::any_io_executor& executor, const process_list& workers, const process_list& agents,
             std::function<void(const worker_ptr&)> too_slow)
       : workers_(workers),
         agents_(agents),
         too_slow_(std::move(too_slow)),
-        office_(executor, this_member(), [this](control::letter what, bool) { return route(std::move(what)); }) {}
+        endpoint_(executor, this_member(), [this](routed_message what, bool) { return route(std::move(what)); }) {}
 
-  mail_room(const mail_room&) = delete;
-  mail_room& operator=(const mail_room&) = delete;
+  message_router(const message_router&) = delete;
+  message_router& operator=(const message_router&) = delete;
 
   /// For what the primary itself sends and hears.
-  post_office& office() noexcept { return office_; }
+  message_endpoint& endpoint() noexcept { return endpoint_; }
 
   /// Takes a letter where it goes, and waits for what becomes of it there. Cancelling throws operation_aborted.
-  asio::awaitable<receipt> route(control::letter what) {
+  asio::awaitable<receipt> route(routed_message what) {
     if (is_for_primary(what)) {
-      auto here = co_await office_.receive(std::move(what));
+      auto here = co_await endpoint_.receive(std::move(what));
       co_return here;
     }
     const auto to = receivers(what);
     if (to.empty() && detail::address_of(what).is_one()) {
       co_return detail::not_delivered(nobody_at(what), undelivered::gone);
     }
-    const auto shared = std::make_shared<const control::letter>(std::move(what));
+    const auto shared = std::make_shared<const routed_message>(std::move(what));
     receipt result;
     if (to.size() == 1) {
       co_await deliver(to.front(), shared, result);
       co_return result;
     }
-    task_group all(office_.get_executor());
+    task_group all(endpoint_.get_executor());
     for (const auto& each : to) all.start(deliver(each, shared, result), [](std::exception_ptr) {});
     std::exception_ptr cancelled;
     try {
@@ -85,15 +85,15 @@ class mail_room {
 
   /// Gives one end of a channel, whose other end `from` has, to the process that it wants to talk to; if there is none,
   /// or it does not take it, the end is closed.
-  asio::awaitable<void> introduce(worker_ptr from, control::introduce whom, any_handle end) {
-    control::letter address;
+  asio::awaitable<void> connect(worker_ptr from, worker_protocol::connect_request whom, any_handle end) {
+    routed_message address;
     address.to = whom.to;
     address.number = whom.number;
     address.name = whom.name;
     if (!detail::address_of(address).is_one()) co_return;
     const auto to = receivers(address);
     if (to.empty()) co_return;
-    control::meet word;
+    worker_protocol::connect_offer word;
     word.from = from->as_member();
     co_await to.front()->peer.send_handle(word, std::move(end));
   }
@@ -105,16 +105,16 @@ class mail_room {
     return self;
   }
 
-  static bool is_there(const slot_worker& who) noexcept {
-    return who.peer.is_open() && who.state() != slot_state::waiting && who.state() != slot_state::dead;
+  static bool is_there(const worker_process& who) noexcept {
+    return who.peer.is_open() && who.state() != worker_state::waiting && who.state() != worker_state::dead;
   }
 
-  bool is_for_primary(const control::letter& what) const {
+  bool is_for_primary(const routed_message& what) const {
     const auto to = detail::address_of(what).what();
-    return to == recipient::kind::primary || (to == recipient::kind::process && what.number == office_.self().pid);
+    return to == recipient::kind::primary || (to == recipient::kind::process && what.number == endpoint_.self().pid);
   }
 
-  static member nobody_at(const control::letter& what) {
+  static member nobody_at(const routed_message& what) {
     const auto to = detail::address_of(what);
     member who;
     if (to.what() == recipient::kind::slot) who.slot = static_cast<std::uint32_t>(to.number());
@@ -124,15 +124,15 @@ class mail_room {
   }
 
   /// The processes that are there, of those that a letter is for.
-  crew_list receivers(const control::letter& what) {
+  process_list receivers(const routed_message& what) {
     const auto to = detail::address_of(what);
-    crew_list result;
-    const auto add = [&result](const crew_list& from, auto&& wanted) {
+    process_list result;
+    const auto add = [&result](const process_list& from, auto&& wanted) {
       for (const auto& each : from) {
         if (is_there(*each) && wanted(*each)) result.push_back(each);
       }
     };
-    const auto any = [](const slot_worker&) { return true; };
+    const auto any = [](const worker_process&) { return true; };
     switch (to.what()) {
       case recipient::kind::everyone:
         add(workers_, any);
@@ -140,46 +140,46 @@ class mail_room {
         break;
       case recipient::kind::workers: add(workers_, any); break;
       case recipient::kind::any_worker:
-        add(workers_, [](const slot_worker& who) { return who.is_serving(); });
+        add(workers_, [](const worker_process& who) { return who.is_serving(); });
         if (result.size() > 1) {
           std::swap(result.front(), result[std::uniform_int_distribution<std::size_t>(0, result.size() - 1)(random_)]);
           result.resize(1);
         }
         break;
       case recipient::kind::slot:
-        add(workers_, [&](const slot_worker& who) { return who.number() == to.number(); });
+        add(workers_, [&](const worker_process& who) { return who.number() == to.number(); });
         keep_best(result);
         break;
       case recipient::kind::process: {
-        const auto has_pid = [&](const slot_worker& who) { return who.pid() == to.number(); };
+        const auto has_pid = [&](const worker_process& who) { return who.pid() == to.number(); };
         add(workers_, has_pid);
         add(agents_, has_pid);
         break;
       }
-      case recipient::kind::agent: add(agents_, [&](const slot_worker& who) { return who.agent == to.name(); }); break;
+      case recipient::kind::agent: add(agents_, [&](const worker_process& who) { return who.agent == to.name(); }); break;
       case recipient::kind::primary: break;
     }
     return result;
   }
 
   /// Of those in one slot, who serves; else who will; else who drains.
-  static void keep_best(crew_list& those) {
+  static void keep_best(process_list& those) {
     const auto rank = [](const worker_ptr& who) {
-      return who->is_serving() ? 0 : who->state() == slot_state::ready || who->state() == slot_state::starting ? 1 : 2;
+      return who->is_serving() ? 0 : who->state() == worker_state::ready || who->state() == worker_state::starting ? 1 : 2;
     };
     std::stable_sort(those.begin(), those.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
     if (those.size() > 1) those.resize(1);
   }
 
   /// Adds to `result` what becomes of a letter at one process.
-  asio::awaitable<void> deliver(worker_ptr to, std::shared_ptr<const control::letter> what, receipt& result) {
+  asio::awaitable<void> deliver(worker_ptr to, std::shared_ptr<const routed_message> what, receipt& result) {
     const member who = to->as_member();
-    const bool starts = to->state() == slot_state::starting;
+    const bool starts = to->state() == worker_state::starting;
     receipt mine;
     std::error_code failure;
     std::string text;
     try {
-      mine = co_await to->mail.deliver(
+      mine = co_await to->deliveries.deliver(
           who, [&] { return to->peer.call<receipt>(*what); }, [&] { too_slow_(to); });
     } catch (const std::system_error& error) {
       failure = error.code();
@@ -204,10 +204,10 @@ class mail_room {
     }
   }
 
-  const crew_list& workers_;
-  const crew_list& agents_;
+  const process_list& workers_;
+  const process_list& agents_;
   std::function<void(const worker_ptr&)> too_slow_;
-  post_office office_;
+  message_endpoint endpoint_;
   std::minstd_rand random_{std::random_device{}()};
 };
 

@@ -33,15 +33,15 @@ namespace cohort {
 /// keeps its times. What follows from that, whoever derives from this decides.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class supervisor {
+class process_watch {
  protected:
-  using worker_ptr = std::shared_ptr<slot_worker>;
+  using worker_ptr = std::shared_ptr<worker_process>;
 
   // What a worker gets beyond its own deadline to end by itself before it is killed.
   static constexpr std::chrono::milliseconds kill_after{5'000};
 
-  explicit supervisor(cluster_options options) : options_(std::move(options)) {}
-  ~supervisor() = default;
+  explicit process_watch(cluster_options options) : options_(std::move(options)) {}
+  ~process_watch() = default;
 
   /// Something has happened.
   virtual void emit(cluster_event event) = 0;
@@ -49,15 +49,15 @@ class supervisor {
   virtual void on_state() = 0;
   /// It has said something.
   virtual void on_ready(const worker_ptr& who) = 0;
-  virtual void on_draining(const worker_ptr& who, const control::draining& word) = 0;
+  virtual void on_draining(const worker_ptr& who, const worker_protocol::draining& word) = 0;
   virtual void on_pong(const worker_ptr& who) = 0;
   virtual void on_ended(const worker_ptr& who) = 0;
   /// It must get no more connections.
   virtual void leave(const worker_ptr& who) = 0;
   /// The program that it is to be.
-  virtual command program_for(const slot_worker& who) = 0;
+  virtual command program_for(const worker_process& who) = 0;
   /// Who takes messages from process to process.
-  virtual mail_room& letters() = 0;
+  virtual message_router& router() = 0;
 
   /// Starts the process of a worker that waits; what goes wrong is an event, and leaves it without one.
   asio::awaitable<void> launch(worker_ptr who) {
@@ -67,10 +67,10 @@ class supervisor {
     program.env(detail::generation_variable, std::to_string(who->generation()));
     if (!who->agent.empty()) program.env(detail::agent_variable, who->agent);
     if (options_.on_start() && who->agent.empty()) options_.on_start()(who->number(), program);
-    enter(*who, slot_state::starting);
+    enter(*who, worker_state::starting);
     who->oom_kills = detail::count_oom_kills();
     try {
-      who->peer = co_await spawn<control::protocol>(std::move(program));
+      who->peer = co_await spawn<worker_protocol>(std::move(program));
     } catch (const std::system_error& error) {
       fail(*who, error.what());
       co_return;
@@ -84,9 +84,9 @@ class supervisor {
     const auto executor = co_await asio::this_coro::executor;
     task_group beside(executor);
     beside.start(watch(who), [](std::exception_ptr) {});
-    beside.start(take_letters(who), [](std::exception_ptr) {});
-    beside.start(take_introductions(who, beside), [](std::exception_ptr) {});
-    if (options_.hang_timeout().count() != 0) beside.start(keep_pulse(who), [](std::exception_ptr) {});
+    beside.start(take_messages(who), [](std::exception_ptr) {});
+    beside.start(take_connect_requests(who, beside), [](std::exception_ptr) {});
+    if (options_.hang_timeout().count() != 0) beside.start(ping_loop(who), [](std::exception_ptr) {});
     const std::string trouble = co_await listen_to(who);
     beside.cancel();
     co_await beside.wait_empty();
@@ -102,17 +102,17 @@ class supervisor {
     co_return how;
   }
 
-  void enter(slot_worker& who, slot_state next) {
+  void enter(worker_process& who, worker_state next) {
     who.enter(next);
     on_state();
   }
 
-  void fail(slot_worker& who, const std::string& why) {
+  void fail(worker_process& who, const std::string& why) {
     who.trouble = why;
     emit(about(who, cluster_event::kind::failed, why));
   }
 
-  static cluster_event about(const slot_worker& who, cluster_event::kind what, std::string text = {}) {
+  static cluster_event about(const worker_process& who, cluster_event::kind what, std::string text = {}) {
     cluster_event event(what, who.number(), who.pid(), std::move(text));
     event.agent = who.agent;
     return event;
@@ -134,16 +134,16 @@ class supervisor {
   }
 
   /// Takes its messages to where they go.
-  asio::awaitable<void> take_letters(worker_ptr who) {
-    co_await who->peer.serve_calls([this](control::letter what) { return letters().route(std::move(what)); });
+  asio::awaitable<void> take_messages(worker_ptr who) {
+    co_await who->peer.serve_calls([this](routed_message what) { return router().route(std::move(what)); });
   }
 
   /// Takes the channels that it makes to their other ends.
-  asio::awaitable<void> take_introductions(worker_ptr who, task_group& beside) {
+  asio::awaitable<void> take_connect_requests(worker_ptr who, task_group& beside) {
     while (auto given = co_await who->peer.receive_handle()) {
-      const auto* const whom = std::get_if<control::introduce>(&given->message);
+      const auto* const whom = std::get_if<worker_protocol::connect_request>(&given->message);
       if (whom == nullptr) continue;
-      beside.start(letters().introduce(who, *whom, std::move(given->handle)), [](std::exception_ptr) {});
+      beside.start(router().connect(who, *whom, std::move(given->handle)), [](std::exception_ptr) {});
     }
   }
 
@@ -151,18 +151,18 @@ class supervisor {
   asio::awaitable<std::string> listen_to(worker_ptr who) {
     try {
       while (auto message = co_await who->peer.receive()) {
-        if (std::holds_alternative<control::ready>(*message)) {
+        if (std::holds_alternative<worker_protocol::ready>(*message)) {
           on_ready(who);
-        } else if (const auto* word = std::get_if<control::draining>(&*message)) {
+        } else if (const auto* word = std::get_if<worker_protocol::draining>(&*message)) {
           on_draining(who, *word);
-        } else if (const auto* answer = std::get_if<control::pong>(&*message)) {
+        } else if (const auto* answer = std::get_if<worker_protocol::pong>(&*message)) {
           who->health = *answer;
-          if (answer->number == who->pinged) who->lag = slot_worker::clock::now() - who->pinged_at;
+          if (answer->number == who->pinged) who->lag = worker_process::clock::now() - who->pinged_at;
           on_pong(who);
-        } else if (const auto* count = std::get_if<control::ended>(&*message)) {
+        } else if (const auto* count = std::get_if<worker_protocol::ended>(&*message)) {
           who->ended = count->connections;
           on_ended(who);
-        } else if (const auto* trouble = std::get_if<control::failed>(&*message)) {
+        } else if (const auto* trouble = std::get_if<worker_protocol::failed>(&*message)) {
           fail(*who, trouble->what);
         }
       }
@@ -178,22 +178,22 @@ class supervisor {
   }
 
   /// Asks the worker again and again whether it is there, and ends it when it is not.
-  asio::awaitable<void> keep_pulse(worker_ptr who) {
+  asio::awaitable<void> ping_loop(worker_ptr who) {
     const auto interval = options_.ping_interval();
     const auto allowed = std::max<std::int64_t>(1, options_.hang_timeout() / interval);
     asio::steady_timer timer(co_await asio::this_coro::executor);
     for (std::int64_t missed = 0; missed < allowed;) {
       timer.expires_after(interval);
       co_await timer.async_wait(asio::use_awaitable);
-      if (who->state() == slot_state::starting) continue;  // it has its own limit
+      if (who->state() == worker_state::starting) continue;  // it has its own limit
       if (who->health.number != who->pinged) {
         ++missed;
         continue;
       }
       missed = 0;
-      control::ping question;
+      worker_protocol::ping question;
       question.number = ++who->pinged;
-      who->pinged_at = slot_worker::clock::now();
+      who->pinged_at = worker_process::clock::now();
       who->tell(question);
     }
     who->hung = true;
@@ -225,8 +225,8 @@ class supervisor {
     co_return status;
   }
 
-  std::string timeout_text(const slot_worker& who) const {
-    if (who.state() == slot_state::starting) {
+  std::string timeout_text(const worker_process& who) const {
+    if (who.state() == worker_state::starting) {
       return fmt::format("not ready after {} s", std::chrono::duration<double>(options_.start_timeout()).count());
     }
     return fmt::format("not done {} s after the drain timeout", std::chrono::duration<double>(kill_after).count());

@@ -20,12 +20,12 @@ namespace cohort {
 /// Where the schedules of a cluster are run: its workers and agents.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class cluster_schedule_crew {
+class schedule_executor {
  public:
-  using worker_ptr = std::shared_ptr<slot_worker>;
+  using worker_ptr = std::shared_ptr<worker_process>;
 
   /// `ended(const schedule_result&)` hears of each run.
-  cluster_schedule_crew(const std::vector<worker_ptr>& workers, const std::vector<worker_ptr>& agents,
+  schedule_executor(const std::vector<worker_ptr>& workers, const std::vector<worker_ptr>& agents,
                         std::function<void(const schedule_result&)> ended)
       : workers_(workers), agents_(agents), ended_(std::move(ended)) {}
 
@@ -41,9 +41,9 @@ class cluster_schedule_crew {
     const worker_ptr who = slot == 0 ? find_agent(what.agent()) : find_worker(slot);
     const char* const nobody = slot == 0 ? "there is no agent" : "the worker is gone";
     if (!who || !who->peer.is_open()) throw_error(nobody, errc::peer_closed);
-    control::run order;
+    worker_protocol::start_job order;
     order.schedule = what.name();
-    const auto answer = co_await who->peer.call<control::ran>(order);
+    const auto answer = co_await who->peer.call<worker_protocol::job_result>(order);
     if (answer.refused) throw_error("the worker is on its way out", errc::peer_closed);
     if (answer.what) throw std::runtime_error(*answer.what);
   }
@@ -60,7 +60,7 @@ class cluster_schedule_crew {
 
   worker_ptr find_agent(const std::string& name) const {
     for (const auto& each : agents_) {
-      if (each->state() == slot_state::ready && (name.empty() || each->agent == name)) return each;
+      if (each->state() == worker_state::ready && (name.empty() || each->agent == name)) return each;
     }
     return nullptr;
   }

@@ -26,7 +26,7 @@
 namespace cohort {
 
 /// What a slot's worker is about to do, or does.
-enum class slot_state {
+enum class worker_state {
   waiting,   ///< its start is put off, there were too many
   starting,  ///< it runs, and has not said that it is ready
   ready,     ///< it serves
@@ -35,28 +35,28 @@ enum class slot_state {
   dead,      ///< reaped, or never started
 };
 
-inline std::string_view to_string(slot_state state) noexcept {
+inline std::string_view to_string(worker_state state) noexcept {
   switch (state) {
-    case slot_state::waiting: return "waiting";
-    case slot_state::starting: return "starting";
-    case slot_state::ready: return "ready";
-    case slot_state::draining: return "draining";
-    case slot_state::stopping: return "stopping";
-    case slot_state::dead: return "dead";
+    case worker_state::waiting: return "waiting";
+    case worker_state::starting: return "starting";
+    case worker_state::ready: return "ready";
+    case worker_state::draining: return "draining";
+    case worker_state::stopping: return "stopping";
+    case worker_state::dead: return "dead";
   }
   return "unknown";
 }
 
 /// Whether a worker may go from one state to the other. There is no way back: a replacement is another worker.
-constexpr bool may_follow(slot_state from, slot_state to) noexcept {
+constexpr bool may_follow(worker_state from, worker_state to) noexcept {
   switch (to) {
-    case slot_state::waiting: return false;
-    case slot_state::starting: return from == slot_state::waiting;
-    case slot_state::ready: return from == slot_state::starting;
-    case slot_state::draining: return from == slot_state::starting || from == slot_state::ready;
-    case slot_state::stopping:
-      return from == slot_state::starting || from == slot_state::ready || from == slot_state::draining;
-    case slot_state::dead: return from != slot_state::dead;
+    case worker_state::waiting: return false;
+    case worker_state::starting: return from == worker_state::waiting;
+    case worker_state::ready: return from == worker_state::starting;
+    case worker_state::draining: return from == worker_state::starting || from == worker_state::ready;
+    case worker_state::stopping:
+      return from == worker_state::starting || from == worker_state::ready || from == worker_state::draining;
+    case worker_state::dead: return from != worker_state::dead;
   }
   return false;
 }
@@ -65,17 +65,17 @@ constexpr bool may_follow(slot_state from, slot_state to) noexcept {
 ///
 /// Slots have the numbers 1 to N, and keep them: a replacement has the number of the one it replaces, and both are
 /// there while the old one drains, or while a reload waits for the new one to be ready.
-class slot_worker : public std::enable_shared_from_this<slot_worker> {
+class worker_process : public std::enable_shared_from_this<worker_process> {
  public:
   using clock = std::chrono::steady_clock;
 
-  slot_worker(const asio::any_io_executor& executor, unsigned number, unsigned generation = 1,
-              const mail_options& how = {})
-      : mail(executor, how), deadline_(executor), number_(number), generation_(generation) {}
+  worker_process(const asio::any_io_executor& executor, unsigned number, unsigned generation = 1,
+              const delivery_options& how = {})
+      : deliveries(executor, how), deadline_(executor), number_(number), generation_(generation) {}
 
   unsigned number() const noexcept { return number_; }
   unsigned generation() const noexcept { return generation_; }
-  slot_state state() const noexcept { return state_; }
+  worker_state state() const noexcept { return state_; }
   pid_t pid() const noexcept { return peer.pid(); }
 
   /// As the other processes know it.
@@ -88,15 +88,15 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   }
   clock::time_point started() const noexcept { return started_; }
 
-  void enter(slot_state next) {
+  void enter(worker_state next) {
     assert(may_follow(state_, next));
     state_ = next;
-    if (next == slot_state::starting) started_ = clock::now();
-    if (next == slot_state::ready) ready_since = clock::now();
+    if (next == worker_state::starting) started_ = clock::now();
+    if (next == worker_state::ready) ready_since = clock::now();
     deadline_.cancel();
   }
 
-  bool is_serving() const noexcept { return state_ == slot_state::ready && !candidate; }
+  bool is_serving() const noexcept { return state_ == worker_state::ready && !candidate; }
 
   /// Sends it a message; one that is on its way out need not hear it.
   template <class M>
@@ -140,8 +140,8 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   }
   void cancel_wait() { deadline_.cancel(); }
 
-  cohort::peer<control::protocol> peer;
-  mailbox mail;
+  cohort::peer<worker_protocol> peer;
+  delivery_queue deliveries;
   std::string agent;       // its name, if it is one: it has no slot then
   bool replaced = false;   // or decided that it will not be
   bool candidate = false;  // of a reload that is not over: it must not serve yet
@@ -163,7 +163,7 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
 
   // What it has said last about itself.
   std::uint64_t ended = 0;  // of those connections
-  control::pong health;
+  worker_protocol::pong health;
   std::uint64_t pinged = 0;
   clock::time_point pinged_at{};
   clock::duration lag{};  // from the last ping to its pong
@@ -178,15 +178,15 @@ class slot_worker : public std::enable_shared_from_this<slot_worker> {
   clock::time_point started_{};
   unsigned number_;
   unsigned generation_;
-  slot_state state_ = slot_state::waiting;
+  worker_state state_ = worker_state::waiting;
 };
 
-inline std::ptrdiff_t count_in(const std::vector<std::shared_ptr<slot_worker>>& workers, slot_state state) {
+inline std::ptrdiff_t count_in(const std::vector<std::shared_ptr<worker_process>>& workers, worker_state state) {
   return std::count_if(workers.begin(), workers.end(), [&](const auto& each) { return each->state() == state; });
 }
 
-inline bool all_ready(const std::vector<std::shared_ptr<slot_worker>>& workers) {
-  return count_in(workers, slot_state::ready) == static_cast<std::ptrdiff_t>(workers.size());
+inline bool all_ready(const std::vector<std::shared_ptr<worker_process>>& workers) {
+  return count_in(workers, worker_state::ready) == static_cast<std::ptrdiff_t>(workers.size());
 }
 
 }  // namespace cohort

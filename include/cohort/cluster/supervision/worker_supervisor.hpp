@@ -36,13 +36,13 @@ namespace cohort {
 /// of them when asked. What they serve is not its business.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class crew : protected supervisor {
+class worker_supervisor : protected process_watch {
  public:
-  crew(const asio::any_io_executor& executor, cluster_options options)
-      : supervisor(std::move(options)), tasks_(executor), chores_(executor), stop_(executor), changed_(executor) {}
+  worker_supervisor(const asio::any_io_executor& executor, cluster_options options)
+      : process_watch(std::move(options)), tasks_(executor), chores_(executor), stop_(executor), changed_(executor) {}
 
-  crew(const crew&) = delete;
-  crew& operator=(const crew&) = delete;
+  worker_supervisor(const worker_supervisor&) = delete;
+  worker_supervisor& operator=(const worker_supervisor&) = delete;
 
   asio::any_io_executor get_executor() { return stop_.get_executor(); }
 
@@ -54,12 +54,12 @@ class crew : protected supervisor {
   /// new workers that do not serve yet are sent away. When the cluster stops, so does this.
   asio::awaitable<reload_result> reload(std::string why = "asked") {
     reload_result result;
-    const turn mine = co_await take_turn();
+    const update_lock mine = co_await lock_updates();
     if (stop_.is_set()) {
       result.reason = stopping_text;
       co_return result;
     }
-    const auto begin = slot_worker::clock::now();
+    const auto begin = worker_process::clock::now();
     result.generation = ++last_generation_;
     emit(cluster_event(cluster_event::kind::reloading, 0, 0, why));
     try {
@@ -84,7 +84,7 @@ class crew : protected supervisor {
     if (!options_.command()) program_ = std::move(next_program_);
     ++reloads_;
     cluster_event done(cluster_event::kind::reloaded);
-    done.after = std::chrono::duration_cast<std::chrono::microseconds>(slot_worker::clock::now() - begin);
+    done.after = std::chrono::duration_cast<std::chrono::microseconds>(worker_process::clock::now() - begin);
     emit(std::move(done));
     co_return result;
   }
@@ -124,23 +124,23 @@ class crew : protected supervisor {
   static constexpr const char* stopping_text = "the cluster stops";
 
   /// The right to replace workers that serve, which one has at a time.
-  class turn {
+  class update_lock {
    public:
-    explicit turn(crew& owner) : owner_(&owner) { owner_->renewing_ = true; }
-    turn(turn&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
-    ~turn() {
+    explicit update_lock(worker_supervisor& owner) : owner_(&owner) { owner_->renewing_ = true; }
+    update_lock(update_lock&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
+    ~update_lock() {
       if (owner_ == nullptr) return;
       owner_->renewing_ = false;
       owner_->changed_.notify();
     }
 
    private:
-    crew* owner_;
+    worker_supervisor* owner_;
   };
 
   /// Sends away those that do not serve yet.
   struct dismissal {
-    crew& owner;
+    worker_supervisor& owner;
     const std::vector<worker_ptr>& fresh;
     ~dismissal() {
       for (const auto& each : fresh) {
@@ -149,11 +149,11 @@ class crew : protected supervisor {
     }
   };
 
-  ~crew() = default;
+  ~worker_supervisor() = default;
 
   /// Stops the cluster gracefully.
   virtual void stop(const std::string& why) = 0;
-  /// A worker serves from now on; supervisor::leave() ends it.
+  /// A worker serves from now on; process_watch::leave() ends it.
   virtual void join(const worker_ptr& who) = 0;
   /// The slots are 1 to `workers` from now on. May throw, and has changed nothing then.
   virtual void resize(unsigned workers) = 0;
@@ -166,7 +166,7 @@ class crew : protected supervisor {
   void begin_stop() {
     stop_.set();
     for (const auto& each : workers_) {
-      if (each->state() == slot_state::waiting) each->cancel_wait();
+      if (each->state() == worker_state::waiting) each->cancel_wait();
     }
     changed_.notify();
     drop_what_nobody_takes();
@@ -177,7 +177,7 @@ class crew : protected supervisor {
   }
 
   worker_ptr start(unsigned number, unsigned generation, std::chrono::milliseconds pause, bool candidate = false) {
-    auto who = std::make_shared<slot_worker>(get_executor(), number, generation, options_.mail());
+    auto who = std::make_shared<worker_process>(get_executor(), number, generation, options_.mail());
     who->candidate = who->replaced = candidate;  // who replaces a candidate is not the restart policy's to say
     workers_.push_back(who);
     if (const auto past = past_.find(number); past != past_.end()) past->second.degraded = false;
@@ -202,17 +202,17 @@ class crew : protected supervisor {
       if (killed_) who->kill();
       if (stop_.is_set()) ask_to_stop(*who);
       const worker_ending how = co_await attend(who);
-      bury(who, how);
+      on_exit(who, how);
     } else {
-      enter(*who, slot_state::dead);
+      enter(*who, worker_state::dead);
       drop_what_nobody_takes();
-      // In a turn of its own, or each that cannot start would start the next one inside.
+      // In a update_lock of its own, or each that cannot start would start the next one inside.
       co_await asio::post(get_executor(), asio::use_awaitable);
     }
     replace(*who);
   }
 
-  void bury(const worker_ptr& who, const worker_ending& how) {
+  void on_exit(const worker_ptr& who, const worker_ending& how) {
     cluster_event exited(cluster_event::kind::exited, who->number(), who->pid());
     exited.status = how.status;
     exited.reason = classify(how);
@@ -222,7 +222,7 @@ class crew : protected supervisor {
     past.last_exit = how.status;
     past.last_reason = exited.reason;
     past.last_trouble = who->trouble;
-    enter(*who, slot_state::dead);
+    enter(*who, worker_state::dead);
     who->peer.close();
     drop_what_nobody_takes();
     const bool unwanted = exited.reason == exit_reason::do_not_restart;
@@ -234,33 +234,33 @@ class crew : protected supervisor {
 
   void on_state() override { changed_.notify(); }
 
-  command program_for(const slot_worker& who) override {
+  command program_for(const worker_process& who) override {
     if (options_.command()) return *options_.command();
     return who.generation() > generation_ ? next_program_.start() : program_.start();
   }
 
   /// Whether a worker that waits has waited enough.
-  bool may_start(const slot_worker& who) const {
+  bool may_start(const worker_process& who) const {
     if (stop_.is_set() || who.dismissed || options_.max_starting() == 0) return true;
-    return count_in(workers_, slot_state::starting) < static_cast<std::ptrdiff_t>(options_.max_starting());
+    return count_in(workers_, worker_state::starting) < static_cast<std::ptrdiff_t>(options_.max_starting());
   }
 
   void on_ready(const worker_ptr& who) override {
-    if (who->state() != slot_state::starting) return;
-    enter(*who, slot_state::ready);
+    if (who->state() != worker_state::starting) return;
+    enter(*who, worker_state::ready);
     options_.restart().note_ready(history_);
     cluster_event event(cluster_event::kind::ready, who->number(), who->pid());
-    event.after = std::chrono::duration_cast<std::chrono::microseconds>(slot_worker::clock::now() - who->started());
+    event.after = std::chrono::duration_cast<std::chrono::microseconds>(worker_process::clock::now() - who->started());
     emit(std::move(event));
     if (!who->candidate) join(who);
   }
 
-  void on_draining(const worker_ptr& who, const control::draining& word) override {
+  void on_draining(const worker_ptr& who, const worker_protocol::draining& word) override {
     emit(cluster_event(cluster_event::kind::draining, who->number(), who->pid(), word.reason));
-    if (who->state() != slot_state::starting && who->state() != slot_state::ready) return;
+    if (who->state() != worker_state::starting && who->state() != worker_state::ready) return;
     who->trouble = word.reason;
     leave(who);
-    enter(*who, slot_state::draining);
+    enter(*who, worker_state::draining);
     drop_what_nobody_takes();
     who->limit_state(drain_limit());
     // The replacement starts now, before this one is gone; of one that wants none the exit status will tell.
@@ -269,7 +269,7 @@ class crew : protected supervisor {
 
   void on_pong(const worker_ptr& who) override {
     if (!who->is_serving() || who->recycling) return;
-    const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(slot_worker::clock::now() - who->started());
+    const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(worker_process::clock::now() - who->started());
     const char* const reason = options_.recycle().reached(who->health.served, age, who->health.memory, who->fraction);
     if (reason == nullptr) return;
     who->recycling = true;
@@ -277,7 +277,7 @@ class crew : protected supervisor {
   }
 
   asio::awaitable<void> recycle(worker_ptr who, const char* reason) {
-    const turn mine = co_await take_turn();
+    const update_lock mine = co_await lock_updates();
     if (stop_.is_set() || !who->is_serving()) co_return;
     const std::string text = fmt::format("worker {}, because of {}", who->number(), reason);
     emit(cluster_event(cluster_event::kind::reloading, who->number(), who->pid(), text));
@@ -292,19 +292,19 @@ class crew : protected supervisor {
 
   /// Kills those that have been draining for the longest time, if a reload finds too many of them.
   void limit_draining() {
-    auto spare = count_in(workers_, slot_state::draining) - static_cast<std::ptrdiff_t>(options_.reload().max_draining);
+    auto spare = count_in(workers_, worker_state::draining) - static_cast<std::ptrdiff_t>(options_.reload().max_draining);
     if (options_.reload().max_draining == 0) return;
     const auto all = workers_;  // in the order of their starts
     for (const auto& each : all) {
-      if (each->state() != slot_state::draining || spare-- <= 0) continue;
+      if (each->state() != worker_state::draining || spare-- <= 0) continue;
       fail(*each, "too many workers of earlier generations drain");
       each->kill();
     }
   }
 
-  asio::awaitable<turn> take_turn() {
+  asio::awaitable<update_lock> lock_updates() {
     while (renewing_) co_await changed_.wait();
-    co_return turn(*this);
+    co_return update_lock(*this);
   }
 
   /// Starts new workers for these slots, so many at a time as reload_options say, and has the old ones drain when they
@@ -353,7 +353,7 @@ class crew : protected supervisor {
   void fill(unsigned number) {
     if (stop_.is_set() || number > wanted_) return;
     for (const auto& each : workers_) {
-      const bool lives = each->state() != slot_state::draining && each->state() != slot_state::dead;
+      const bool lives = each->state() != worker_state::draining && each->state() != worker_state::dead;
       if (each->number() == number && lives && !each->dismissed && !each->candidate) return;
     }
     start(number, generation_, at_once);
@@ -362,7 +362,7 @@ class crew : protected supervisor {
   /// Notes the first new worker that will not get ready.
   static bool failed_one(const std::vector<worker_ptr>& fresh, reload_result& result) {
     for (const auto& each : fresh) {
-      if (each->state() != slot_state::draining && each->state() != slot_state::dead) continue;
+      if (each->state() != worker_state::draining && each->state() != worker_state::dead) continue;
       result.aborted_at = each->number();
       result.reason = each->trouble.empty() ? "it has ended" : each->trouble;
       return true;
@@ -384,43 +384,43 @@ class crew : protected supervisor {
   void retire(const worker_ptr& who) {
     who->replaced = true;
     who->candidate = false;
-    if (who->state() == slot_state::waiting) {
+    if (who->state() == worker_state::waiting) {
       who->dismissed = true;
       who->cancel_wait();
       changed_.notify();
     }
-    if (who->state() != slot_state::starting && who->state() != slot_state::ready) return;
+    if (who->state() != worker_state::starting && who->state() != worker_state::ready) return;
     leave(who);
-    enter(*who, slot_state::draining);
+    enter(*who, worker_state::draining);
     who->asked = true;
     who->limit_state(drain_limit());
-    who->tell(control::drain());
+    who->tell(worker_protocol::drain());
   }
 
   /// While the cluster stops: lets go of connections that no worker will be there for.
   void drop_what_nobody_takes() {
     if (!stop_.is_set()) return;
     for (const auto& each : workers_) {
-      if (each->state() == slot_state::starting || each->state() == slot_state::ready) return;
+      if (each->state() == worker_state::starting || each->state() == worker_state::ready) return;
     }
     nobody_takes();
   }
 
-  void ask_to_stop(slot_worker& who) {
-    if (who.state() == slot_state::waiting || who.state() == slot_state::dead) return;
-    if (who.state() != slot_state::stopping) enter(who, slot_state::stopping);
+  void ask_to_stop(worker_process& who) {
+    if (who.state() == worker_state::waiting || who.state() == worker_state::dead) return;
+    if (who.state() != worker_state::stopping) enter(who, worker_state::stopping);
     who.asked = true;
     who.limit_state(drain_limit());
-    control::drain order;
+    worker_protocol::drain order;
     order.empty_queues = workers_accept();
     who.tell(order);
     if (killed_) who.kill();
   }
 
   /// Sees to it that a worker's slot gets another one, once.
-  void replace(slot_worker& who) {
+  void replace(worker_process& who) {
     if (stop_.is_set() || std::exchange(who.replaced, true) || who.number() > wanted_) return;
-    const auto now = slot_worker::clock::now();
+    const auto now = worker_process::clock::now();
     std::optional<std::chrono::milliseconds> served;
     if (who.ready_since) served = std::chrono::duration_cast<std::chrono::milliseconds>(now - *who.ready_since);
     const auto pause = options_.restart().next(history_, now, served, random_fraction());
@@ -440,7 +440,7 @@ class crew : protected supervisor {
   }
 
   /// Gives up a slot, or the cluster.
-  void give_up_on(const slot_worker& who, const std::string& why) {
+  void give_up_on(const worker_process& who, const std::string& why) {
     auto action = options_.restart().on_give_up;
     if (options_.on_give_up()) action = options_.on_give_up()(who.number(), why);
     if (action == give_up_action::shut_down) {
@@ -458,7 +458,7 @@ class crew : protected supervisor {
   }
 
   asio::awaitable<void> renew_but(unsigned slot) {
-    const turn mine = co_await take_turn();
+    const update_lock mine = co_await lock_updates();
     reload_result result;
     result.generation = generation_;
     std::vector<unsigned> numbers;

@@ -52,7 +52,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
       : options(std::move(given)),
         permits_(executor, options.processes()),
         changed_(executor),
-        words_(cohort::detail::own_words()) {}
+        words_(cohort::detail::own_arguments()) {}
 
   asio::any_io_executor get_executor() { return changed_.get_executor(); }
 

@@ -46,14 +46,14 @@ class own_stat {
     const auto text = read_own("/proc/self/stat");
     // The name in the second place may hold anything, spaces and parentheses too.
     std::istringstream rest(text.substr(text.rfind(')') + 1));
-    for (std::string word; rest >> word;) words_.push_back(std::move(word));
+    for (std::string argument; rest >> argument;) arguments_.push_back(std::move(argument));
   }
 
   /// For a place from 4 on that is never negative.
-  std::uint64_t operator[](std::size_t place) const { return std::stoull(words_.at(place - 3)); }
+  std::uint64_t operator[](std::size_t place) const { return std::stoull(arguments_.at(place - 3)); }
 
  private:
-  std::vector<std::string> words_;
+  std::vector<std::string> arguments_;
 };
 
 /// The memory that the kernel shows as the command line of this process. The environment stands right behind it.
@@ -117,15 +117,15 @@ class argument_area {
 };
 
 /// What this program was started with, its name first; whatever its title is now.
-inline std::vector<std::string> own_words() {
-  std::istringstream arguments(argument_area::arguments());
-  std::vector<std::string> words;
-  for (std::string word; std::getline(arguments, word, '\0');) words.push_back(std::move(word));
-  return words;
+inline std::vector<std::string> own_arguments() {
+  std::istringstream area(argument_area::arguments());
+  std::vector<std::string> arguments;
+  for (std::string argument; std::getline(area, argument, '\0');) arguments.push_back(std::move(argument));
+  return arguments;
 }
 
 /// The running program, as a command. Its file may be replaced at any time, so each start asks again.
-inline command own_command(const std::vector<std::string>& words) {
+inline command own_command(const std::vector<std::string>& arguments) {
   // By its path, so that the process has the program's name in ps; by the inode that runs, when that is another one.
   std::string path(4096, '\0');
   const auto size = ::readlink("/proc/self/exe", path.data(), path.size());
@@ -135,9 +135,9 @@ inline command own_command(const std::vector<std::string>& words) {
   const bool same = ::stat("/proc/self/exe", &running) == 0 && ::stat(path.c_str(), &found) == 0 &&
                     running.st_dev == found.st_dev && running.st_ino == found.st_ino;
   command result(same ? path : std::string("/proc/self/exe"));
-  if (!words.empty()) {
-    result.argv0(words.front());
-    result.args(std::vector<std::string>(words.begin() + 1, words.end()));
+  if (!arguments.empty()) {
+    result.argv0(arguments.front());
+    result.args(std::vector<std::string>(arguments.begin() + 1, arguments.end()));
   }
   return result;
 }
@@ -148,7 +148,7 @@ inline command own_command(const std::vector<std::string>& words) {
 class program_version {
  public:
   /// The one that runs.
-  program_version() : words_(own_words()), file_(open("/proc/self/exe")) {
+  program_version() : arguments_(own_arguments()), file_(open("/proc/self/exe")) {
     std::string path(4096, '\0');
     const auto size = ::readlink("/proc/self/exe", path.data(), path.size());
     path_.assign(path.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
@@ -159,7 +159,7 @@ class program_version {
 
   /// What is at its path now. Throws if that cannot be opened.
   program_version on_disk() const {
-    program_version result(words_, path_);
+    program_version result(arguments_, path_);
     result.file_ = open(path_);
     return result;
   }
@@ -171,16 +171,16 @@ class program_version {
     const bool same = ::fstat(file_.get(), &wanted) == 0 && ::stat(path_.c_str(), &found) == 0 &&
                       wanted.st_dev == found.st_dev && wanted.st_ino == found.st_ino;
     command result(same ? path_ : fmt::format("/proc/{}/fd/{}", ::getpid(), file_.get()));
-    if (!words_.empty()) {
-      result.argv0(words_.front());
-      result.args(std::vector<std::string>(words_.begin() + 1, words_.end()));
+    if (!arguments_.empty()) {
+      result.argv0(arguments_.front());
+      result.args(std::vector<std::string>(arguments_.begin() + 1, arguments_.end()));
     }
     return result;
   }
 
  private:
-  program_version(std::vector<std::string> words, std::string path)
-      : words_(std::move(words)), path_(std::move(path)) {}
+  program_version(std::vector<std::string> arguments, std::string path)
+      : arguments_(std::move(arguments)), path_(std::move(path)) {}
 
   static descriptor open(const std::string& path) {
     descriptor result(system::retry(system::call.open, path.c_str(), O_PATH | O_CLOEXEC, mode_t(0)));
@@ -188,7 +188,7 @@ class program_version {
     return result;
   }
 
-  std::vector<std::string> words_;
+  std::vector<std::string> arguments_;
   std::string path_;
   descriptor file_;
 };

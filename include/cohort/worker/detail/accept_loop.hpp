@@ -19,19 +19,19 @@ namespace cohort {
 /// A worker's accepting, on listeners that come and go.
 ///
 /// Distinct objects: safe. Shared objects: unsafe. Must outlive what it has started.
-class accepting {
+class accept_loop {
  public:
-  /// The number of a listener, and of the loan by which it came.
+  /// The number of a listener, and of the grant by which it came.
   using key = std::pair<std::uint32_t, std::uint32_t>;
 
   /// `start(awaitable<void>)` runs a coroutine, `has_room()` says whether one more connection may be accepted, and
   /// `serve(any_handle)` gets each.
-  accepting(const asio::any_io_executor& executor, std::function<void(asio::awaitable<void>)> start,
+  accept_loop(const asio::any_io_executor& executor, std::function<void(asio::awaitable<void>)> start,
             std::function<bool()> has_room, std::function<void(any_handle)> serve)
       : start_(std::move(start)), has_room_(std::move(has_room)), serve_(std::move(serve)), room_(executor) {}
 
   /// Accepts on this one from now on, instead of the one that has had its key.
-  void add(key which, std::shared_ptr<listener> on) {
+  void add(key which, std::shared_ptr<acceptor> on) {
     close(which);
     listeners_[which] = on;
     start_(accept_on(std::move(on)));
@@ -72,7 +72,7 @@ class accepting {
   asio::awaitable<void> wait_room() { return room_.wait(); }
 
  private:
-  asio::awaitable<void> accept_on(std::shared_ptr<listener> on) {
+  asio::awaitable<void> accept_on(std::shared_ptr<acceptor> on) {
     // Few at a time: other workers wait at the same queue, and the connections here want their turn.
     constexpr int at_a_time = 8;
     while (on->is_open()) {
@@ -89,7 +89,7 @@ class accepting {
         }
       } catch (const std::system_error& error) {
         if (!on->is_open()) co_return;
-        if (!listener::is_shortage(error.code())) throw;
+        if (!acceptor::is_shortage(error.code())) throw;
         shortage = true;
       }
       if (shortage) co_await on->pause();
@@ -97,16 +97,16 @@ class accepting {
   }
 
   /// False when there are not enough descriptors.
-  bool accept_all(listener& on) {
+  bool accept_all(acceptor& on) {
     try {
       while (descriptor accepted = on.try_accept()) serve_(any_handle(on.accepts(), std::move(accepted)));
     } catch (const std::system_error& error) {
-      return !listener::is_shortage(error.code());  // of one that is broken nothing can be saved
+      return !acceptor::is_shortage(error.code());  // of one that is broken nothing can be saved
     }
     return true;
   }
 
-  asio::awaitable<void> accept_rest(std::shared_ptr<listener> on) {
+  asio::awaitable<void> accept_rest(std::shared_ptr<acceptor> on) {
     bool all = false;
     while (!all) {
       co_await on->pause();  // which ends that of accept_on(), if there is one
@@ -118,7 +118,7 @@ class accepting {
   std::function<void(asio::awaitable<void>)> start_;
   std::function<bool()> has_room_;
   std::function<void(any_handle)> serve_;
-  std::map<key, std::shared_ptr<listener>> listeners_;
+  std::map<key, std::shared_ptr<acceptor>> listeners_;
   event room_;
   bool emptying_ = false;
 };

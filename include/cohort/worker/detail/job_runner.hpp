@@ -38,8 +38,8 @@ class job_runner {
   void decline() noexcept { declines_ = true; }
 
   /// Runs the job of a schedule to its end. Throws errc::invalid_option if there is none.
-  asio::awaitable<control::ran> run(std::string schedule) {
-    control::ran result;
+  asio::awaitable<worker_protocol::job_result> run(std::string schedule) {
+    worker_protocol::job_result result;
     result.refused = declines_;
     if (result.refused) co_return result;
     const auto found = jobs_.find(schedule);
