@@ -30,8 +30,8 @@
 #include <fmt/format.h>
 #include <sys/wait.h>
 
-#include "cohort/cluster/messenger.hpp"
 #include "cohort/cluster/serve.hpp"
+#include "cohort/messaging/messenger.hpp"
 #include "ipc/raw.hpp"
 #include "ipc/setting.hpp"
 #include "support.hpp"

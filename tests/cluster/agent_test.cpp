@@ -251,10 +251,10 @@ ASYNC_TEST("a schedule runs in one worker after the other, in all of them, or in
   SUBCASE("one") {
     options.schedule(work.on_one_worker(), nullptr);
     auto t = co_await townhall::open(options);
-    co_await t->c->until(event_kind::ran, 4);
+    co_await t->c->until(event_kind::schedule_ran, 4);
     std::vector<unsigned> slots;
     for (const auto& each : t->c->events) {
-      if (each.what != event_kind::ran) continue;
+      if (each.what != event_kind::schedule_ran) continue;
       CHECK(each.run->ok);
       slots.push_back(each.slot);
     }
@@ -266,7 +266,7 @@ ASYNC_TEST("a schedule runs in one worker after the other, in all of them, or in
   SUBCASE("all") {
     options.schedule(work.on_all_workers(), nullptr);
     auto t = co_await townhall::open(options);
-    co_await t->c->until(event_kind::ran, 2);
+    co_await t->c->until(event_kind::schedule_ran, 2);
     for (unsigned slot = 1; slot <= 2; ++slot) {
       const auto text = co_await t->until_heard(recipient::slot(slot), "done ");
       CHECK(text.find("work done ") != std::string::npos);
@@ -276,9 +276,9 @@ ASYNC_TEST("a schedule runs in one worker after the other, in all of them, or in
   SUBCASE("agent") {
     options.schedule(work.on_agent("cache"), nullptr);
     auto t = co_await townhall::open(options);
-    co_await t->c->until(event_kind::ran, 2);
-    CHECK(t->c->last(event_kind::ran).slot == 0);
-    CHECK(t->c->last(event_kind::ran).run->ok);
+    co_await t->c->until(event_kind::schedule_ran, 2);
+    CHECK(t->c->last(event_kind::schedule_ran).slot == 0);
+    CHECK(t->c->last(event_kind::schedule_ran).run->ok);
     const auto text = co_await t->heard(recipient::agent("cache"));
     CHECK(text.find("work done ") != std::string::npos);
     co_await t->c->stop();
@@ -289,9 +289,9 @@ ASYNC_TEST("a run that throws, or has no job, is a result and nothing more") {
   auto options = townhall::options(1, "job=-1");
   options.schedule(schedule("work").at_start(), nullptr).schedule(schedule("play").at_start(), nullptr);
   auto t = co_await townhall::open(options);
-  co_await t->c->until(event_kind::ran, 2);
+  co_await t->c->until(event_kind::schedule_ran, 2);
   for (const auto& each : t->c->events) {
-    if (each.what != event_kind::ran) continue;
+    if (each.what != event_kind::schedule_ran) continue;
     CHECK_FALSE(each.run->ok);
     if (each.run->name == "work") CHECK(each.run->what == "no work today");
     if (each.run->name == "play") CHECK(each.run->what.find("no such job") != std::string::npos);
@@ -313,7 +313,7 @@ ASYNC_TEST("a run whose worker is killed begins again in another one if it is to
   CHECK(again.find("work") != std::string::npos);
   t->c->primary.kill("the test ends");
   co_await t->c->ended();
-  const auto& last = t->c->last(event_kind::ran);
+  const auto& last = t->c->last(event_kind::schedule_ran);
   CHECK(last.run->attempt == 2);
   CHECK(last.slot == 2);
 }
@@ -325,8 +325,8 @@ ASYNC_TEST("a stop waits for a run that is under way") {
   co_await t->until_heard(recipient::slot(1), "work");
   const int status = co_await t->c->stop();
   CHECK(status == 0);
-  REQUIRE(t->c->count(event_kind::ran) == 1);
-  CHECK(t->c->last(event_kind::ran).run->ok);
+  REQUIRE(t->c->count(event_kind::schedule_ran) == 1);
+  CHECK(t->c->last(event_kind::schedule_ran).run->ok);
 }
 
 ASYNC_TEST("a schedule for an agent that is not there is refused") {
