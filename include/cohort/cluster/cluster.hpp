@@ -57,7 +57,7 @@ namespace cohort {
 class cluster final : private worker_supervisor, private agent_owner {
  public:
   cluster(asio::any_io_executor executor, cluster_options options)
-      : worker_supervisor(executor, std::move(options)),
+      : worker_supervisor(executor, detail::normalized(std::move(options))),
         events_(executor, 1024),
         all_ready_(executor),
         agents_(executor, options_, *this),
@@ -85,7 +85,7 @@ class cluster final : private worker_supervisor, private agent_owner {
   asio::awaitable<int> run(upgrade::predecessor* predecessor = nullptr) {
     const finished_guard finished{*this};
     check_agents();
-    (void)schedule_planner(options_.schedules(), schedule::time_point::clock::now());  // throws for one that is wrong
+    (void)schedule_planner(schedules(), schedule::time_point::clock::now());  // throws for one that is wrong
     wanted_ = options_.worker_count();
     begun_ = worker_process::clock::now();
     std::vector<upgrade::listener> handed;
@@ -107,7 +107,7 @@ class cluster final : private worker_supervisor, private agent_owner {
     task_group closing(get_executor());
     for (const auto& each : listeners_) closing.start(each.to->stop(), [](std::exception_ptr) {});
     try {
-      co_await with_timeout(closing.wait_empty(), options_.worker().drain_timeout);
+      co_await with_timeout(closing.wait_empty(), options_.worker.drain_timeout);
     } catch (const std::system_error&) {
       // Time is up for what no worker takes.
       for (const auto& each : listeners_) each.to->cancel();
@@ -189,11 +189,12 @@ class cluster final : private worker_supervisor, private agent_owner {
     co_return result;
   }
 
-  /// Tells the workers and the primary's own on_reopen() to open their log files again, which have been moved away.
+  /// Has all processes open their log files again, which have been moved away: tells the workers and the agents, and
+  /// calls cluster_options::on_reopen.
   void reopen() {
     for (const auto& each : workers_) each->tell(worker_protocol::reopen());
     for (const auto& each : agents_.members()) each->tell(worker_protocol::reopen());
-    if (options_.on_reopen()) options_.on_reopen()();
+    if (options_.on_reopen) options_.on_reopen();
   }
 
   /// What there is now. Of each worker's own figures as it has told them last.
@@ -285,14 +286,14 @@ class cluster final : private worker_supervisor, private agent_owner {
     auto& sockets = opened.sockets;
     const auto lease = [&](picking how) {
       mine.to = std::make_unique<handoff_distributor>(
-          get_executor(), std::move(sockets.front()), number, std::move(how), options_.worker().max_connections,
+          get_executor(), std::move(sockets.front()), number, std::move(how), options_.worker.max_connections,
           [this, text = mine.address](std::exception_ptr failure) { give_up(text, failure); }, owner);
     };
     switch (opened.distribution) {
       case distribution::round_robin: lease(pick_in_turn()); break;
       case distribution::least_connections: lease(pick_least_connections()); break;
       case distribution::by_address: lease(pick_by_address()); break;
-      case distribution::custom: lease({options_.picker(), false, true}); break;
+      case distribution::custom: lease({options_.picker, false, true}); break;
       case distribution::shared:
         mine.to = std::make_unique<shared_distributor>(get_executor(), std::move(sockets.front()), number, owner);
         break;
@@ -314,8 +315,8 @@ class cluster final : private worker_supervisor, private agent_owner {
     for (const auto& each : workers_) each->tell(worker_protocol::all_ready());
     agents_.announce();
     if (predecessor != nullptr) co_await succeed(*predecessor);
-    if (options_.schedules().empty()) co_return;
-    schedule_planner planner(options_.schedules(), schedule::time_point::clock::now());
+    if (options_.schedules.empty()) co_return;
+    schedule_planner planner(schedules(), schedule::time_point::clock::now());
     schedule_executor place(workers_, agents_.members(), [this](const schedule_result& result) {
       cluster_event event(cluster_event::kind::schedule_ran, result.worker);
       event.run = std::make_shared<const schedule_result>(result);
@@ -365,7 +366,7 @@ class cluster final : private worker_supervisor, private agent_owner {
       last.generation = generation_;
       if (wanted_ != options_.worker_count()) last.workers = wanted_;
       co_await successor.send(last);
-      const auto word = co_await with_timeout(successor.receive(), options_.start_timeout() + kill_after);
+      const auto word = co_await with_timeout(successor.receive(), options_.start_timeout + kill_after);
       if (word) {
         for (auto& each : listeners_) {
           if (std::find(word->texts.begin(), word->texts.end(), each.text) == word->texts.end()) continue;
@@ -381,19 +382,25 @@ class cluster final : private worker_supervisor, private agent_owner {
     co_return stop_.is_set() ? stopping_text : std::string("it did not get ready");
   }
 
+  std::vector<schedule> schedules() const {
+    std::vector<schedule> result;
+    for (const auto& each : options_.schedules) result.push_back(each.when);
+    return result;
+  }
+
   void check_agents() const {
     std::set<std::string> names;
-    for (const auto& each : options_.agents()) {
+    for (const auto& each : options_.agents) {
       if (each.name.empty()) throw_error("agent: an empty name", errc::invalid_option);
       if (!names.insert(each.name).second) {
         throw_error(fmt::format("agent {}: the name is used twice", each.name), errc::invalid_option);
       }
-      if (options_.command() && !each.command) {
-        throw_error(fmt::format("agent {}: the cluster's command is a program of workers alone", each.name),
+      if (options_.program && !each.command) {
+        throw_error(fmt::format("agent {}: the cluster's program is one of workers alone", each.name),
                     errc::invalid_option);
       }
     }
-    for (const auto& each : options_.schedules()) {
+    for (const auto& each : schedules()) {
       if (each.place() != schedule_place::agent) continue;
       if (each.agent().empty() ? names.empty() : !names.contains(each.agent())) {
         throw_error(fmt::format("schedule \"{}\": there is no agent {}", each.name(), each.agent()),

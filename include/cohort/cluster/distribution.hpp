@@ -25,7 +25,7 @@ enum class distribution {
   /// As round_robin, but each client address to a worker of its own, for as long as this worker lives and has not
   /// reached worker_options::max_connections; its replacement inherits it. Unix sockets have no such address: in turn.
   by_address,
-  /// As round_robin, but to the worker that a picker of the user's own chooses: cluster_options::distribute().
+  /// As round_robin, but to the worker that the user's own picker chooses: cluster_options::picker.
   custom,
   /// All workers accept on the same listener: no hop through the primary, and no say in who gets how many.
   shared,

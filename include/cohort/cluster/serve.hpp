@@ -15,6 +15,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -103,10 +104,10 @@ inline asio::awaitable<void> report(cluster& primary, std::function<void(const c
 
 /// An address whose connections the handler does not take would make every worker fail.
 inline void check_handler(const cluster_options& options, const connection_handler& handler) {
-  for (const auto& each : options.addresses()) {
+  for (const auto& each : options.listen) {
     if (each.text.starts_with("fd:")) continue;
     if (each.text.starts_with("udp:")) {
-      if (options.worker().serve_datagrams) continue;
+      if (options.worker.serve_datagrams) continue;
       throw_error(fmt::format("listen {}: no worker_options::serve_datagrams", each.text), errc::invalid_option);
     }
     const auto kind = each.text.starts_with("unix:") ? handle_kind::local_socket : handle_kind::tcp_socket;
@@ -144,12 +145,12 @@ inline asio::awaitable<void> succeed_control(cluster& primary, std::string path,
 }
 
 inline int run_primary(cluster_options options) {
-  auto to = options.on_event();
-  const auto signals = options.signals();
+  auto to = options.on_event;
+  const auto signals = options.signals;
   if (!to) to = [](const cluster_event& event) { std::fprintf(stderr, "%s\n", to_string(event).c_str()); };
-  const bool reap = options.reap_orphans();
-  const std::string control_path = options.control_socket();
-  const auto own_part = options.in_primary();
+  const bool reap = options.reap_orphans.value_or(::getpid() == 1);
+  const std::string control_path = options.control_socket;
+  const auto own_part = options.in_primary;
   asio::io_context context(1);
   // Before any worker is started, who would else find the manager's socket in its environment.
   status_reporter service(context.get_executor(), sd_notifier(), options.worker_count());
@@ -216,9 +217,9 @@ inline int run_primary(cluster_options options) {
 inline int serve(cluster_options options, connection_handler handler) {
   if (std::getenv(detail::slot_variable) != nullptr && has_parent()) {
     const char* const agent = std::getenv(detail::agent_variable);
-    if (agent == nullptr) return run_worker(std::move(handler), options.worker());
-    for (const auto& each : options.agents()) {
-      if (each.name == agent) return run_agent(each, options.worker());
+    if (agent == nullptr) return run_worker(std::move(handler), options.worker_with_jobs());
+    for (const auto& each : options.agents) {
+      if (each.name == agent) return run_agent(each, options.worker_with_jobs());
     }
     std::fprintf(stderr, "agent %s: there is none of this name\n", agent);
     return static_cast<int>(worker_exit::do_not_restart);
@@ -227,7 +228,7 @@ inline int serve(cluster_options options, connection_handler handler) {
     ::signal(SIGPIPE, SIG_IGN);  // a log that nobody reads any more must not end the primary
     ::signal(SIGCHLD, SIG_DFL);  // who starts this may have it ignored, and exit statuses would be lost (wait(2))
     detail::check_handler(options, handler);
-    if (!options.worker().title.empty()) this_process::set_title(options.worker().title + ": primary");
+    if (!options.worker.title.empty()) this_process::set_title(options.worker.title + ": primary");
     return detail::run_primary(std::move(options));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

@@ -120,9 +120,9 @@ class process_pool {
   /// jobs then either.
   [[nodiscard]] asio::awaitable<void> close() { return state::close(state_); }
 
-  /// Whether as many jobs wait for a process as pool_options::queue says. A further run() waits all the same, behind
+  /// Whether as many jobs wait for a process as pool_options::queue allows. A further run() waits all the same, behind
   /// them; a server may rather want to refuse the job.
-  bool is_full() const noexcept { return state_->waiting() >= state_->options.queue(); }
+  bool is_full() const noexcept { return state_->waiting() >= state_->options.queue; }
 
   pool_stats stats() const noexcept {
     pool_stats now;

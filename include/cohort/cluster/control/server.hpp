@@ -36,7 +36,7 @@
 namespace cohort {
 
 /// The control socket of a cluster: lets control_client look at it and tell it what to do. serve() has one if
-/// cluster_options::control_socket() says so.
+/// cluster_options::control_socket names its path.
 ///
 /// The file has the mode 0600 from its beginning on. Root is served, and the user that this process is (effectively),
 /// as the kernel tells it (SO_PEERCRED, unix(7)); others are told so and disconnected. So is a client that does not

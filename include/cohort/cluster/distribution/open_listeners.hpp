@@ -30,7 +30,7 @@
 
 namespace cohort {
 
-/// One listener of a cluster: what a text given to cluster_options::listen() has become.
+/// One listener of a cluster: what an entry of cluster_options::listen has become.
 struct opened_listener {
   std::string text;                 ///< as the options name it
   std::string address;              ///< with the port that was chosen: `127.0.0.1:8000`, `unix:/run/app.sock`
@@ -65,8 +65,8 @@ inline std::string address_of(int fd, handle_kind kind) {
 
 inline listen_settings settings_for(distribution how, const cluster_options& options) {
   listen_settings settings;
-  settings.backlog = options.backlog();
-  settings.defer_accept = options.defer_accept();
+  settings.backlog = options.backlog;
+  settings.defer_accept = options.defer_accept;
   settings.reuse_port = how == distribution::reuse_port;
   return settings;
 }
@@ -103,7 +103,7 @@ inline asio::ip::udp::endpoint parse_udp_endpoint(const std::string& text) {
 
 inline opened_listener listen_local(const std::string& text, distribution how, const cluster_options& options) {
   const auto endpoint = parse_unix_endpoint(text);
-  auto opened = open_unix_listener(endpoint, options.backlog(), options.socket_mode());
+  auto opened = open_unix_listener(endpoint, options.backlog, options.socket_mode);
   opened_listener result;
   result.text = text;
   result.address = cohort::to_string(endpoint);
@@ -190,7 +190,7 @@ inline std::vector<opened_listener> take_over(const listen_address& wanted, cons
       one.sockets.push_back(std::move(each).make(asio::system_executor()));
     }
     const auto kind = kind_of(one.sockets.front().get());
-    one.distribution = distribution_for(kind, wanted.distribution.value_or(options.distribution()));
+    one.distribution = distribution_for(kind, wanted.distribution.value_or(options.distribution));
     if (one.distribution == distribution::reuse_port && !many) {
       const auto settings = settings_for(one.distribution, options);
       one.open_one_more = [address = one.address, udp = kind == handle_kind::udp_socket, settings]() {
@@ -219,16 +219,16 @@ inline std::vector<opened_listener> take_over(const listen_address& wanted, cons
 /// What a predecessor has `handed` over is used instead of opening it anew.
 inline std::vector<opened_listener> open_listeners(const cluster_options& options,
                                             std::vector<upgrade::listener> handed = {}) {
-  if (options.addresses().empty()) throw_error("cluster: no address to listen on", errc::invalid_option);
+  if (options.listen.empty()) throw_error("cluster: no address to listen on", errc::invalid_option);
   const auto is_inherited = [](const listen_address& each) { return each.text.starts_with("fd:"); };
   inherited_sockets inherited;
-  if (std::any_of(options.addresses().begin(), options.addresses().end(), is_inherited)) {
+  if (std::any_of(options.listen.begin(), options.listen.end(), is_inherited)) {
     inherited = inherited_sockets::from_environment();
   }
   std::vector<opened_listener> result;
-  for (const auto& each : options.addresses()) {
-    const auto how = each.distribution.value_or(options.distribution());
-    if (how == distribution::custom && !options.picker()) {
+  for (const auto& each : options.listen) {
+    const auto how = each.distribution.value_or(options.distribution);
+    if (how == distribution::custom && !options.picker) {
       throw_error(fmt::format("listen {}: no picker for distribution::custom", each.text), errc::invalid_option);
     }
     auto taken = detail::take_over(each, options, handed);

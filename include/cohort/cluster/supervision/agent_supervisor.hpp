@@ -63,7 +63,7 @@ class agent_supervisor final : private process_watch {
 
   std::vector<agent_stats> stats() const {
     std::vector<agent_stats> result;
-    for (const auto& each : options_.agents()) {
+    for (const auto& each : options_.agents) {
       agent_stats one;
       one.name = each.name;
       if (const auto count = restarts_.find(each.name); count != restarts_.end()) one.restarts = count->second;
@@ -82,12 +82,12 @@ class agent_supervisor final : private process_watch {
 
   /// Starts all of them, and returns when all are ready; or with what is wrong with one, or when they are to stop.
   asio::awaitable<std::string> start() {
-    for (const auto& each : options_.agents()) {
+    for (const auto& each : options_.agents) {
       tasks_.start(keep(each), [this, name = each.name](std::exception_ptr failure) {
         if (failure) lose(name, failure);
       });
     }
-    while (trouble_.empty() && !stopping_ && ready_ < options_.agents().size()) co_await changed_.wait();
+    while (trouble_.empty() && !stopping_ && ready_ < options_.agents.size()) co_await changed_.wait();
     co_return trouble_;
   }
 
@@ -129,7 +129,7 @@ class agent_supervisor final : private process_watch {
     bool was_ready = false;
     std::chrono::milliseconds pause{0};
     while (!stopping_) {
-      const auto who = std::make_shared<worker_process>(tasks_.get_executor(), 0, 1, options_.mail());
+      const auto who = std::make_shared<worker_process>(tasks_.get_executor(), 0, 1, options_.delivery);
       who->agent = what.name;
       const membership here(members_, who);
       if (pause.count() > 0) co_await who->wait(pause);
@@ -181,14 +181,14 @@ class agent_supervisor final : private process_watch {
   std::optional<std::chrono::milliseconds> next_pause(const worker_process& who, restart_policy::history& history) {
     const auto now = worker_process::clock::now();
     std::optional<std::chrono::milliseconds> served;
-    if (who.ready_since) options_.restart().note_ready(history);
+    if (who.ready_since) options_.restart.note_ready(history);
     if (who.ready_since) served = std::chrono::duration_cast<std::chrono::milliseconds>(now - *who.ready_since);
     const double fraction = std::uniform_real_distribution<double>(0, 1)(random_);
-    const auto pause = options_.restart().next(history, now, served, fraction);
+    const auto pause = options_.restart.next(history, now, served, fraction);
     if (pause) ++restarts_[who.agent];
     if (!pause) {
       const std::string why = "too many restarts";
-      if (options_.restart().on_give_up == give_up_action::shut_down) {
+      if (options_.restart.on_give_up == give_up_action::shut_down) {
         owner_.on_agent_lost(fmt::format("agent {}: {}", who.agent, why));
       } else {
         emit(about(who, cluster_event::kind::degraded, why));
@@ -215,7 +215,7 @@ class agent_supervisor final : private process_watch {
   }
 
   std::chrono::milliseconds limit_of(const worker_process& who) const {
-    for (const auto& each : options_.agents()) {
+    for (const auto& each : options_.agents) {
       if (each.name == who.agent) return each.drain_timeout + kill_after;
     }
     return drain_limit();
@@ -229,7 +229,7 @@ class agent_supervisor final : private process_watch {
   message_router& router() override { return owner_.router(); }
 
   command program_for(const worker_process& who) override {
-    for (const auto& each : options_.agents()) {
+    for (const auto& each : options_.agents) {
       if (each.name == who.agent && each.command) return *each.command;
     }
     return owner_.own_program();

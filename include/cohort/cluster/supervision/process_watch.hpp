@@ -66,7 +66,7 @@ class process_watch {
     program.env(detail::slot_variable, std::to_string(who->number()));
     program.env(detail::generation_variable, std::to_string(who->generation()));
     if (!who->agent.empty()) program.env(detail::agent_variable, who->agent);
-    if (options_.on_start() && who->agent.empty()) options_.on_start()(who->number(), program);
+    if (options_.on_start && who->agent.empty()) options_.on_start(who->number(), program);
     enter(*who, worker_state::starting);
     who->oom_kills = detail::count_oom_kills();
     try {
@@ -75,7 +75,7 @@ class process_watch {
       fail(*who, error.what());
       co_return;
     }
-    who->limit_state(options_.start_timeout());
+    who->limit_state(options_.start_timeout);
     emit(about(*who, cluster_event::kind::started));
   }
 
@@ -86,7 +86,7 @@ class process_watch {
     beside.start(watch(who), [](std::exception_ptr) {});
     beside.start(take_messages(who), [](std::exception_ptr) {});
     beside.start(take_connect_requests(who, beside), [](std::exception_ptr) {});
-    if (options_.hang_timeout().count() != 0) beside.start(ping_loop(who), [](std::exception_ptr) {});
+    if (options_.hang_timeout.count() != 0) beside.start(ping_loop(who), [](std::exception_ptr) {});
     const std::string trouble = co_await listen_to(who);
     beside.cancel();
     co_await beside.wait_empty();
@@ -119,7 +119,7 @@ class process_watch {
   }
 
   /// How long a worker that is to drain may take until it is killed.
-  std::chrono::milliseconds drain_limit() const { return options_.worker().drain_timeout + kill_after; }
+  std::chrono::milliseconds drain_limit() const { return options_.worker.drain_timeout + kill_after; }
 
   cluster_options options_;
 
@@ -179,8 +179,8 @@ class process_watch {
 
   /// Asks the worker again and again whether it is there, and ends it when it is not.
   asio::awaitable<void> ping_loop(worker_ptr who) {
-    const auto interval = options_.ping_interval();
-    const auto allowed = std::max<std::int64_t>(1, options_.hang_timeout() / interval);
+    const auto interval = options_.ping_interval;
+    const auto allowed = std::max<std::int64_t>(1, options_.hang_timeout / interval);
     asio::steady_timer timer(co_await asio::this_coro::executor);
     for (std::int64_t missed = 0; missed < allowed;) {
       timer.expires_after(interval);
@@ -197,7 +197,7 @@ class process_watch {
       who->tell(question);
     }
     who->hung = true;
-    fail(*who, fmt::format("hung: no answer for {} s", std::chrono::duration<double>(options_.hang_timeout()).count()));
+    fail(*who, fmt::format("hung: no answer for {} s", std::chrono::duration<double>(options_.hang_timeout).count()));
     leave(who);
     who->signal(SIGABRT);
     timer.expires_after(kill_after);
@@ -227,7 +227,7 @@ class process_watch {
 
   std::string timeout_text(const worker_process& who) const {
     if (who.state() == worker_state::starting) {
-      return fmt::format("not ready after {} s", std::chrono::duration<double>(options_.start_timeout()).count());
+      return fmt::format("not ready after {} s", std::chrono::duration<double>(options_.start_timeout).count());
     }
     return fmt::format("not done {} s after the drain timeout", std::chrono::duration<double>(kill_after).count());
   }

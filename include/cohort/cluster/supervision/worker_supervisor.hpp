@@ -63,7 +63,7 @@ class worker_supervisor : protected process_watch {
     result.generation = ++last_generation_;
     emit(cluster_event(cluster_event::kind::reloading, 0, 0, why));
     try {
-      if (!options_.command()) next_program_ = program_.on_disk();
+      if (!options_.program) next_program_ = program_.on_disk();
       limit_draining();
       for (unsigned done = 0;
            done < wanted_ && result.success();) {  // there may be more by the time that these are done
@@ -81,7 +81,7 @@ class worker_supervisor : protected process_watch {
       co_return result;
     }
     generation_ = result.generation;
-    if (!options_.command()) program_ = std::move(next_program_);
+    if (!options_.program) program_ = std::move(next_program_);
     ++reloads_;
     cluster_event done(cluster_event::kind::reloaded);
     done.after = std::chrono::duration_cast<std::chrono::microseconds>(worker_process::clock::now() - begin);
@@ -177,7 +177,7 @@ class worker_supervisor : protected process_watch {
   }
 
   worker_ptr start(unsigned number, unsigned generation, std::chrono::milliseconds pause, bool candidate = false) {
-    auto who = std::make_shared<worker_process>(get_executor(), number, generation, options_.mail());
+    auto who = std::make_shared<worker_process>(get_executor(), number, generation, options_.delivery);
     who->candidate = who->replaced = candidate;  // who replaces a candidate is not the restart policy's to say
     workers_.push_back(who);
     if (const auto past = past_.find(number); past != past_.end()) past->second.degraded = false;
@@ -235,20 +235,20 @@ class worker_supervisor : protected process_watch {
   void on_state() override { changed_.notify(); }
 
   command program_for(const worker_process& who) override {
-    if (options_.command()) return *options_.command();
+    if (options_.program) return *options_.program;
     return who.generation() > generation_ ? next_program_.start() : program_.start();
   }
 
   /// Whether a worker that waits has waited enough.
   bool may_start(const worker_process& who) const {
-    if (stop_.is_set() || who.dismissed || options_.max_starting() == 0) return true;
-    return count_in(workers_, worker_state::starting) < static_cast<std::ptrdiff_t>(options_.max_starting());
+    if (stop_.is_set() || who.dismissed || options_.max_starting == 0) return true;
+    return count_in(workers_, worker_state::starting) < static_cast<std::ptrdiff_t>(options_.max_starting);
   }
 
   void on_ready(const worker_ptr& who) override {
     if (who->state() != worker_state::starting) return;
     enter(*who, worker_state::ready);
-    options_.restart().note_ready(history_);
+    options_.restart.note_ready(history_);
     cluster_event event(cluster_event::kind::ready, who->number(), who->pid());
     event.after = std::chrono::duration_cast<std::chrono::microseconds>(worker_process::clock::now() - who->started());
     emit(std::move(event));
@@ -270,7 +270,7 @@ class worker_supervisor : protected process_watch {
   void on_pong(const worker_ptr& who) override {
     if (!who->is_serving() || who->recycling) return;
     const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(worker_process::clock::now() - who->started());
-    const char* const reason = options_.recycle().reached(who->health.served, age, who->health.memory, who->fraction);
+    const char* const reason = options_.recycle.reached(who->health.served, age, who->health.memory, who->fraction);
     if (reason == nullptr) return;
     who->recycling = true;
     chores_.start(recycle(who, reason), [](std::exception_ptr) {});
@@ -292,8 +292,8 @@ class worker_supervisor : protected process_watch {
 
   /// Kills those that have been draining for the longest time, if a reload finds too many of them.
   void limit_draining() {
-    auto spare = count_in(workers_, worker_state::draining) - static_cast<std::ptrdiff_t>(options_.reload().max_draining);
-    if (options_.reload().max_draining == 0) return;
+    auto spare = count_in(workers_, worker_state::draining) - static_cast<std::ptrdiff_t>(options_.reload.max_draining);
+    if (options_.reload.max_draining == 0) return;
     const auto all = workers_;  // in the order of their starts
     for (const auto& each : all) {
       if (each->state() != worker_state::draining || spare-- <= 0) continue;
@@ -310,7 +310,7 @@ class worker_supervisor : protected process_watch {
   /// Starts new workers for these slots, so many at a time as reload_options say, and has the old ones drain when they
   /// are ready.
   asio::awaitable<void> renew(std::vector<unsigned> numbers, reload_result& result) {
-    const std::size_t gone = options_.reload().max_unavailable, surge = options_.reload().max_surge;
+    const std::size_t gone = options_.reload.max_unavailable, surge = options_.reload.max_surge;
     const std::size_t at_a_time = gone + surge != 0 ? gone + surge : numbers.size();
     for (std::size_t done = 0; done < numbers.size();) {
       const std::size_t end = std::min(done + at_a_time, numbers.size());
@@ -423,7 +423,7 @@ class worker_supervisor : protected process_watch {
     const auto now = worker_process::clock::now();
     std::optional<std::chrono::milliseconds> served;
     if (who.ready_since) served = std::chrono::duration_cast<std::chrono::milliseconds>(now - *who.ready_since);
-    const auto pause = options_.restart().next(history_, now, served, random_fraction());
+    const auto pause = options_.restart.next(history_, now, served, random_fraction());
     if (!pause) {
       give_up_on(who, served ? "too many restarts" : fmt::format("worker {} did not get ready", who.number()));
       return;
@@ -436,13 +436,13 @@ class worker_supervisor : protected process_watch {
       emit(std::move(event));
     }
     start(who.number(), generation_, *pause);
-    if (options_.restart().scope == restart_scope::one_for_all) renew_others(who.number());
+    if (options_.restart.scope == restart_scope::one_for_all) renew_others(who.number());
   }
 
   /// Gives up a slot, or the cluster.
   void give_up_on(const worker_process& who, const std::string& why) {
-    auto action = options_.restart().on_give_up;
-    if (options_.on_give_up()) action = options_.on_give_up()(who.number(), why);
+    auto action = options_.restart.on_give_up;
+    if (options_.on_give_up) action = options_.on_give_up(who.number(), why);
     if (action == give_up_action::shut_down) {
       give_up(why, nullptr);
     } else {

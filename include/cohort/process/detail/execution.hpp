@@ -83,9 +83,9 @@ class execution {
 
   // Sets what the program reads and writes. Returns the writing end of the pipe that both outputs go to, if they do.
   descriptor connect(command& what) {
-    if (what.has_fd(0) && options_.input_) fail_option("input");
-    if (!what.has_fd(0)) what.in(options_.input_ ? stdio::pipe : stdio::null);
-    if (!options_.merge_errors_) {
+    if (what.has_fd(0) && options_.input) fail_option("input");
+    if (!what.has_fd(0)) what.in(options_.input ? stdio::pipe : stdio::null);
+    if (!options_.merge_errors) {
       if (!what.has_fd(1)) what.out(stdio::pipe);
       if (!what.has_fd(2)) what.err(stdio::pipe);
       return descriptor();
@@ -107,7 +107,7 @@ class execution {
   void adopt(child started) {
     child_ = std::move(started);
     state_ = child_.state_;
-    if (!options_.merge_errors_) out_.pipe = std::move(child_.out());
+    if (!options_.merge_errors) out_.pipe = std::move(child_.out());
     err_.pipe = std::move(child_.err());
     for (auto* each : {&out_, &err_}) each->at_end = !each->pipe.is_open();
   }
@@ -123,7 +123,7 @@ class execution {
     auto& pipe = self->child_.in();
     if (!pipe.is_open()) co_return;
     try {
-      if (self->options_.input_) co_await pipe.write(*self->options_.input_);
+      if (self->options_.input) co_await pipe.write(*self->options_.input);
     } catch (const std::system_error& error) {
       if (error.code() != std::errc::broken_pipe) throw;  // else it has read what it wanted
     }
@@ -140,7 +140,7 @@ class execution {
 
   void take(stream& from, const char* data, std::size_t size) {
     if (size == 0) from.at_end = true;
-    const auto room = options_.max_output_ - from.text.size();
+    const auto room = options_.max_output - from.text.size();
     from.text.append(data, std::min(size, room));
     if (size <= room) return;
     overflow_ = true;
@@ -180,8 +180,8 @@ class execution {
   clock::time_point deadline() const {
     if (killed_) return clock::time_point::max();
     if (timed_out_) return step_end_;
-    const auto end = options_.timeout_ ? after(begun_, *options_.timeout_) : clock::time_point::max();
-    return ended_ ? std::min(end, after(*ended_, options_.linger_)) : end;
+    const auto end = options_.timeout ? after(begun_, *options_.timeout) : clock::time_point::max();
+    return ended_ ? std::min(end, after(*ended_, options_.linger)) : end;
   }
 
   static clock::time_point after(clock::time_point start, std::chrono::milliseconds time) {
@@ -190,12 +190,12 @@ class execution {
   }
 
   void time_is_over() {
-    if (!timed_out_ && (!options_.timeout_ || clock::now() < after(begun_, *options_.timeout_))) {
+    if (!timed_out_ && (!options_.timeout || clock::now() < after(begun_, *options_.timeout))) {
       left_alone_ = true;
       return;
     }
     timed_out_ = true;
-    const auto steps = options_.stop_.steps();
+    const auto steps = options_.stop.steps();
     if (step_ == steps.size()) return kill();
     const auto& step = steps[step_++];
     step_end_ = after(clock::now(), step.grace);
@@ -230,7 +230,7 @@ class execution {
     made.timed_out = timed_out_;
     made.duration = std::chrono::duration_cast<std::chrono::microseconds>(clock::now() - begun_);
     if (overflow_) {
-      throw truncated_output(fmt::format("exec: more than {} bytes from \"{}\"", options_.max_output_, name_),
+      throw truncated_output(fmt::format("exec: more than {} bytes from \"{}\"", options_.max_output, name_),
                              std::move(made));
     }
     return made;
