@@ -8,7 +8,6 @@
 #include <memory>
 
 #include "asio.hpp"
-#include "config.hpp"
 #include "event.hpp"
 
 namespace cohort {

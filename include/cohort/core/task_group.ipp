@@ -3,6 +3,8 @@
 
 #include "task_group.hpp"
 
+#include "config.hpp"
+
 #include <system_error>
 #include <utility>
 

@@ -4,8 +4,6 @@
 #include <exception>
 #include <string>
 
-#include "config.hpp"
-
 namespace cohort::detail {
 
 /// What an exception says: what(), or that it is no std::exception. Call it with one that is set.

@@ -3,6 +3,8 @@
 
 #include "text_of.hpp"
 
+#include "config.hpp"
+
 namespace cohort::detail {
 
 COHORT_INLINE std::string text_of(const std::exception_ptr& thrown) {

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "asio.hpp"
-#include "config.hpp"
 
 namespace cohort {
 namespace detail {

@@ -3,6 +3,8 @@
 
 #include "timeout.hpp"
 
+#include "config.hpp"
+
 #include <exception>
 #include <memory>
 #include <system_error>

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <optional>
 #include <ranges>
 #include <type_traits>
 #include <utility>
@@ -18,7 +17,6 @@
 #include "completions.hpp"
 #include "detail/pool_state.hpp"
 #include "job.hpp"
-#include "job_failed.hpp"
 #include "options.hpp"
 #include "protocol.hpp"
 #include "job_process.hpp"
