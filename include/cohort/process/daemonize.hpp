@@ -12,6 +12,7 @@
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
+#include "detail/option_types.hpp"
 #include "pid_file.hpp"
 #include "pipe.hpp"
 
