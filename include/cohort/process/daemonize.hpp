@@ -16,6 +16,10 @@
 #include "pid_file.hpp"
 #include "pipe.hpp"
 
+namespace cohort {
+class child;
+}
+
 namespace cohort::this_process {
 
 /// How a daemon is to run. Relative paths start at the directory of the process that calls daemonize first.
