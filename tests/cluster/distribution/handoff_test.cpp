@@ -32,7 +32,8 @@ class fake_worker {
   using far_end = channel<worker_protocol::to_parent, worker_protocol::to_child>;
   using near_end = channel<worker_protocol::to_child, worker_protocol::to_parent>;
 
-  fake_worker(const asio::any_io_executor& executor, unsigned slot) : fake_worker(executor, slot, make_channel_pair()) {}
+  fake_worker(const asio::any_io_executor& executor, unsigned slot)
+      : fake_worker(executor, slot, make_channel_pair()) {}
 
   /// Takes the next socket; what its client has said.
   asio::awaitable<std::string> take() {
@@ -233,8 +234,8 @@ ASYNC_TEST("a listener that is somebody else's, too, is left with what waits in 
   auto at = parse_endpoint("127.0.0.1:0");
   const descriptor kept = open_listener(at, listen_settings());
   descriptor copy(::fcntl(kept.get(), F_DUPFD_CLOEXEC, 3));
-  handoff_distributor distributor(executor, std::move(copy), number, pick_in_turn(), 0, [](std::exception_ptr) {},
-                                  queue_owner::others);
+  handoff_distributor distributor(
+      executor, std::move(copy), number, pick_in_turn(), 0, [](std::exception_ptr) {}, queue_owner::others);
   auto one = co_await client::connect(at);
   co_await distributor.stop();
   acceptor successor(executor, descriptor(::fcntl(kept.get(), F_DUPFD_CLOEXEC, 3)));
