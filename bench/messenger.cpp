@@ -30,8 +30,8 @@
 #include <fmt/format.h>
 #include <sys/wait.h>
 
-#include "cohort/cluster/messenger.hpp"
 #include "cohort/cluster/serve.hpp"
+#include "cohort/messaging/messenger.hpp"
 #include "ipc/raw.hpp"
 #include "ipc/setting.hpp"
 #include "support.hpp"
@@ -119,15 +119,14 @@ bool in_cluster(unsigned workers, where place, std::function<asio::awaitable<voi
     primary.stop("measured");
   };
   cohort::cluster_options options;
-  options
-      .listen("127.0.0.1:0")  // at which nobody calls
-      .workers(workers)
-      .hang_timeout(std::chrono::milliseconds(0))
-      .in_primary(when_ready)
-      .on_event([](const cohort::cluster_event&) {})
-      .on_start([place](unsigned slot, cohort::command& program) {
-        program.cpu_affinity(place == where::two_cores && slot == 2 ? 1U : 0U);
-      });
+  options.listen = {"127.0.0.1:0"};  // at which nobody calls
+  options.workers = workers;
+  options.hang_timeout = std::chrono::milliseconds(0);
+  options.in_primary = when_ready;
+  options.on_event = [](const cohort::cluster_event&) {};
+  options.on_start = [place](unsigned slot, cohort::command& program) {
+    program.cpu_affinity(place == where::two_cores && slot == 2 ? 1U : 0U);
+  };
   const int status = cohort::serve(options, no_connections);
   return status == 0 && ready;
 }

@@ -47,7 +47,8 @@ double jobs(std::size_t size, int count) {
   double figure = 0;
   const auto measure = [&]() -> asio::awaitable<void> {
     cohort::pool_options options;
-    cohort::process_pool<echo_job> pool(co_await asio::this_coro::executor, options.processes(1));
+    options.processes = 1;
+    cohort::process_pool<echo_job> pool(co_await asio::this_coro::executor, options);
     const std::string text(size, 'x');
     co_await pool.run(text);  // starts the process
     const auto begin = clock::now();

@@ -191,7 +191,10 @@ int main(int argc, char* argv[]) {
   try {
     asio::io_context context(1);
     cohort::pool_options options;
-    prime_pool pool(context.get_executor(), options.processes(2).queue(4).deadline(10min));
+    options.processes = 2;
+    options.queue = 4;
+    options.deadline = 10min;
+    prime_pool pool(context.get_executor(), options);
     tcp::acceptor acceptor(context, tcp::endpoint(asio::ip::address_v4::loopback(), port));
     fmt::print("listening on 127.0.0.1:{}\n", acceptor.local_endpoint().port());
     std::fflush(stdout);

@@ -116,7 +116,6 @@ Number parse_value(std::string_view option, std::string_view text, Number lowest
 cohort::cluster_options parse_options(int argc, char* argv[]) {
   std::string address = "127.0.0.1:8000";
   cohort::cluster_options options;
-  cohort::worker_options worker;
   for (int i = 1; i < argc; i += 2) {
     const std::string_view option = argv[i];
     const std::string value = i + 1 < argc ? argv[i + 1] : "";
@@ -124,19 +123,20 @@ cohort::cluster_options parse_options(int argc, char* argv[]) {
       const bool inherited = value.starts_with("fd:");  // from systemd, see examples/deploy
       address = inherited ? value : cohort::to_string(cohort::parse_endpoint(value));
     } else if (option == "--workers") {
-      options.workers(parse_value(option, value, 1u, 1024u));
+      options.workers = parse_value(option, value, 1u, 1024u);
     } else if (option == "--distribution") {
-      options.distribute(cohort::parse_distribution(value));
+      options.distribution = cohort::parse_distribution(value);
     } else if (option == "--drain-timeout") {
-      worker.drain_timeout = milliseconds(static_cast<int>(1000 * parse_value(option, value, 0.0, 86'400.0)));
+      options.worker.drain_timeout = milliseconds(static_cast<int>(1000 * parse_value(option, value, 0.0, 86'400.0)));
     } else if (option == "--control") {
-      options.control_socket(value);
+      options.control_socket = value;
     } else {
       throw std::invalid_argument(fmt::format("unknown option: {}", option));
     }
   }
   // In HTTP the client speaks first: a connection is nothing to wake up for until its request is there.
-  options.listen(address).worker(worker).defer_accept(true);
+  options.listen = {address};
+  options.defer_accept = true;
   return options;
 }
 
@@ -153,10 +153,10 @@ int main(int argc, char* argv[]) {
                error.what());
     return 2;
   }
-  options.on_event([](const cohort::cluster_event& event) {
+  options.on_event = [](const cohort::cluster_event& event) {
     std::FILE* const stream = event.what == cohort::cluster_event::kind::listening ? stdout : stderr;
     fmt::print(stream, "{}\n", cohort::to_string(event));
     std::fflush(stream);
-  });
+  };
   return cohort::serve(options, serve_connection);
 }

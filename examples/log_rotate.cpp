@@ -240,21 +240,25 @@ int main(int argc, char* argv[]) {
   };
 
   cohort::cluster_options options;
-  options.listen(wanted.listen).workers(wanted.workers).worker(worker).agent(agent);
+  options.listen = {wanted.listen};
+  options.workers = wanted.workers;
+  options.worker = worker;
+  options.agents.push_back(agent);
   if (wanted.at) {
     cohort::schedule timetable("rotate");
     timetable.at(*wanted.at).on_agent();
-    options.schedule(timetable, [&](cohort::worker& self) { return archived->rotate_over(self, 0); });
+    options.schedules.push_back({timetable, [&](cohort::worker& self) { return archived->rotate_over(self, 0); }});
   }
   cohort::schedule check("check size");
   check.every(wanted.check).on_agent().missed(cohort::missed_runs::run_once);  // one that rotates may take longer
-  options.schedule(check, [&](cohort::worker& self) { return archived->rotate_over(self, wanted.max_size); });
-  options.on_event([](const cohort::cluster_event& event) {
+  const auto rotate_if_large = [&](cohort::worker& self) { return archived->rotate_over(self, wanted.max_size); };
+  options.schedules.push_back({check, rotate_if_large});
+  options.on_event = [](const cohort::cluster_event& event) {
     if (event.run && event.run->ok) return;  // of the schedules, what has failed is enough
     std::FILE* const stream = event.what == cohort::cluster_event::kind::listening ? stdout : stderr;
     fmt::print(stream, "{}\n", cohort::to_string(event));
     std::fflush(stream);
-  });
+  };
   return cohort::serve(options, [&](tcp::socket socket, cohort::worker& self) {
     return http::serve(std::move(socket), self,
                        [&](const http::request_parser& request) { return answer(request, self.slot(), log); });

@@ -248,25 +248,28 @@ int main(int argc, char* argv[]) {
   };
 
   cohort::cluster_options options;
-  options.listen(wanted.listen).workers(wanted.workers).worker(worker);
+  options.listen = {wanted.listen};
+  options.workers = wanted.workers;
+  options.worker = worker;
   // Run once: while the source keeps one waiting, the next is not a failure of its own.
   if (wanted.forced > 0ms) {
     cohort::schedule forced("forced");
     forced.every(wanted.forced).on_all_workers().missed(cohort::missed_runs::run_once);
-    options.schedule(forced, [&](cohort::worker&) { return here->load(way::forced); });
+    options.schedules.push_back({forced, [&](cohort::worker&) { return here->load(way::forced); }});
   }
   if (wanted.pull > 0ms) {
     cohort::schedule pulled("pull");
     pulled.every(wanted.pull).on_one_worker().missed(cohort::missed_runs::run_once);
-    options.schedule(pulled, [&](cohort::worker& self) { return pull(self, *here, wanted.source); });
+    options.schedules.push_back({pulled, [&](cohort::worker& self) { return pull(self, *here, wanted.source); }});
   }
-  if (wanted.push) options.agent("source", [&](cohort::worker& self) { return push(self, wanted.source); });
-  options.on_event([](const cohort::cluster_event& event) {
+  const auto push_source = [&](cohort::worker& self) { return push(self, wanted.source); };
+  if (wanted.push) options.agents.emplace_back("source", push_source);
+  options.on_event = [](const cohort::cluster_event& event) {
     if (event.run && event.run->ok) return;  // of the schedules, what has failed is enough
     std::FILE* const stream = event.what == cohort::cluster_event::kind::listening ? stdout : stderr;
     fmt::print(stream, "{}\n", cohort::to_string(event));
     std::fflush(stream);
-  });
+  };
   return cohort::serve(options, [&](tcp::socket socket, cohort::worker& self) {
     return http::serve(std::move(socket), self,
                        [&](const http::request_parser& request) { return here->answer(request, self.slot()); });

@@ -234,12 +234,15 @@ int main(int argc, char* argv[]) {
   restart.max_backoff = std::chrono::seconds(5);
 
   cohort::cluster_options options;
-  options.listen(wanted.listen).workers(wanted.workers).worker(worker).restart(restart);
-  options.on_event([](const cohort::cluster_event& event) {
+  options.listen = {wanted.listen};
+  options.workers = wanted.workers;
+  options.worker = worker;
+  options.restart = restart;
+  options.on_event = [](const cohort::cluster_event& event) {
     std::FILE* const stream = event.what == cohort::cluster_event::kind::listening ? stdout : stderr;
     fmt::print(stream, "{}\n", cohort::to_string(event));
     std::fflush(stream);
-  });
+  };
   return cohort::serve(options, [&](tcp::socket socket, cohort::worker& self) {
     return serve_connection(std::move(socket), self, *redis);
   });

@@ -36,7 +36,8 @@ std::size_t last(const running& c, event_kind what) {
 
 ASYNC_TEST("agents are ready before the first worker starts, and stop after the last one is gone") {
   auto options = townhall::options(2);
-  options.agent(townhall::agent("cache")).agent(townhall::agent("log"));
+  options.agents.push_back(townhall::agent("cache"));
+  options.agents.push_back(townhall::agent("log"));
   auto t = co_await townhall::open(options);
   co_await t->c->stop();
   for (const char* const name : {"cache", "log"}) {
@@ -50,7 +51,7 @@ ASYNC_TEST("agents are ready before the first worker starts, and stop after the 
 
 ASYNC_TEST("everybody hears when all are ready, and those that come later at once") {
   auto options = townhall::options(2);
-  options.agent(townhall::agent("cache"));
+  options.agents.push_back(townhall::agent("cache"));
   auto t = co_await townhall::open(options);
   co_await t->c->primary.all_ready();
   for (const auto& who : {recipient::slot(1), recipient::slot(2), recipient::agent("cache")}) {
@@ -67,7 +68,8 @@ ASYNC_TEST("everybody hears when all are ready, and those that come later at onc
 
 ASYNC_TEST("an agent that fails before it is ready keeps the cluster from starting, and says why") {
   auto options = townhall::options(2);
-  options.agent(townhall::agent("good")).agent(townhall::agent("bad", "set-up-fails=1"));
+  options.agents.push_back(townhall::agent("good"));
+  options.agents.push_back(townhall::agent("bad", "set-up-fails=1"));
   auto c = running::start(co_await asio::this_coro::executor, options);
   const int status = co_await c->ended();
   CHECK(status == 1);
@@ -79,7 +81,7 @@ ASYNC_TEST("an agent that is killed before it is ready keeps the cluster from st
   auto options = townhall::options(1);
   agent_options mute("mute");
   mute.command = helper("worker-mute");
-  options.agent(mute);
+  options.agents.push_back(mute);
   auto c = running::start(co_await asio::this_coro::executor, options);
   co_await c->until(event_kind::started);
   ::kill(c->last(event_kind::started).pid, SIGKILL);
@@ -93,7 +95,7 @@ ASYNC_TEST("a stop while an agent starts ends it, and no worker is started") {
   agent_options mute("mute");
   mute.command = helper("worker-mute");
   mute.drain_timeout = 0ms;
-  options.agent(mute);
+  options.agents.push_back(mute);
   auto c = running::start(co_await asio::this_coro::executor, options);
   co_await c->until(event_kind::started);
   c->primary.stop("enough");
@@ -105,7 +107,7 @@ ASYNC_TEST("a stop while an agent starts ends it, and no worker is started") {
 
 ASYNC_TEST("an agent that is killed comes back while the workers stay, and they hear of both") {
   auto options = townhall::options(2);
-  options.agent(townhall::agent("cache"));
+  options.agents.push_back(townhall::agent("cache"));
   auto t = co_await townhall::open(options);
   const pid_t old = t->agent_pid("cache");
   const pid_t one = t->c->pid(1), two = t->c->pid(2);
@@ -126,11 +128,11 @@ ASYNC_TEST("an agent that is killed comes back while the workers stay, and they 
 ASYNC_TEST("an agent that cannot start again is given up as the restart policy says") {
   switch_file broken;
   auto options = townhall::options(1);
-  options.agent(townhall::agent("cache", broken.argument()));
+  options.agents.push_back(townhall::agent("cache", broken.argument()));
   restart_policy policy;
   policy.max_failed_boots = 3;
   SUBCASE("and with it the cluster") {
-    options.restart(policy);
+    options.restart = policy;
     auto t = co_await townhall::open(options);
     broken.on();
     ::kill(t->agent_pid("cache"), SIGKILL);
@@ -140,7 +142,7 @@ ASYNC_TEST("an agent that cannot start again is given up as the restart policy s
   }
   SUBCASE("or alone") {
     policy.on_give_up = give_up_action::degrade;
-    options.restart(policy);
+    options.restart = policy;
     auto t = co_await townhall::open(options);
     broken.on();
     ::kill(t->agent_pid("cache"), SIGKILL);
@@ -156,7 +158,7 @@ ASYNC_TEST("an agent that cannot start again is given up as the restart policy s
 ASYNC_TEST("an exception in an agent is told, and does not end it, unless it is to") {
   auto options = townhall::options(1);
   SUBCASE("told") {
-    options.agent(townhall::agent("cache", "run-throws=1"));
+    options.agents.push_back(townhall::agent("cache", "run-throws=1"));
     auto t = co_await townhall::open(options);
     co_await t->c->until(event_kind::failed);
     CHECK(t->c->last(event_kind::failed).text == "thrown in run");
@@ -168,7 +170,7 @@ ASYNC_TEST("an exception in an agent is told, and does not end it, unless it is 
     CHECK(status == 0);
   }
   SUBCASE("ended") {
-    options.agent(townhall::agent("cache", "run-throws=1", "fragile=1"));
+    options.agents.push_back(townhall::agent("cache", "run-throws=1", "fragile=1"));
     auto t = co_await townhall::open(options);
     co_await t->c->until(event_kind::exited);
     CHECK(t->c->last(event_kind::exited).status == exit_status::exited(1));
@@ -179,7 +181,8 @@ ASYNC_TEST("an exception in an agent is told, and does not end it, unless it is 
 
 ASYNC_TEST("the statistics tell of agents, and how often each was restarted") {
   auto options = townhall::options(1);
-  options.agent(townhall::agent("cache")).agent(townhall::agent("log"));
+  options.agents.push_back(townhall::agent("cache"));
+  options.agents.push_back(townhall::agent("log"));
   auto t = co_await townhall::open(options);
   ::kill(t->agent_pid("log"), SIGKILL);
   co_await t->c->until(event_kind::ready, 4);
@@ -199,7 +202,7 @@ ASYNC_TEST("the statistics tell of agents, and how often each was restarted") {
 
 ASYNC_TEST("an agent that is killed while the cluster stops does not come back") {
   auto options = townhall::options(1, "job=0");
-  options.agent(townhall::agent("cache"));
+  options.agents.push_back(townhall::agent("cache"));
   auto t = co_await townhall::open(options);
   auto busy = co_await client::connect(t->c->at());
   const auto answer = co_await busy.ask("echo here");
@@ -215,7 +218,7 @@ ASYNC_TEST("an agent that is killed while the cluster stops does not come back")
 
 ASYNC_TEST("an agent that does not want to be restarted stays away") {
   auto options = townhall::options(1);
-  options.agent(townhall::agent("cache"));
+  options.agents.push_back(townhall::agent("cache"));
   auto t = co_await townhall::open(options);
   town::mischief quit;
   quit.what = "quit";
@@ -230,31 +233,32 @@ ASYNC_TEST("an agent that does not want to be restarted stays away") {
 
 ASYNC_TEST("agents without a name, of one name, or without a program are refused") {
   auto nameless = townhall::options(1);
-  nameless.agent(townhall::agent(""));
+  nameless.agents.push_back(townhall::agent(""));
   auto text = co_await refusal(nameless);
   CHECK(text.find("agent: an empty name") != std::string::npos);
   auto twice = townhall::options(1);
-  twice.agent(townhall::agent("a")).agent(townhall::agent("a"));
+  twice.agents.push_back(townhall::agent("a"));
+  twice.agents.push_back(townhall::agent("a"));
   text = co_await refusal(twice);
   CHECK(text.find("agent a: the name is used twice") != std::string::npos);
   auto programless = townhall::options(1);
-  programless.agent(agent_options("a"));
+  programless.agents.push_back(agent_options("a"));
   text = co_await refusal(programless);
-  CHECK(text.find("agent a: the cluster's command is a program of workers alone") != std::string::npos);
+  CHECK(text.find("agent a: the cluster's program is one of workers alone") != std::string::npos);
 }
 
 ASYNC_TEST("a schedule runs in one worker after the other, in all of them, or in the agent") {
   auto options = townhall::options(2, "job=0");
-  options.agent(townhall::agent("cache", "job=0"));
+  options.agents.push_back(townhall::agent("cache", "job=0"));
   schedule work("work");
   work.every(20ms);
   SUBCASE("one") {
-    options.schedule(work.on_one_worker(), nullptr);
+    options.schedules.push_back({work.on_one_worker(), nullptr});
     auto t = co_await townhall::open(options);
-    co_await t->c->until(event_kind::ran, 4);
+    co_await t->c->until(event_kind::schedule_ran, 4);
     std::vector<unsigned> slots;
     for (const auto& each : t->c->events) {
-      if (each.what != event_kind::ran) continue;
+      if (each.what != event_kind::schedule_ran) continue;
       CHECK(each.run->ok);
       slots.push_back(each.slot);
     }
@@ -264,9 +268,9 @@ ASYNC_TEST("a schedule runs in one worker after the other, in all of them, or in
     co_await t->c->stop();
   }
   SUBCASE("all") {
-    options.schedule(work.on_all_workers(), nullptr);
+    options.schedules.push_back({work.on_all_workers(), nullptr});
     auto t = co_await townhall::open(options);
-    co_await t->c->until(event_kind::ran, 2);
+    co_await t->c->until(event_kind::schedule_ran, 2);
     for (unsigned slot = 1; slot <= 2; ++slot) {
       const auto text = co_await t->until_heard(recipient::slot(slot), "done ");
       CHECK(text.find("work done ") != std::string::npos);
@@ -274,11 +278,11 @@ ASYNC_TEST("a schedule runs in one worker after the other, in all of them, or in
     co_await t->c->stop();
   }
   SUBCASE("agent") {
-    options.schedule(work.on_agent("cache"), nullptr);
+    options.schedules.push_back({work.on_agent("cache"), nullptr});
     auto t = co_await townhall::open(options);
-    co_await t->c->until(event_kind::ran, 2);
-    CHECK(t->c->last(event_kind::ran).slot == 0);
-    CHECK(t->c->last(event_kind::ran).run->ok);
+    co_await t->c->until(event_kind::schedule_ran, 2);
+    CHECK(t->c->last(event_kind::schedule_ran).slot == 0);
+    CHECK(t->c->last(event_kind::schedule_ran).run->ok);
     const auto text = co_await t->heard(recipient::agent("cache"));
     CHECK(text.find("work done ") != std::string::npos);
     co_await t->c->stop();
@@ -287,11 +291,12 @@ ASYNC_TEST("a schedule runs in one worker after the other, in all of them, or in
 
 ASYNC_TEST("a run that throws, or has no job, is a result and nothing more") {
   auto options = townhall::options(1, "job=-1");
-  options.schedule(schedule("work").at_start(), nullptr).schedule(schedule("play").at_start(), nullptr);
+  options.schedules.push_back({schedule("work").at_start(), nullptr});
+  options.schedules.push_back({schedule("play").at_start(), nullptr});
   auto t = co_await townhall::open(options);
-  co_await t->c->until(event_kind::ran, 2);
+  co_await t->c->until(event_kind::schedule_ran, 2);
   for (const auto& each : t->c->events) {
-    if (each.what != event_kind::ran) continue;
+    if (each.what != event_kind::schedule_ran) continue;
     CHECK_FALSE(each.run->ok);
     if (each.run->name == "work") CHECK(each.run->what == "no work today");
     if (each.run->name == "play") CHECK(each.run->what.find("no such job") != std::string::npos);
@@ -304,7 +309,7 @@ ASYNC_TEST("a run whose worker is killed begins again in another one if it is to
   auto options = townhall::options(2, "job=3600000");
   schedule work("work");
   work.at_start().on_one_worker().at_least_once(2);
-  options.schedule(work, nullptr);
+  options.schedules.push_back({work, nullptr});
   auto t = co_await townhall::open(options);
   const auto begun = co_await t->until_heard(recipient::slot(1), "work");
   REQUIRE(begun.find("work") != std::string::npos);
@@ -313,25 +318,25 @@ ASYNC_TEST("a run whose worker is killed begins again in another one if it is to
   CHECK(again.find("work") != std::string::npos);
   t->c->primary.kill("the test ends");
   co_await t->c->ended();
-  const auto& last = t->c->last(event_kind::ran);
+  const auto& last = t->c->last(event_kind::schedule_ran);
   CHECK(last.run->attempt == 2);
   CHECK(last.slot == 2);
 }
 
 ASYNC_TEST("a stop waits for a run that is under way") {
   auto options = townhall::options(1, "job=100");
-  options.schedule(schedule("work").at_start(), nullptr);
+  options.schedules.push_back({schedule("work").at_start(), nullptr});
   auto t = co_await townhall::open(options);
   co_await t->until_heard(recipient::slot(1), "work");
   const int status = co_await t->c->stop();
   CHECK(status == 0);
-  REQUIRE(t->c->count(event_kind::ran) == 1);
-  CHECK(t->c->last(event_kind::ran).run->ok);
+  REQUIRE(t->c->count(event_kind::schedule_ran) == 1);
+  CHECK(t->c->last(event_kind::schedule_ran).run->ok);
 }
 
 ASYNC_TEST("a schedule for an agent that is not there is refused") {
   auto options = townhall::options(1);
-  options.schedule(schedule("work").at_start().on_agent("cache"), nullptr);
+  options.schedules.push_back({schedule("work").at_start().on_agent("cache"), nullptr});
   const auto text = co_await refusal(options);
   CHECK(text.find("schedule \"work\": there is no agent cache") != std::string::npos);
 }

@@ -179,8 +179,9 @@ ASYNC_TEST("a worker that exits with 78 is not replaced, and the cluster ends wi
 
 ASYNC_TEST("a worker program that is not there makes the cluster give up") {
   for (const unsigned workers : {1u, 4u}) {
-    auto c = running::start(co_await asio::this_coro::executor,
-                            options_for(distribution::round_robin, workers).command(command("/nope/worker")));
+    auto options = options_for(distribution::round_robin, workers);
+    options.program = command("/nope/worker");
+    auto c = running::start(co_await asio::this_coro::executor, options);
     const int status = co_await c->ended();
     CHECK(status == 1);
     CHECK(c->last(event_kind::failed).text.starts_with("spawn: "));
@@ -196,8 +197,10 @@ ASYNC_TEST("a worker program that dies at its start is started a limited number 
   for (const auto how : distributions) {
     restart_policy policy;
     policy.max_restarts = 4;
-    auto c = running::start(co_await asio::this_coro::executor,
-                            options_for(how, 2).command(helper("exit-code", "3")).restart(policy));
+    auto options = options_for(how, 2);
+    options.program = helper("exit-code", "3");
+    options.restart = policy;
+    auto c = running::start(co_await asio::this_coro::executor, options);
     const int status = co_await c->ended();
     CHECK(status == 1);
     CHECK(c->count(event_kind::started) == 6);
@@ -211,7 +214,9 @@ ASYNC_TEST("a worker program that dies at its start is started a limited number 
 ASYNC_TEST("boots that fail in a row make the cluster give up, although it was ready once") {
   restart_policy policy;
   policy.max_failed_boots = 3;
-  auto c = co_await running::ready(options_for(distribution::shared, 1).restart(policy));
+  auto options = options_for(distribution::shared, 1);
+  options.restart = policy;
+  auto c = co_await running::ready(options);
   const fault<&system::calls::socketpair> none(EMFILE, 1, every_time);
   ::kill(c->pid(1), SIGKILL);
   const int status = co_await c->ended();
@@ -288,9 +293,11 @@ ASYNC_TEST("a listener that breaks makes the cluster give up, and what is being 
 ASYNC_TEST("a worker that does not get ready in time is killed, and that counts") {
   restart_policy policy;
   policy.max_restarts = 1;
-  auto c = running::start(
-      co_await asio::this_coro::executor,
-      options_for(distribution::shared, 1).command(helper("worker-mute")).restart(policy).start_timeout(150ms));
+  auto options = options_for(distribution::shared, 1);
+  options.program = helper("worker-mute");
+  options.restart = policy;
+  options.start_timeout = 150ms;
+  auto c = running::start(co_await asio::this_coro::executor, options);
   const int status = co_await c->ended();
   CHECK(status == 1);
   CHECK(c->count(event_kind::started) == 2);
@@ -305,7 +312,9 @@ ASYNC_TEST("workers that end too often are replaced after a pause, and the other
   policy.max_restarts = 2;
   policy.min_backoff = 100ms;
   policy.jitter = 0;
-  auto c = co_await running::ready(options_for(distribution::round_robin, 2).restart(policy));
+  auto options = options_for(distribution::round_robin, 2);
+  options.restart = policy;
+  auto c = co_await running::ready(options);
   for (std::size_t killed = 0; killed < 4; ++killed) {
     ::kill(c->pid(1), SIGKILL);
     co_await c->until(event_kind::exited, killed + 1);
@@ -330,9 +339,10 @@ ASYNC_TEST("a program that gets ready and dies, again and again, is no storm") {
   restart_policy policy;
   policy.max_restarts = 3;
   policy.min_backoff = 60s;
-  auto c =
-      running::start(co_await asio::this_coro::executor,
-                     options_for(distribution::round_robin, 2).command(helper("worker-short-lived")).restart(policy));
+  auto options = options_for(distribution::round_robin, 2);
+  options.program = helper("worker-short-lived");
+  options.restart = policy;
+  auto c = running::start(co_await asio::this_coro::executor, options);
   co_await c->until(event_kind::restarting, 2);
   co_await c->until(event_kind::exited, 5);
   const bool all_wait = co_await eventually([&] {
@@ -395,10 +405,10 @@ ASYNC_TEST("a stop under load answers or refuses, and cuts nobody off") {
 }
 
 ASYNC_TEST("times may be as long as they can be") {
-  worker_options worker;
-  worker.drain_timeout = std::chrono::milliseconds::max();
-  auto c = co_await running::ready(
-      options_for(distribution::round_robin, 1).worker(worker).start_timeout(std::chrono::milliseconds::max()));
+  auto options = options_for(distribution::round_robin, 1);
+  options.worker.drain_timeout = std::chrono::milliseconds::max();
+  options.start_timeout = std::chrono::milliseconds::max();
+  auto c = co_await running::ready(options);
   auto slow = co_await client::connect(c->at());
   const auto begun = co_await slow.ask("hold");
   CHECK(begun == "holding");
@@ -462,7 +472,9 @@ ASYNC_TEST("a stop does not wait for a worker that nobody will start any more") 
   policy.max_restarts = 0;
   policy.min_backoff = 60s;
   for (const auto how : distributions) {
-    auto c = co_await running::ready(options_for(how, 1).restart(policy));
+    auto options = options_for(how, 1);
+    options.restart = policy;
+    auto c = co_await running::ready(options);
     ::kill(c->pid(1), SIGKILL);
     co_await c->until(event_kind::restarting);
     std::vector<client> waiting;
@@ -513,18 +525,18 @@ ASYNC_TEST("a kill ends everything at once, whatever is busy, waits or hangs") {
 }
 
 ASYNC_TEST("workers that do not end when they should are killed, 5 s after their time is up") {
-  worker_options worker;
-  worker.drain_timeout = 50ms;
-  const auto options = [&](unsigned workers, const char* program) {
-    return options_for(distribution::shared, workers).worker(worker).command(helper(program));
-  };
-  restart_policy never;
-  never.max_restarts = 0;
-  never.min_backoff = 60s;
-  auto hung = co_await running::ready(options(2, "worker"));
-  auto undying = co_await running::ready(options(1, "worker-undying"));
-  auto drained = co_await running::ready(options(1, "worker").restart(never));
-  auto silent = co_await running::ready(options(1, "worker-silent").restart(never));
+  auto options = options_for(distribution::shared, 2);
+  options.worker.drain_timeout = 50ms;
+  auto hung = co_await running::ready(options);
+  options.workers = 1;
+  options.program = helper("worker-undying");
+  auto undying = co_await running::ready(options);
+  options.restart.max_restarts = 0;
+  options.restart.min_backoff = 60s;
+  options.program = helper("worker");
+  auto drained = co_await running::ready(options);
+  options.program = helper("worker-silent");
+  auto silent = co_await running::ready(options);
 
   // One hangs, and one does not listen, when the cluster stops.
   ::kill(hung->pid(1), SIGSTOP);
@@ -571,10 +583,10 @@ ASYNC_TEST("a worker that talks nonsense is killed and replaced") {
   restart_policy policy;
   policy.max_restarts = 1;
   // a program that knows no protocol, and writes to every descriptor that it has
-  auto c = running::start(co_await asio::this_coro::executor,
-                          options_for(distribution::shared, 1)
-                              .command(helper("write-fd", "3", "HTTP/1.1 400 Bad Request\r\n\r\n"))
-                              .restart(policy));
+  auto options = options_for(distribution::shared, 1);
+  options.program = helper("write-fd", "3", "HTTP/1.1 400 Bad Request\r\n\r\n");
+  options.restart = policy;
+  auto c = running::start(co_await asio::this_coro::executor, options);
   const int status = co_await c->ended();
   CHECK(status == 1);
   CHECK(c->last(event_kind::failed).text.ends_with("malformed data from the peer"));
@@ -584,9 +596,10 @@ ASYNC_TEST("of events that nobody reads the newest are kept") {
   restart_policy policy;
   policy.max_restarts = 5000;
   policy.max_failed_boots = 1500;
-  const auto executor = co_await asio::this_coro::executor;
-  auto c = std::make_shared<cluster>(
-      executor, options_for(distribution::shared, 1).command(command("/nope/worker")).restart(policy));
+  auto options = options_for(distribution::shared, 1);
+  options.program = command("/nope/worker");
+  options.restart = policy;
+  auto c = std::make_shared<cluster>(co_await asio::this_coro::executor, options);
   const int status = co_await c->run();
   CHECK(status == 1);
   std::vector<cluster_event> events;
@@ -602,7 +615,8 @@ ASYNC_TEST("of events that nobody reads the newest are kept") {
 ASYNC_TEST("a cluster serves several addresses") {
   for (const auto how : distributions) {
     auto options = options_for(how, 2);
-    options.listen("127.0.0.1:0").listen("127.0.0.2:0");
+    options.listen.push_back("127.0.0.1:0");
+    options.listen.push_back("127.0.0.2:0");
     auto c = co_await running::ready(std::move(options));
     REQUIRE(c->count(event_kind::listening) == 3);
     for (std::size_t i = 0; i < 3; ++i) {
@@ -631,7 +645,10 @@ ASYNC_TEST("a cluster serves IPv6") {
   }
   for (const auto how : distributions) {
     cluster_options options;
-    options.listen("[::1]:0").workers(2).distribute(how).command(helper("worker"));
+    options.listen = {"[::1]:0"};
+    options.workers = 2;
+    options.distribution = how;
+    options.program = helper("worker");
     auto c = co_await running::ready(std::move(options));
     CHECK(c->at().address().is_v6());
     for (int n = 0; n < 4; ++n) {
@@ -650,7 +667,9 @@ ASYNC_TEST("an address that is taken, or is none, fails before any worker is sta
   for (const auto how : distributions) {
     for (const auto& bad :
          {to_string(at), std::string("127.0.0.1"), std::string("localhost:80"), std::string("127.0.0.1:70000")}) {
-      auto c = std::make_shared<cluster>(executor, options_for(how, 2).listen(bad));
+      auto options = options_for(how, 2);
+      options.listen.push_back(bad);
+      auto c = std::make_shared<cluster>(executor, options);
       const auto text = co_await text_of(c->run());
       if (bad == to_string(at)) {
         CHECK(text == "listen " + bad + ": Address already in use");
@@ -661,7 +680,7 @@ ASYNC_TEST("an address that is taken, or is none, fails before any worker is sta
       CHECK_FALSE(event);
     }
     cluster_options nowhere;
-    nowhere.distribute(how);
+    nowhere.distribution = how;
     auto c = std::make_shared<cluster>(executor, nowhere);
     const auto text = co_await text_of(c->run());
     CHECK(text == "cluster: no address to listen on: invalid option");
@@ -672,7 +691,10 @@ ASYNC_TEST("a server that is started twice is told so, whatever its distribution
   for (const auto how : distributions) {
     auto c = co_await running::ready(options_for(how, 1));
     cluster_options options;
-    options.listen(to_string(c->at())).workers(1).distribute(how).command(helper("worker"));
+    options.listen = {to_string(c->at())};
+    options.workers = 1;
+    options.distribution = how;
+    options.program = helper("worker");
     auto second = std::make_shared<cluster>(co_await asio::this_coro::executor, options);
     const auto text = co_await text_of(second->run());
     CHECK(text == "listen " + to_string(c->at()) + ": Address already in use");

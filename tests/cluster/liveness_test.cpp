@@ -14,7 +14,7 @@ namespace cohort::test {
 
 ASYNC_TEST("a worker whose loop does not turn is ended and replaced, and its neighbour goes on") {
   auto options = options_for(distribution::round_robin, 2);
-  options.hang_timeout(sanitized ? 800ms : 300ms);
+  options.hang_timeout = sanitized ? 800ms : 300ms;
   auto c = co_await running::ready(options);
   auto first = co_await client::connect(c->at());
   const auto who = co_await first.ask("pid");
@@ -37,7 +37,7 @@ ASYNC_TEST("a worker whose loop does not turn is ended and replaced, and its nei
 
 ASYNC_TEST("a stopped worker is ended by SIGKILL, which it cannot ignore") {
   auto options = options_for(distribution::shared, 1);
-  options.hang_timeout(sanitized ? 800ms : 300ms);
+  options.hang_timeout = sanitized ? 800ms : 300ms;
   auto c = co_await running::ready(options);
   ::kill(c->pid(1), SIGSTOP);
   co_await c->until(event_kind::exited, 1);
@@ -48,7 +48,7 @@ ASYNC_TEST("a stopped worker is ended by SIGKILL, which it cannot ignore") {
 
 ASYNC_TEST("a worker that is busy, but answers in between, is not taken for hung") {
   auto options = options_for(distribution::round_robin, 1);
-  options.hang_timeout(sanitized ? 2000ms : 600ms);
+  options.hang_timeout = sanitized ? 2000ms : 600ms;
   auto c = co_await running::ready(options);
   // Short turns, so that only a machine that stalls for most of the limit could make one too long.
   const auto end = std::chrono::steady_clock::now() + (sanitized ? 2600ms : 800ms);
@@ -62,7 +62,8 @@ ASYNC_TEST("a worker that is busy, but answers in between, is not taken for hung
 
 ASYNC_TEST("nobody is asked when there is no limit") {
   auto options = options_for(distribution::round_robin, 1);
-  options.hang_timeout(0ms).ping_interval(1ms);
+  options.hang_timeout = 0ms;
+  options.ping_interval = 1ms;
   auto c = co_await running::ready(options);
   const auto done = co_await ask_once(c->at(), "busy 100");
   CHECK(done == "busy done");
@@ -72,7 +73,7 @@ ASYNC_TEST("nobody is asked when there is no limit") {
 
 ASYNC_TEST("the figures say how many connections there are and were, and where each worker stands") {
   auto options = options_for(distribution::round_robin, 2);
-  options.ping_interval(5ms);
+  options.ping_interval = 5ms;
   auto c = co_await running::ready(options);
   for (int i = 0; i < 6; ++i) co_await ask_once(c->at(), "echo x");
   auto open = co_await client::connect(c->at());
@@ -112,7 +113,7 @@ ASYNC_TEST("the figures say how many connections there are and were, and where e
 
 ASYNC_TEST("no more workers start at a time than the options allow") {
   auto options = options_for(distribution::shared, 5);
-  options.max_starting(1);
+  options.max_starting = 1;
   auto c = co_await running::ready(options);
   std::vector<event_kind> order;
   for (const auto& each : c->events) {
@@ -125,16 +126,16 @@ ASYNC_TEST("no more workers start at a time than the options allow") {
 
 ASYNC_TEST("a worker is ready when its set-up is done, and a set-up that throws is a failed boot") {
   auto options = options_for(distribution::shared, 1);
-  options.command(helper("worker", "set-up=100"));
+  options.program = helper("worker", "set-up=100");
   auto c = co_await running::ready(options);
   CHECK(c->last(event_kind::ready).after >= 100ms);
   co_await c->stop();
 
   auto failing = options_for(distribution::shared, 1);
-  failing.command(helper("worker", "set-up-fails=1"));
+  failing.program = helper("worker", "set-up-fails=1");
   restart_policy policy;
   policy.max_failed_boots = 2;
-  failing.restart(policy);
+  failing.restart = policy;
   auto d = running::start(co_await asio::this_coro::executor, failing);
   const int status = co_await d->ended();
   CHECK(status == 1);
@@ -145,7 +146,7 @@ ASYNC_TEST("a worker is ready when its set-up is done, and a set-up that throws 
 
 ASYNC_TEST("the tear-down runs after the last connection, and decides about the exit status") {
   auto options = options_for(distribution::shared, 1);
-  options.command(helper("worker", "tear-down-fails=1"));
+  options.program = helper("worker", "tear-down-fails=1");
   auto c = co_await running::ready(options);
   auto slow = co_await client::connect(c->at());
   const auto begun = co_await slow.ask("hold");
@@ -161,7 +162,7 @@ ASYNC_TEST("the tear-down runs after the last connection, and decides about the 
 ASYNC_TEST("a worker accepts no more connections than its limit, and those that wait are served in turn") {
   for (const auto how : {distribution::shared, distribution::reuse_port}) {
     auto options = options_for(how, 1);
-    options.command(helper("worker", "connections=2"));
+    options.program = helper("worker", "connections=2");
     auto c = co_await running::ready(options);
     std::vector<client> all;
     for (int i = 0; i < 5; ++i) {

@@ -1,59 +1,110 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/cluster/options.hpp"
 
+#include <chrono>
 #include <string>
 #include <thread>
-#include <vector>
+
+#include <signal.h>
 
 #include "../support/harness.hpp"
 
 namespace cohort::test {
 namespace {
 
+asio::awaitable<void> job_of_worker(worker&) { co_return; }
+asio::awaitable<void> job_of_schedule(worker&) { co_return; }
+
 PLAIN_TEST("options have defaults that a server can start with") {
   const cluster_options options;
-  CHECK(options.addresses().empty());
+  CHECK(options.listen.empty());
   CHECK(options.worker_count() >= 1);
   if (std::thread::hardware_concurrency() != 0) CHECK(options.worker_count() == std::thread::hardware_concurrency());
-  CHECK(options.distribution() == distribution::round_robin);
-  CHECK(options.backlog() == 4096);
-  CHECK_FALSE(options.defer_accept());
-  CHECK(options.worker().drain_timeout == 30s);
-  CHECK(options.worker().idle_grace == 100ms);
-  CHECK(options.start_timeout() == 60s);
-  CHECK(options.restart().max_restarts == 10);
-  CHECK(options.restart().window == 60s);
-  CHECK_FALSE(options.command());
-  CHECK_FALSE(options.on_event());
+  CHECK(options.distribution == distribution::round_robin);
+  CHECK(options.backlog == 4096);
+  CHECK_FALSE(options.defer_accept);
+  CHECK(options.worker.drain_timeout == 30s);
+  CHECK(options.worker.idle_grace == 100ms);
+  CHECK(options.start_timeout == 60s);
+  CHECK(options.restart.max_restarts == 10);
+  CHECK(options.restart.window == 60s);
+  CHECK_FALSE(options.program);
+  CHECK_FALSE(options.on_event);
 }
 
-PLAIN_TEST("options chain, and addresses add up") {
-  worker_options worker;
-  worker.drain_timeout = 7s;
-  restart_policy policy;
-  policy.max_restarts = 3;
-  unsigned events = 0;
+PLAIN_TEST("an address may have a distribution of its own") {
   cluster_options options;
-  options.listen("127.0.0.1:1").listen(std::string("[::1]:2")).workers(5).distribute(distribution::shared).backlog(9);
-  options.defer_accept(true).worker(worker).restart(policy).start_timeout(8s).command(command("program"));
-  options.on_event([&](const cluster_event&) { ++events; });
-  CHECK(options.addresses() == std::vector<listen_address>{{"127.0.0.1:1", {}}, {"[::1]:2", {}}});
-  CHECK(options.worker_count() == 5);
-  CHECK(options.distribution() == distribution::shared);
-  CHECK(options.backlog() == 9);
-  CHECK(options.defer_accept());
-  CHECK(options.worker().drain_timeout == 7s);
-  CHECK(options.restart().max_restarts == 3);
-  CHECK(options.start_timeout() == 8s);
-  CHECK(options.command()->program() == "program");
-  options.on_event()(cluster_event(cluster_event::kind::ready));
-  CHECK(events == 1);
+  options.listen = {"127.0.0.1:1", std::string("[::1]:2")};
+  options.listen.push_back({"unix:/run/a.sock", distribution::shared});
+  REQUIRE(options.listen.size() == 3);
+  CHECK(options.listen[0] == listen_address("127.0.0.1:1"));
+  CHECK(options.listen[1].text == "[::1]:2");
+  CHECK_FALSE(options.listen[1].distribution);
+  CHECK(options.listen[2].text == "unix:/run/a.sock");
+  CHECK(options.listen[2].distribution == distribution::shared);
+  CHECK(options.listen[2] != listen_address("unix:/run/a.sock"));
 }
 
 PLAIN_TEST("no workers at all are one for each processor") {
   cluster_options options;
-  options.workers(0);
+  options.workers = 5;
+  CHECK(options.worker_count() == 5);
+  options.workers = 0;
   CHECK(options.worker_count() >= 1);
+}
+
+PLAIN_TEST("a signal can be given another meaning, or none") {
+  cluster_options options;
+  CHECK(options.signals.at(SIGTERM) == cluster_action::stop);
+  options.signals[SIGTERM] = cluster_action::kill;
+  options.signals[SIGHUP] = cluster_action::none;
+  CHECK(options.signals.at(SIGTERM) == cluster_action::kill);
+  CHECK(options.signals.at(SIGHUP) == cluster_action::none);
+}
+
+PLAIN_TEST("workers have the jobs of the schedules beside their own, which stay") {
+  cluster_options options;
+  options.schedules.push_back({schedule("both").at_start(), &job_of_schedule});
+  options.schedules.push_back({schedule("one").at_start(), &job_of_schedule});
+  options.worker.jobs["both"] = &job_of_worker;
+  options.worker.title = "shop";
+  const auto worker = options.worker_with_jobs();
+  CHECK(worker.title == "shop");
+  CHECK(worker.jobs.size() == 2);
+  CHECK(worker.jobs.contains("one"));
+  CHECK(options.worker.jobs.size() == 1);
+  const auto* const both = worker.jobs.at("both").target<asio::awaitable<void> (*)(cohort::worker&)>();
+  REQUIRE(both != nullptr);
+  const bool stayed = *both == &job_of_worker;
+  CHECK(stayed);
+}
+
+PLAIN_TEST("times without end are cut to what a timer can count") {
+  constexpr auto endless = std::chrono::milliseconds::max();
+  cluster_options options;
+  options.worker.drain_timeout = endless;
+  options.start_timeout = endless;
+  options.hang_timeout = endless;
+  options.agents.emplace_back("cache").drain_timeout = endless;
+  const auto cut = detail::normalized(options);
+  for (const auto each : {cut.worker.drain_timeout, cut.start_timeout, cut.hang_timeout, cut.agents[0].drain_timeout}) {
+    CHECK(std::chrono::nanoseconds(each) > 1h);
+  }
+  CHECK(cut.ping_interval == 1s);
+}
+
+PLAIN_TEST("workers are pinged at least four times within the hang timeout") {
+  cluster_options options;
+  options.hang_timeout = 2s;
+  CHECK(detail::normalized(options).ping_interval == 500ms);
+  options.hang_timeout = 1ms;
+  CHECK(detail::normalized(options).ping_interval == 1ms);
+  options.hang_timeout = 2s;
+  options.ping_interval = 0ms;
+  CHECK(detail::normalized(options).ping_interval == 1ms);
+  options.ping_interval = 10s;
+  options.hang_timeout = 0s;
+  CHECK(detail::normalized(options).ping_interval == 10s);
 }
 
 }  // namespace

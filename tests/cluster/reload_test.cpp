@@ -83,7 +83,7 @@ ASYNC_TEST("a new worker that does not get ready aborts the reload, and the whol
   switch_file broken;
   for (const auto how : distributions) {
     auto options = options_for(how, 3);
-    options.command(helper("worker", broken.argument()));
+    options.program = helper("worker", broken.argument());
     auto c = co_await running::ready(options);
     const auto old = serving(c->primary);
     const auto loop = client_loop::start(co_await asio::this_coro::executor, c->at(), "slow 1", 4);
@@ -115,7 +115,7 @@ ASYNC_TEST("with a surge of one, slots are replaced one after the other") {
   auto options = options_for(distribution::shared, 3);
   reload_options one;
   one.max_surge = 1;
-  options.reload(one);
+  options.reload = one;
   auto c = co_await running::ready(options);
   const auto result = co_await c->primary.reload();
   CHECK(result.replaced == 3);
@@ -164,7 +164,7 @@ ASYNC_TEST("a reload that is cancelled sends its new workers away, and the old o
 
 ASYNC_TEST("a cluster that is stopped in the middle of a reload ends all of its workers") {
   auto options = options_for(distribution::shared, 3);
-  options.max_starting(1);  // so that it cannot be over before it is stopped
+  options.max_starting = 1;  // so that it cannot be over before it is stopped
   auto c = co_await running::ready(options);
   reload_result result;
   task_group tasks(co_await asio::this_coro::executor);
@@ -183,7 +183,7 @@ ASYNC_TEST("a cluster that is scaled in the middle of a reload has so many worke
   for (const unsigned workers : {2u, 6u}) {
     CAPTURE(workers);
     auto options = options_for(distribution::reuse_port, 4);
-    options.max_starting(1);
+    options.max_starting = 1;
     auto c = co_await running::ready(options);
     reload_result result;
     task_group tasks(co_await asio::this_coro::executor);
@@ -278,7 +278,8 @@ ASYNC_TEST("a worker that has served its share is replaced by a fresh one, witho
   auto options = options_for(distribution::round_robin, 2);
   recycle_limits limits;
   limits.max_connections = 30;
-  options.recycle(limits).ping_interval(10ms);
+  options.recycle = limits;
+  options.ping_interval = 10ms;
   auto c = co_await running::ready(options);
   const auto loop = client_loop::start(co_await asio::this_coro::executor, c->at(), "echo x", 2);
   co_await c->until(event_kind::ready, 6);
@@ -296,7 +297,8 @@ ASYNC_TEST("a worker that has grown old or large is replaced") {
     recycle_limits limits;
     if (by_age) limits.max_age = 50ms;
     if (!by_age) limits.max_memory = 1;
-    options.recycle(limits).ping_interval(10ms);
+    options.recycle = limits;
+    options.ping_interval = 10ms;
     auto c = co_await running::ready(options);
     co_await c->until(event_kind::ready, 3);
     const auto& why = c->last(event_kind::reloading).text;

@@ -28,7 +28,10 @@ inline constexpr distribution distributions[] = {distribution::round_robin, dist
 /// Options for a test: one local address, the helper as worker program.
 inline cluster_options options_for(distribution how, unsigned workers) {
   cluster_options options;
-  options.listen("127.0.0.1:0").workers(workers).distribute(how).command(helper("worker"));
+  options.listen = {"127.0.0.1:0"};
+  options.workers = workers;
+  options.distribution = how;
+  options.program = helper("worker");
   return options;
 }
 

@@ -71,10 +71,10 @@ asio::awaitable<void> soak() {
   const tally counts(std::filesystem::temp_directory_path() / ("cohort-tally-" + std::to_string(::getpid())));
   const std::string argument = "tally=" + counts.path();
   auto options = townhall::options(workers, argument);
-  options.agent(townhall::agent("cache", argument));
+  options.agents.push_back(townhall::agent("cache", argument));
   restart_policy policy;
   policy.max_restarts = 1'000'000;
-  options.restart(policy);
+  options.restart = policy;
   auto t = co_await townhall::open(options);
   t->talk.on<town::news>([&](const town::news&) { ++counts->heard; });
 

@@ -91,7 +91,7 @@ ASYNC_TEST("a messenger takes its listeners with it, and may go when its process
 
 ASYNC_TEST("a broadcast of the primary reaches every worker and agent, once") {
   auto options = townhall::options(3);
-  options.agent(townhall::agent("cache"));
+  options.agents.push_back(townhall::agent("cache"));
   auto t = co_await townhall::open(options);
   const auto what = number(1);
   const auto became = co_await t->talk.broadcast(what);
@@ -109,7 +109,7 @@ ASYNC_TEST("a broadcast of the primary reaches every worker and agent, once") {
 
 ASYNC_TEST("a broadcast of a worker reaches the worker itself, too, and says who has sent it") {
   auto options = townhall::options(2);
-  options.agent(townhall::agent("cache"));
+  options.agents.push_back(townhall::agent("cache"));
   auto t = co_await townhall::open(options);
   const auto done = co_await t->obey(recipient::slot(2), "everyone", 7);
   CHECK(done.text == "delivered to 3 of 3");
@@ -126,7 +126,8 @@ ASYNC_TEST("a broadcast of a worker reaches the worker itself, too, and says who
 
 ASYNC_TEST("a message to a slot, a pid, an agent or the primary comes to that process alone") {
   auto options = townhall::options(3);
-  options.agent(townhall::agent("cache")).agent(townhall::agent("log"));
+  options.agents.push_back(townhall::agent("cache"));
+  options.agents.push_back(townhall::agent("log"));
   auto t = co_await townhall::open(options);
   std::vector<std::uint32_t> here;
   t->talk.on<town::news>([&](const town::news& what, const member& from) {
@@ -323,7 +324,7 @@ ASYNC_TEST("a slow worker: of what waits for it, the oldest is dropped and its s
   mail.in_flight = 2;
   mail.queue = 3;
   mail.slow = slow_receiver::drop_oldest;
-  options.mail(mail);
+  options.delivery = mail;
   auto t = co_await townhall::open(options);
   const auto executor = co_await asio::this_coro::executor;
   co_await t->until_heard(recipient::slot(1), "all-ready");
@@ -355,7 +356,7 @@ ASYNC_TEST("a slow worker that is disconnected is replaced, and every message sa
   mail.in_flight = 1;
   mail.queue = 2;
   mail.slow = slow_receiver::disconnect;
-  options.mail(mail);
+  options.delivery = mail;
   auto t = co_await townhall::open(options);
   const auto executor = co_await asio::this_coro::executor;
   const pid_t old = t->c->pid(1);
@@ -390,7 +391,7 @@ ASYNC_TEST("a send that is cancelled does not come to who has not got it, and ca
   auto options = townhall::options(1);
   delivery_options mail;
   mail.in_flight = 1;
-  options.mail(mail);
+  options.delivery = mail;
   auto t = co_await townhall::open(options);
   town::mischief endless;
   endless.what = "sleep";
@@ -420,7 +421,7 @@ ASYNC_TEST("a send that is cancelled does not come to who has not got it, and ca
 
 ASYNC_TEST("two processes talk directly, through a channel of their own that follows them when they are replaced") {
   auto options = townhall::options(2);
-  options.agent(townhall::agent("cache"));
+  options.agents.push_back(townhall::agent("cache"));
   auto t = co_await townhall::open(options);
   for (const std::string& to :
        {std::string("slot 2"), std::string("agent cache"), "pid " + std::to_string(t->c->pid(1))}) {

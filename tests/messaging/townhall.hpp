@@ -16,7 +16,7 @@ class townhall {
   template <class... Arguments>
   static cluster_options options(unsigned workers, const Arguments&... arguments) {
     auto result = options_for(distribution::round_robin, workers);
-    result.command(helper("town", arguments...));
+    result.program = helper("town", arguments...);
     return result;
   }
 
@@ -28,7 +28,7 @@ class townhall {
   }
 
   static asio::awaitable<std::unique_ptr<townhall>> open(cluster_options options) {
-    const auto all = options.worker_count() + options.agents().size();
+    const auto all = options.worker_count() + options.agents.size();
     auto result = std::make_unique<townhall>(running::start(co_await asio::this_coro::executor, std::move(options)));
     co_await result->c->until(event_kind::ready, all);
     co_return result;

@@ -91,7 +91,8 @@ ASYNC_TEST("as_completed gives each job when it ends, with its place, and failur
 
 ASYNC_TEST("as_completed takes no more from its range than can run and wait") {
   auto options = pool_of(1);
-  process_pool<prime_job> pool(co_await asio::this_coro::executor, options.queue(2));
+  options.queue = 2;
+  process_pool<prime_job> pool(co_await asio::this_coro::executor, options);
   std::uint64_t taken = 0;
   const auto note = [&taken](std::uint64_t n) {
     taken = std::max(taken, n);

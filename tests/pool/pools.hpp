@@ -24,7 +24,8 @@ namespace cohort::test {
 /// Options for a test: the helper as program.
 inline pool_options pool_of(unsigned processes) {
   pool_options options;
-  options.processes(processes).program(helper("pool-worker"));
+  options.processes = processes;
+  options.program = helper("pool-worker");
   return options;
 }
 

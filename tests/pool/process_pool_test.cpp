@@ -234,7 +234,8 @@ ASYNC_TEST("a job that crashes its process again and again is tried so often, an
   const scratch files;
   const auto executor = co_await asio::this_coro::executor;
   auto options = pool_of(1);
-  process_pool<deed_job> patient(executor, options.retries(2));
+  options.retries = 2;
+  process_pool<deed_job> patient(executor, options);
   auto seen = co_await outcome_of(patient, to("crash times", 2, files / "a"));
   CHECK(seen.value == "done");
   CHECK(patient.stats().started == 3);
@@ -254,7 +255,9 @@ ASYNC_TEST("a job that passes its deadline is killed, and only it") {
   const scratch files;
   const auto executor = co_await asio::this_coro::executor;
   auto options = pool_of(2);
-  process_pool<deed_job> pool(executor, options.deadline(1s).retries(2));
+  options.deadline = 1s;
+  options.retries = 2;
+  process_pool<deed_job> pool(executor, options);
   co_await pool.run("echo", 0, "");
   auto hanging = start(pool, to("hang", 0, files / "pid"));
   auto seen = co_await hanging.wait();
@@ -333,7 +336,9 @@ PLAIN_TEST("a job can be cancelled at every suspension point, and the pool goes 
 PLAIN_TEST("a job with a deadline, progress and a retry can be cancelled at every suspension point") {
   const auto points = cancel_at_every_turn([](cancellation& cancelled) -> asio::awaitable<void> {
     auto options = pool_of(1);
-    process_pool<steps_job> pool(co_await asio::this_coro::executor, options.deadline(1h).retries(1));
+    options.deadline = 1h;
+    options.retries = 1;
+    process_pool<steps_job> pool(co_await asio::this_coro::executor, options);
     span_of_time todo;
     todo.steps = 3;
     unsigned seen = 0;
@@ -357,7 +362,8 @@ PLAIN_TEST("a job with a deadline, progress and a retry can be cancelled at ever
 
 ASYNC_TEST("a process ends after so many jobs") {
   auto options = pool_of(1);
-  process_pool<deed_job> pool(co_await asio::this_coro::executor, options.max_jobs(3));
+  options.max_jobs = 3;
+  process_pool<deed_job> pool(co_await asio::this_coro::executor, options);
   std::vector<std::string> pids;
   auto todo = to("pid");
   for (int i = 0; i < 7; ++i) {
@@ -376,7 +382,8 @@ ASYNC_TEST("a process ends after so many jobs") {
 ASYNC_TEST("a process that has grown too large ends after its job") {
   constexpr int limit = sanitized ? 200'000'000 : 50'000'000;
   auto options = pool_of(1);
-  process_pool<deed_job> pool(co_await asio::this_coro::executor, options.max_rss(limit));
+  options.max_rss = limit;
+  process_pool<deed_job> pool(co_await asio::this_coro::executor, options);
   auto todo = to("pid");
   const auto first = co_await pool.run(todo);
   auto same = co_await pool.run(todo);
@@ -390,7 +397,8 @@ ASYNC_TEST("a process that has grown too large ends after its job") {
 ASYNC_TEST("jobs get a process in the order in which they came, and the pool says when its queue is full") {
   const auto executor = co_await asio::this_coro::executor;
   auto options = pool_of(1);
-  process_pool<deed_job> pool(executor, options.queue(2));
+  options.queue = 2;
+  process_pool<deed_job> pool(executor, options);
   std::vector<int> order;
   std::vector<background> jobs;
   const auto job = [&](int number) -> asio::awaitable<outcome> {
@@ -514,7 +522,8 @@ ASYNC_TEST("a shared buffer goes with a job, and another one comes back") {
 
 ASYNC_TEST("a handle goes again with a job that is tried again, and is closed when it has failed") {
   auto options = pool_of(1);
-  process_pool<handle_job> pool(co_await asio::this_coro::executor, options.retries(1));
+  options.retries = 1;
+  process_pool<handle_job> pool(co_await asio::this_coro::executor, options);
   int ends[2];
   REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
   const descriptor reading(ends[0]);
@@ -560,7 +569,8 @@ PLAIN_TEST("a job with a handle can be cancelled at every suspension point, and 
 ASYNC_TEST("a program that ends before it takes a job fails the job, and is not tried again for it") {
   const auto executor = co_await asio::this_coro::executor;
   pool_options options;
-  options.retries(3).program(helper("exit-code", "5"));
+  options.retries = 3;
+  options.program = helper("exit-code", "5");
   process_pool<deed_job> pool(executor, options);
   const auto seen = co_await outcome_of(pool, to("echo"));
   CHECK(seen.code == errc::not_ready);
@@ -571,7 +581,8 @@ ASYNC_TEST("a program that ends before it takes a job fails the job, and is not 
 
 ASYNC_TEST("a program that does not get ready in time is killed") {
   pool_options options;
-  options.start_timeout(50ms).program(helper("pool-worker", "late=60000"));
+  options.start_timeout = 50ms;
+  options.program = helper("pool-worker", "late=60000");
   process_pool<deed_job> pool(co_await asio::this_coro::executor, options);
   const auto seen = co_await outcome_of(pool, to("echo"));
   CHECK(seen.code == errc::not_ready);
@@ -582,7 +593,7 @@ ASYNC_TEST("a program that does not get ready in time is killed") {
 
 ASYNC_TEST("a program that gets ready late is waited for") {
   pool_options options;
-  options.program(helper("pool-worker", "late=50"));
+  options.program = helper("pool-worker", "late=50");
   process_pool<deed_job> pool(co_await asio::this_coro::executor, options);
   const auto text = co_await pool.run("echo", 0, std::string(1'000'000, 'x'));
   CHECK(text.size() == 1'000'000);
@@ -591,8 +602,8 @@ ASYNC_TEST("a program that gets ready late is waited for") {
 
 ASYNC_TEST("a job that the program does not know fails") {
   auto options = pool_of(1);
-  process_pool<unknown_job> pool(co_await asio::this_coro::executor,
-                                 options.program(helper("pool-worker").err(stdio::null)));
+  options.program = helper("pool-worker").err(stdio::null);
+  process_pool<unknown_job> pool(co_await asio::this_coro::executor, options);
   const auto error = co_await error_of(pool.run(1));
   CHECK(error == errc::not_ready);
   co_await pool.close();
@@ -600,8 +611,8 @@ ASYNC_TEST("a job that the program does not know fails") {
 
 ASYNC_TEST("a job that the program knows as something else fails, and says so") {
   auto options = pool_of(1);
-  process_pool<changed_job> pool(co_await asio::this_coro::executor,
-                                 options.program(helper("pool-worker").err(stdio::null)));
+  options.program = helper("pool-worker").err(stdio::null);
+  process_pool<changed_job> pool(co_await asio::this_coro::executor, options);
   for (int i = 0; i < 3; ++i) {
     const auto seen = co_await outcome_of(pool, "text");
     CHECK(seen.code == errc::schema_mismatch);
@@ -612,7 +623,8 @@ ASYNC_TEST("a job that the program knows as something else fails, and says so") 
 
 ASYNC_TEST("a program that is not there is an error of each job, and leaves nothing") {
   pool_options options;
-  options.processes(1).program(command("/nope/worker"));
+  options.processes = 1;
+  options.program = command("/nope/worker");
   process_pool<deed_job> pool(co_await asio::this_coro::executor, options);
   for (int i = 0; i < 3; ++i) {
     const auto seen = co_await outcome_of(pool, to("echo"));
@@ -644,7 +656,8 @@ ASYNC_TEST("an argument or a result that is too large fails its job, and the pro
   auto options = pool_of(1);
   channel_options small;
   small.max_message = 100'000;
-  process_pool<deed_job> pool(co_await asio::this_coro::executor, options.channel(small));
+  options.channel = small;
+  process_pool<deed_job> pool(co_await asio::this_coro::executor, options);
   auto seen = co_await outcome_of(pool, to("echo", 0, std::string(200'000, 'x')));
   CHECK(seen.code == errc::message_too_large);
   seen = co_await outcome_of(pool, to("large", 200'000));

@@ -88,7 +88,9 @@ asio::awaitable<void> customer(process_pool<deed_job>& pool, int& next, int& end
 ASYNC_TEST("many jobs, of which some crash, hang or are cancelled, each come to their own end") {
   const auto executor = co_await asio::this_coro::executor;
   auto options = pool_of(4);
-  process_pool<deed_job> pool(executor, options.deadline(deadline).max_jobs(200));
+  options.deadline = deadline;
+  options.max_jobs = 200;
+  process_pool<deed_job> pool(executor, options);
   int next = 0, ended = 0;
   task_group customers(executor);
   for (int i = 0; i < 24; ++i) {

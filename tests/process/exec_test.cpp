@@ -94,9 +94,12 @@ ASYNC_TEST("a program that cannot be started is an exception") {
 ASYNC_TEST("there is nothing to read unless an input is given") {
   const auto none = co_await exec("cat");
   CHECK(none.out.empty());
-  const auto given = co_await exec("cat", exec_options().input("a long enough text, which needs memory"));
+  exec_options options;
+  options.input = "a long enough text, which needs memory";
+  const auto given = co_await exec("cat", options);
   CHECK(given.out == "a long enough text, which needs memory");
-  const auto empty = co_await exec("cat", exec_options().input(""));
+  options.input = "";
+  const auto empty = co_await exec("cat", options);
   CHECK(empty.out.empty());
   const auto opened = co_await exec_file(command("cat").in(stdio::pipe));
   CHECK(opened.out.empty());
@@ -104,7 +107,8 @@ ASYNC_TEST("there is nothing to read unless an input is given") {
 
 ASYNC_TEST("input is written while output is read") {
   exec_options options;
-  options.input(std::string(8'000'000, 'x')).max_output(8'000'000);
+  options.input = std::string(8'000'000, 'x');
+  options.max_output = 8'000'000;
   const auto copied = co_await exec_file(command("cat"), options);
   CHECK(copied.out.size() == 8'000'000);
   CHECK(copied.status.success());
@@ -112,7 +116,7 @@ ASYNC_TEST("input is written while output is read") {
 
 ASYNC_TEST("both outputs are read at once") {
   exec_options options;
-  options.max_output(4'000'000);
+  options.max_output = 4'000'000;
   const auto done = co_await exec("head -c 4000000 /dev/zero >&2; head -c 4000000 /dev/zero", options);
   CHECK(done.out.size() == 4'000'000);
   CHECK(done.err.size() == 4'000'000);
@@ -120,7 +124,7 @@ ASYNC_TEST("both outputs are read at once") {
 
 ASYNC_TEST("a program need not read its input") {
   exec_options options;
-  options.input(std::string(1'000'000, 'x'));
+  options.input = std::string(1'000'000, 'x');
   const auto ended = co_await exec("exit 4", options);
   CHECK(ended.status == exit_status::exited(4));
   const auto closed = co_await exec("exec <&-; echo on", options);
@@ -132,7 +136,8 @@ ASYNC_TEST("a program need not read its input") {
 
 ASYNC_TEST("input that nobody reads is not waited for when the program has ended") {
   exec_options options;
-  options.input(std::string(1'000'000, 'x')).linger(stop_policy::forever);
+  options.input = std::string(1'000'000, 'x');
+  options.linger = stop_policy::forever;
   const auto done = co_await exec("sleep 600 <&0 >/dev/null 2>&1 & echo $!", options);
   CHECK(done.status.success());
   const process left(std::stoi(done.out));
@@ -144,7 +149,7 @@ ASYNC_TEST("errors can be merged into the output, in the order in which they wer
   std::string expected;
   for (int i = 1; i <= 1'000; ++i) expected += std::to_string(i) + '\n';
   exec_options options;
-  options.merge_errors();
+  options.merge_errors = true;
   const auto done = co_await exec_file(helper("alternate", "1000"), options);
   CHECK(done.out == expected);
   CHECK(done.err.empty());
@@ -168,11 +173,11 @@ ASYNC_TEST("a stream that the command sets stays as it is set") {
 
 ASYNC_TEST("a stream that both the command and the options set is an error") {
   exec_options input;
-  input.input("x");
+  input.input = "x";
   const auto in = co_await text_of(exec_file(command("cat").in(stdio::null), input));
   CHECK(in == "exec: input of a command that has set its own: invalid option");
   exec_options merged;
-  merged.merge_errors();
+  merged.merge_errors = true;
   const auto out = co_await text_of(exec_file(command("cat").out(stdio::null), merged));
   CHECK(out == "exec: output of a command that has set its own: invalid option");
   const auto err = co_await text_of(exec_file(command("cat").err(stdio::null), merged));
@@ -181,10 +186,10 @@ ASYNC_TEST("a stream that both the command and the options set is an error") {
 
 ASYNC_TEST("output up to the limit is a value") {
   exec_options options;
-  options.max_output(100'000);
+  options.max_output = 100'000;
   const auto exact = co_await exec_file(helper("fill", "100000"), options);
   CHECK(exact.out.size() == 100'000);
-  options.max_output(0);
+  options.max_output = 0;
   const auto none = co_await exec("true", options);
   CHECK(none.out.empty());
   CHECK_FALSE(none.truncated);
@@ -194,7 +199,7 @@ ASYNC_TEST("output over the limit kills the program, and the exception has what 
   for (const bool errors : {false, true}) {
     group_watch watch(co_await asio::this_coro::executor);
     exec_options options;
-    options.max_output(100'000);
+    options.max_output = 100'000;
     std::optional<output> read;
     std::string text;
     try {
@@ -220,7 +225,7 @@ ASYNC_TEST("output over the limit kills the program, and the exception has what 
 
 ASYNC_TEST("a timeout is a value: the program is stopped and what it has written is there") {
   exec_options options;
-  options.timeout(moment);
+  options.timeout = moment;
   const auto done = co_await exec("echo before; exec sleep 600", options);
   CHECK(done.timed_out);
   CHECK(done.status == exit_status::killed(SIGTERM));
@@ -228,7 +233,7 @@ ASYNC_TEST("a timeout is a value: the program is stopped and what it has written
   CHECK_FALSE(done.truncated);
   CHECK(done.duration >= moment);
 
-  options.timeout(1h);
+  options.timeout = 1h;
   const auto in_time = co_await exec("echo in time", options);
   CHECK_FALSE(in_time.timed_out);
   CHECK(in_time.out == "in time\n");
@@ -237,7 +242,7 @@ ASYNC_TEST("a timeout is a value: the program is stopped and what it has written
 ASYNC_TEST("a timeout stops the whole of a pipeline") {
   group_watch watch(co_await asio::this_coro::executor);
   exec_options options;
-  options.timeout(moment);
+  options.timeout = moment;
   const auto done = co_await exec_file(watch.script("sleep 600 | sleep 600 | sleep 600"), options);
   CHECK(done.timed_out);
   CHECK_FALSE(done.truncated);
@@ -247,25 +252,27 @@ ASYNC_TEST("a timeout stops the whole of a pipeline") {
 
 ASYNC_TEST("a program that does not stop when it is asked to is killed, and its last words are kept") {
   exec_options options;
-  options.timeout(moment).stop(stop_policy(SIGTERM, moment));
+  options.timeout = moment;
+  options.stop = stop_policy(SIGTERM, moment);
   const auto done = co_await exec("trap 'echo asked' TERM; echo ready; while :; do sleep 600; done", options);
   CHECK(done.timed_out);
   CHECK(done.status == exit_status::killed(SIGKILL));
   CHECK(done.out == "ready\nasked\n");
 
-  options.timeout(20ms).stop(stop_policy::kill());
+  options.timeout = 20ms;
+  options.stop = stop_policy::kill();
   const auto at_once = co_await exec("exec sleep 600", options);
   CHECK(at_once.status == exit_status::killed(SIGKILL));
   CHECK(at_once.timed_out);
 
-  options.stop(stop_policy(0, 1ms).then(SIGINT, stop_policy::forever));
+  options.stop = stop_policy(0, 1ms).then(SIGINT, stop_policy::forever);
   const auto asked = co_await exec("exec sleep 600", options);
   CHECK(asked.status == exit_status::killed(SIGINT));
 }
 
 ASYNC_TEST("a process left in the background that holds the output does not hold exec for ever") {
   exec_options options;
-  options.linger(20ms);
+  options.linger = 20ms;
   const auto done = co_await exec("sleep 600 & echo $!", options);
   CHECK(done.status.success());
   CHECK(done.truncated);
@@ -277,7 +284,7 @@ ASYNC_TEST("a process left in the background that holds the output does not hold
 
 ASYNC_TEST("output that comes after the program's end is read while the linger time lasts") {
   exec_options options;
-  options.linger(stop_policy::forever);
+  options.linger = stop_policy::forever;
   const auto done = co_await exec("(sleep 0.05; echo late) & echo early", options);
   CHECK(done.out == "early\nlate\n");
   CHECK_FALSE(done.truncated);
@@ -285,7 +292,7 @@ ASYNC_TEST("output that comes after the program's end is read while the linger t
 
 ASYNC_TEST("a process left in the background that does not hold the output is not waited for") {
   exec_options options;
-  options.linger(stop_policy::forever);
+  options.linger = stop_policy::forever;
   const auto done = co_await exec("sleep 600 >/dev/null 2>&1 & echo $!", options);
   CHECK_FALSE(done.truncated);
   const process left(std::stoi(done.out));
@@ -295,7 +302,8 @@ ASYNC_TEST("a process left in the background that does not hold the output is no
 
 ASYNC_TEST("a timeout stops what a program has left in the background") {
   exec_options options;
-  options.linger(stop_policy::forever).timeout(moment);
+  options.linger = stop_policy::forever;
+  options.timeout = moment;
   const auto done = co_await exec("sleep 600 & echo $!", options);
   CHECK(done.timed_out);
   CHECK(done.status == exit_status::exited(0));
@@ -306,7 +314,9 @@ ASYNC_TEST("a timeout stops what a program has left in the background") {
 
 ASYNC_TEST("a process that got away and holds the output does not hold up a timeout") {
   exec_options options;
-  options.timeout(moment).stop(stop_policy(SIGTERM, 20ms)).linger(stop_policy::forever);
+  options.timeout = moment;
+  options.stop = stop_policy(SIGTERM, 20ms);
+  options.linger = stop_policy::forever;
   const auto done = co_await exec("(setsid sh -c 'echo $$; exec sleep 600' &)", options);
   CHECK(done.timed_out);
   CHECK(done.truncated);
@@ -320,7 +330,7 @@ PLAIN_TEST("a cancelled exec leaves nothing, whenever it is cancelled") {
   const std::string input(300'000, 'x');
   const auto cancelled_runs = cancel_at_every_turn([&](cancellation& cancelled) -> asio::awaitable<void> {
     exec_options options;
-    options.input(input);
+    options.input = input;
     command both("sh", "-c", "tee /dev/stderr | cat");
     const auto done = co_await cancelled(exec_file(both, options));
     if (!done) co_return;
@@ -386,7 +396,7 @@ PLAIN_TEST("an exec that a dying context takes along leaves nothing") {
     asio::io_context context;
     group_watch watch(context.get_executor());
     exec_options options;
-    options.input(std::string(1'000'000, 'x'));
+    options.input = std::string(1'000'000, 'x');
     asio::co_spawn(context, exec_file(watch.script("sleep 600 | sleep 600"), options), asio::detached);
     const auto find = [&]() -> asio::awaitable<void> { group = co_await watch.group(); };
     asio::co_spawn(context, find(), asio::detached);
@@ -398,7 +408,7 @@ PLAIN_TEST("an exec that a dying context takes along leaves nothing") {
 
 ASYNC_TEST("an input that cannot be written is an exception, and the program is killed") {
   exec_options options;
-  options.input("x");
+  options.input = "x";
   const fault<&system::calls::write> failing(EIO);
   const auto text = co_await text_of(exec("sleep 600 | sleep 600", options));
   CHECK(text == "pipe: write: Input/output error");
@@ -407,7 +417,7 @@ ASYNC_TEST("an input that cannot be written is an exception, and the program is 
 ASYNC_TEST("a program that cannot be stopped for want of descriptors is killed") {
   group_watch watch(co_await asio::this_coro::executor);
   exec_options options;
-  options.timeout(moment);
+  options.timeout = moment;
   {
     const fault<&system::calls::pidfd_open> full(EMFILE, 1, every_time);
     const auto text = co_await text_of(exec_file(watch.script("sleep 600 | sleep 600"), options));
@@ -419,7 +429,7 @@ ASYNC_TEST("a program that cannot be stopped for want of descriptors is killed")
 
 ASYNC_TEST("a pipe for both outputs that cannot be made is an exception") {
   exec_options options;
-  options.merge_errors();
+  options.merge_errors = true;
   const fault<&system::calls::pipe2> full(EMFILE);
   const auto text = co_await text_of(exec("true", options));
   CHECK(text == "exec: pipe for output: Too many open files");
@@ -441,7 +451,7 @@ ASYNC_TEST("many run at once") {
   const auto run = [&](int number) -> asio::awaitable<void> {
     const auto text = std::to_string(number);
     exec_options options;
-    options.input(text);
+    options.input = text;
     const auto done = co_await exec_file(command("cat"), options);
     succeeded += done.out == text && done.status.success();
     ++ended;
@@ -456,7 +466,7 @@ PLAIN_TEST("a program without a loop runs another one") {
   const auto done = run_sync(exec("echo here"));
   CHECK(done.out == "here\n");
   exec_options options;
-  options.input("there");
+  options.input = "there";
   CHECK(run_sync(exec_file(command("cat"), options)).out == "there");
   CHECK_THROWS_AS(run_sync(exec_file(command("/no/such/program"))), std::system_error);
 }

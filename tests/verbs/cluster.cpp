@@ -38,17 +38,17 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
     if (equals == std::string::npos) continue;
     const std::string key = each.substr(0, equals), text = each.substr(equals + 1);
     const long value = std::atol(text.c_str());
-    if (key == "listen") options.listen(text);
-    if (key == "workers") options.workers(static_cast<unsigned>(value));
-    if (key == "distribution") options.distribute(parse_distribution(text));
+    if (key == "listen") options.listen.push_back(text);
+    if (key == "workers") options.workers = static_cast<unsigned>(value);
+    if (key == "distribution") options.distribution = parse_distribution(text);
     if (key == "drain") worker.drain_timeout = std::chrono::milliseconds(value);
     if (key == "grace") worker.idle_grace = std::chrono::milliseconds(value);
-    if (key == "start") options.start_timeout(std::chrono::milliseconds(value));
+    if (key == "start") options.start_timeout = std::chrono::milliseconds(value);
     if (key == "restarts") restart.max_restarts = static_cast<std::size_t>(value);
     if (key == "backoff") restart.min_backoff = std::chrono::milliseconds(value);
     if (key == "boots") restart.max_failed_boots = static_cast<std::size_t>(value);
     if (key == "events") events = text;
-    if (key == "control") options.control_socket(text);
+    if (key == "control") options.control_socket = text;
     if (key == "broken-by" && std::getenv("COHORT_SLOT") != nullptr && ::access(text.c_str(), F_OK) == 0) return 9;
     if (key == "hold-by" && std::getenv("COHORT_SLOT") != nullptr) {
       while (::access(text.c_str(), F_OK) == 0) ::usleep(1'000);
@@ -60,13 +60,14 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
       ::setrlimit(RLIMIT_NOFILE, &limit);
     }
   }
-  options.worker(worker).restart(restart);
-  if (events == "print") options.on_event(&print);
+  options.worker = worker;
+  options.restart = restart;
+  if (events == "print") options.on_event = &print;
   if (events == "throw") {
-    options.on_event([](const cluster_event& event) {
+    options.on_event = [](const cluster_event& event) {
       print(event);
       if (event.what == cluster_event::kind::draining) throw std::runtime_error("no more events, please");
-    });
+    };
   }
   return serve(options, &serve_any_lines);
 });

@@ -58,7 +58,7 @@ const verb pool_forgot("pool-forgot", [](const verb::arguments&) {
 
 asio::awaitable<void> hang(const std::string& path) {
   pool_options options;
-  options.program(command("/proc/self/exe", "pool-worker"));
+  options.program = command("/proc/self/exe", "pool-worker");
   process_pool<deed_job> pool(co_await asio::this_coro::executor, options);
   deed todo;
   todo.what = "hang";

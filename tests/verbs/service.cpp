@@ -75,11 +75,11 @@ const verb service_verb("service", [](const verb::arguments& arguments) {
   if (!has_parent()) set_variables(arguments);
   for (const auto& each : arguments) {
     const std::string key = each.substr(0, each.find('=')), text = value_of(each);
-    if (key == "listen") options.listen(text);
-    if (key == "workers") options.workers(static_cast<unsigned>(std::stoul(text)));
-    if (key == "distribution") options.distribute(parse_distribution(text));
-    if (key == "mode") options.socket_mode(static_cast<mode_t>(std::stoul(text, nullptr, 8)));
-    if (key == "reap") options.reap_orphans(text == "1");
+    if (key == "listen") options.listen.push_back(text);
+    if (key == "workers") options.workers = static_cast<unsigned>(std::stoul(text));
+    if (key == "distribution") options.distribution = parse_distribution(text);
+    if (key == "mode") options.socket_mode = static_cast<mode_t>(std::stoul(text, nullptr, 8));
+    if (key == "reap") options.reap_orphans = text == "1";
     if (key == "subreaper") ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     if (key == "handler" && text == "tcp") handler = &serve_lines;
     if (key == "handler" && text == "local") handler = &serve_local;
@@ -89,7 +89,7 @@ const verb service_verb("service", [](const verb::arguments& arguments) {
       std::fflush(stdout);
     }
   }
-  options.worker(worker);
+  options.worker = worker;
   return serve(options, handler);
 });
 

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <functional>
-#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,7 +10,6 @@
 #include "../core/asio.hpp"
 #include "../process/command.hpp"
 #include "../worker/options.hpp"
-#include "../worker/run_worker.hpp"
 #include "../worker/worker.hpp"
 
 namespace cohort {
@@ -49,18 +47,10 @@ struct agent_options {
 
 /// The whole of an agent's process: what serve() does in it. `shared` is the worker_options of its cluster, whose title
 /// and jobs are the agent's too.
-inline int run_agent(const agent_options& options, const worker_options& shared = {}) {
-  worker_options own;
-  own.title = shared.title;
-  own.jobs = shared.jobs;
-  own.on_reopen = shared.on_reopen;
-  own.set_up = options.set_up;
-  own.run = options.run;
-  own.tear_down = options.tear_down;
-  own.survives_exceptions = options.survives_exceptions;
-  own.drain_timeout = options.drain_timeout;
-  const auto no_connections = [](asio::ip::tcp::socket, worker&) -> asio::awaitable<void> { co_return; };
-  return run_worker(no_connections, own);
-}
+int run_agent(const agent_options& options, const worker_options& shared = {});
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "agent.ipp"
+#endif

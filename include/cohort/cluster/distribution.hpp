@@ -2,12 +2,9 @@
 /// The ways from a listener to the workers.
 #pragma once
 
-#include <chrono>
 #include <memory>
 #include <string_view>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
@@ -25,7 +22,7 @@ enum class distribution {
   /// As round_robin, but each client address to a worker of its own, for as long as this worker lives and has not
   /// reached worker_options::max_connections; its replacement inherits it. Unix sockets have no such address: in turn.
   by_address,
-  /// As round_robin, but to the worker that a picker of the user's own chooses: cluster_options::distribute().
+  /// As round_robin, but to the worker that the user's own picker chooses: cluster_options::picker.
   custom,
   /// All workers accept on the same listener: no hop through the primary, and no say in who gets how many.
   shared,
@@ -36,26 +33,10 @@ enum class distribution {
   reuse_port,
 };
 
-inline std::string_view to_string(distribution how) noexcept {
-  switch (how) {
-    case distribution::round_robin: return "round_robin";
-    case distribution::least_connections: return "least_connections";
-    case distribution::by_address: return "by_address";
-    case distribution::custom: return "custom";
-    case distribution::shared: return "shared";
-    case distribution::reuse_port: return "reuse_port";
-  }
-  return "unknown";
-}
+std::string_view to_string(distribution how) noexcept;
 
 /// The distribution of this name. Throws errc::invalid_option if there is none.
-inline distribution parse_distribution(std::string_view name) {
-  for (const auto each : {distribution::round_robin, distribution::least_connections, distribution::by_address,
-                          distribution::custom, distribution::shared, distribution::reuse_port}) {
-    if (to_string(each) == name) return each;
-  }
-  throw_error(fmt::format("distribution: unknown: {}", name), errc::invalid_option);
-}
+distribution parse_distribution(std::string_view name);
 
 /// Whose the queue of a listener is when the cluster stops.
 enum class queue_owner {
@@ -104,13 +85,13 @@ class distributor {
  protected:
   /// Lets the connections through that have begun when stop_handshakes() is called: those whose client is not farther
   /// away than this, and with TCP_DEFER_ACCEPT has said something by then.
-  static asio::awaitable<void> last_call() {
-    const auto executor = co_await asio::this_coro::executor;
-    asio::steady_timer pause(executor, std::chrono::milliseconds(100));
-    co_await pause.async_wait(asio::use_awaitable);
-  }
+  static asio::awaitable<void> last_call();
 
   queue_owner owner_;
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "distribution.ipp"
+#endif

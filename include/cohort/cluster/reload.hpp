@@ -20,16 +20,7 @@ struct recycle_limits {
 
   /// What a worker has reached: "its age" and its like; null if nothing. `fraction` is the worker's own, in [0, 1).
   const char* reached(std::uint64_t connections, std::chrono::milliseconds age, std::uint64_t memory,
-                      double fraction) const {
-    const double part = 1 - jitter * fraction;
-    const auto over = [part](auto value, auto limit) {
-      return limit != 0 && static_cast<double>(value) >= static_cast<double>(limit) * part;
-    };
-    if (over(connections, max_connections)) return "its connections";
-    if (over(age.count(), max_age.count())) return "its age";
-    if (over(memory, max_memory)) return "its memory";
-    return nullptr;
-  }
+                      double fraction) const;
 };
 
 /// How workers are replaced while the cluster serves.
@@ -61,3 +52,7 @@ struct reload_result {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "reload.ipp"
+#endif

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <deque>
@@ -55,10 +54,7 @@ class restart_policy {
   };
 
   /// Takes note that a worker has become ready.
-  void note_ready(history& past) const {
-    past.ever_ready = true;
-    if (min_uptime.count() <= 0) past.failed_boots = 0;
-  }
+  void note_ready(history& past) const;
 
   /// Decides about a worker that ended at `now`, and takes note of it: how long to wait before its replacement is
   /// started, or nothing to give up. `served` is how long it had been ready, if ever; `random` is in [0, 1).
@@ -66,27 +62,11 @@ class restart_policy {
   /// A cluster in which no worker has ever been ready gives up as soon as it would have to pause: it cannot serve
   /// anyway, and whoever starts it should hear of it.
   std::optional<duration> next(history& past, clock::time_point now, std::optional<duration> served,
-                               double random) const {
-    while (!past.restarts.empty() && now - past.restarts.front() >= window) past.restarts.pop_front();
-    if (!served || *served < min_uptime) {
-      if (++past.failed_boots >= max_failed_boots) return std::nullopt;
-    } else {
-      past.failed_boots = 0;
-    }
-    if (past.restarts.size() < max_restarts) {
-      past.restarts.push_back(now);
-      past.backoffs = 0;
-      return duration(0);
-    }
-    if (!past.ever_ready) return std::nullopt;
-    duration pause = min_backoff;
-    for (std::size_t i = 0; i < past.backoffs && pause < max_backoff; ++i) pause *= 2;
-    pause = std::min(pause, max_backoff);
-    ++past.backoffs;
-    past.restarts.push_back(now);
-    past.restarts.pop_front();
-    return pause - std::chrono::duration_cast<duration>(pause * (jitter * random));
-  }
+                               double random) const;
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "restart_policy.ipp"
+#endif

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cerrno>
 #include <string>
 #include <system_error>
 
@@ -41,60 +40,29 @@ class category final : public std::error_category {
  public:
   const char* name() const noexcept override { return "cohort"; }
 
-  std::string message(int value) const override {
-    switch (static_cast<errc>(value)) {
-      case errc::peer_closed: return "the peer closed the channel";
-      case errc::closed: return "already closed on this side";
-      case errc::malformed: return "malformed data from the peer";
-      case errc::message_too_large: return "message too large";
-      case errc::unknown_message: return "the message is not known to both sides";
-      case errc::schema_mismatch: return "the two sides define the message differently";
-      case errc::wrong_handle_kind: return "the handle is of another kind";
-      case errc::handle_lost: return "no free descriptor to receive the handle";
-      case errc::handle_refused: return "the peer gave the handle back";
-      case errc::too_many_handles: return "too many handles in one message";
-      case errc::call_failed: return "the call failed on the other side";
-      case errc::output_too_large: return "output too large";
-      case errc::timed_out: return "timed out";
-      case errc::status_taken: return "the exit status was collected by somebody else";
-      case errc::no_child: return "there is no child";
-      case errc::no_parent: return "not started with a channel";
-      case errc::invalid_option: return "invalid option";
-      case errc::already_running: return "already running";
-      case errc::gave_up: return "gave up restarting";
-      case errc::job_threw: return "the job has thrown";
-      case errc::job_crashed: return "the job's process has ended";
-      case errc::not_ready: return "the process was not ready yet";
-    }
-    return "unknown error";
-  }
+  std::string message(int value) const override;
 };
 
 }  // namespace detail
 
 /// The category of `errc`, named "cohort".
-inline const std::error_category& error_category() noexcept {
-  static const detail::category instance;
-  return instance;
-}
+const std::error_category& error_category() noexcept;
 
 inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), error_category()}; }
 
 /// Throws std::system_error with the text `step: <what errno means>`.
-[[noreturn]] inline void throw_error(const std::string& step, int error) {
-  throw std::system_error(error, std::system_category(), step);
-}
+[[noreturn]] void throw_error(const std::string& step, int error);
 
 /// Throws std::system_error with the text `step: <what code means>`.
-[[noreturn]] inline void throw_error(const std::string& step, errc code) {
-  throw std::system_error(make_error_code(code), step);
-}
+[[noreturn]] void throw_error(const std::string& step, errc code);
 
-[[noreturn]] inline void throw_error(const std::string& step, std::error_code code) {
-  throw std::system_error(code, step);
-}
+[[noreturn]] void throw_error(const std::string& step, std::error_code code);
 
 }  // namespace cohort
 
 template <>
 struct std::is_error_code_enum<cohort::errc> : std::true_type {};
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "error.ipp"
+#endif

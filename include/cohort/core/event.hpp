@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <system_error>
 #include <utility>
 
 #include "asio.hpp"
@@ -22,11 +21,7 @@ class event {
 
   bool is_set() const noexcept { return set_; }
 
-  void set() {
-    if (set_) return;
-    set_ = true;
-    notify();
-  }
+  void set();
 
   void reset() noexcept { set_ = false; }
 
@@ -36,16 +31,7 @@ class event {
   /// Waits until the event is set or notified; returns without suspending when it is set.
   ///
   /// Cancelling throws operation_aborted and changes nothing. Any number of coroutines may wait.
-  asio::awaitable<void> wait() {
-    const auto before = notified_;
-    while (!set_ && notified_ == before) {
-      // before the wait, because a coroutine that was cancelled earlier is not told again
-      const auto state = co_await asio::this_coro::cancellation_state;
-      if (state.cancelled() != asio::cancellation_type::none) throw std::system_error(asio::error::operation_aborted);
-      std::error_code ignored;  // a timer that never expires can only be cancelled: by notify(), or with the coroutine
-      co_await timer_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-    }
-  }
+  asio::awaitable<void> wait();
 
  private:
   static asio::steady_timer::time_point never() noexcept { return asio::steady_timer::time_point::max(); }
@@ -57,3 +43,7 @@ class event {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "event.ipp"
+#endif

@@ -35,36 +35,17 @@ class semaphore {
   /// Takes a permit. Does not suspend if one is there and nobody waits for it.
   ///
   /// Throws errc::closed after close(). Cancelling throws operation_aborted and takes none.
-  asio::awaitable<void> acquire() {
-    if (try_acquire()) co_return;
-    if (closed_) throw_error("semaphore: acquire", errc::closed);
-    waiter mine(*this);
-    co_await mine.woken.wait();
-    if (mine.queued) throw_error("semaphore: acquire", errc::closed);
-    mine.has_permit = false;  // the caller's now
-    --coming_;
-    hand_out();
-  }
+  asio::awaitable<void> acquire();
 
   /// Takes a permit if one is there that nobody waits for. Not while somebody who has been given one has yet to
   /// continue: who asks later would be ahead of him.
-  bool try_acquire() noexcept {
-    if (closed_ || available_ == 0 || coming_ != 0) return false;
-    --available_;
-    return true;
-  }
+  bool try_acquire() noexcept;
 
   /// Gives a permit back: to who has waited longest, which continues in a later turn of the loop.
-  void release() {
-    ++available_;
-    hand_out();
-  }
+  void release();
 
   /// Lets nobody have a permit any more: those who wait throw errc::closed.
-  void close() {
-    closed_ = true;
-    for (waiter* each : waiting_) each->woken.set();
-  }
+  void close();
 
  private:
   struct waiter {
@@ -72,12 +53,7 @@ class semaphore {
         : owner(semaphore), woken(owner.executor_), place(owner.waiting_.insert(owner.waiting_.end(), this)) {}
     waiter(const waiter&) = delete;
 
-    ~waiter() {
-      if (queued) owner.waiting_.erase(place);
-      if (!has_permit) return;  // else it was cancelled in the moment in which it got one
-      --owner.coming_;
-      owner.release();
-    }
+    ~waiter();
 
     semaphore& owner;
     event woken;
@@ -86,17 +62,7 @@ class semaphore {
     bool has_permit = false;
   };
 
-  void hand_out() {
-    while (available_ != 0 && !waiting_.empty() && !closed_) {
-      waiter& next = *waiting_.front();
-      waiting_.pop_front();
-      --available_;
-      ++coming_;
-      next.queued = false;
-      next.has_permit = true;
-      next.woken.set();
-    }
-  }
+  void hand_out();
 
   asio::any_io_executor executor_;
   std::size_t available_;
@@ -106,3 +72,7 @@ class semaphore {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "semaphore.ipp"
+#endif

@@ -3,19 +3,28 @@
 
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <list>
 #include <memory>
-#include <utility>
 
 #include "asio.hpp"
 #include "event.hpp"
 
 namespace cohort {
 
+/// In place of a function that hears how a coroutine has ended: its failure is not looked at, and why not.
+///
+///     tasks.start(primary.reload(), ignored("what comes of it is an event"));
+class ignored {
+ public:
+  explicit constexpr ignored(const char* /*why*/) noexcept {}
+  void operator()(const std::exception_ptr&) const noexcept {}
+};
+
 /// Coroutines that run beside their owner: how many there are, their failures, their cancellation and their end.
 ///
-/// An owner cancels the group and waits until it is empty before it goes, so that nothing is left that uses it. Must
-/// outlive its coroutines. Distinct objects: safe. Shared objects: unsafe.
+/// An owner cancels the group and waits until it is empty before it goes, so that nothing is left that uses it. The
+/// group must outlive its coroutines. Distinct objects: safe. Shared objects: unsafe.
 class task_group {
  public:
   explicit task_group(const asio::any_io_executor& executor) : emptied_(executor) {}
@@ -29,41 +38,40 @@ class task_group {
   std::size_t size() const noexcept { return running_.size(); }
 
   /// Runs `work` on the executor, where it begins at once when this is called there. When it has ended,
-  /// `ended(std::exception_ptr)` is called there, in a later turn even if `work` does not suspend.
+  /// `ended(failure)` is called there, in a later turn even if `work` does not suspend.
   ///
   /// Returns what cancels this one alone, for as long as it runs.
-  template <class Ended>
-  std::weak_ptr<asio::cancellation_signal> start(asio::awaitable<void> work, Ended ended) {
-    const auto self = running_.insert(running_.end(), std::make_shared<asio::cancellation_signal>());
-    auto finish = [this, self, ended = std::move(ended)](std::exception_ptr failure) mutable {
-      // Kept for another turn: Asio's bookkeeping of the coroutine stands in the signal, and is still in use here.
-      asio::post(get_executor(), [signal = std::move(*self)] {});
-      running_.erase(self);
-      if (running_.empty()) emptied_.notify();
-      ended(failure);
-    };
-    const auto signal = *self;
-    asio::co_spawn(get_executor(), std::move(work), asio::bind_cancellation_slot(signal->slot(), std::move(finish)));
-    return signal;
-  }
+  std::weak_ptr<asio::cancellation_signal> start(asio::awaitable<void> work,
+                                                 std::function<void(std::exception_ptr)> ended);
+
+  /// The same for a coroutine whose failure is the group's: the first one cancels all others, and wait_empty() throws
+  /// it. A coroutine that ends with operation_aborted was cancelled, and has not failed.
+  std::weak_ptr<asio::cancellation_signal> start(asio::awaitable<void> work);
 
   /// Cancels what runs now: the operation that each is waiting for ends with operation_aborted.
-  void cancel() {
-    // One may end inside emit and leave the list.
-    for (auto at = running_.begin(); at != running_.end();) {
-      const auto signal = *at++;
-      signal->emit(asio::cancellation_type::terminal);
-    }
-  }
+  void cancel();
 
-  /// Waits until none runs. Cancelling throws operation_aborted and changes nothing.
-  asio::awaitable<void> wait_empty() {
-    while (!running_.empty()) co_await emptied_.wait();
-  }
+  /// Waits until none runs, and throws what a coroutine of the group has failed with, once. Cancelling throws
+  /// operation_aborted and changes nothing.
+  asio::awaitable<void> wait_empty();
+
+  /// Cancels what runs and waits until it has ended; what it failed with is dropped. For the end of an owner, whose
+  /// coroutines use it. A coroutine that may have been cancelled itself disables that first, or it would not wait:
+  ///
+  ///     co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+  ///     co_await tasks.cancel_and_wait();
+  asio::awaitable<void> cancel_and_wait();
 
  private:
+  void finish(std::list<std::shared_ptr<asio::cancellation_signal>>::iterator which);
+
   event emptied_;
   std::list<std::shared_ptr<asio::cancellation_signal>> running_;
+  std::exception_ptr failure_;
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "task_group.ipp"
+#endif

@@ -2,26 +2,29 @@
 #pragma once
 
 #include <chrono>
-#include <exception>
-#include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
 
 #include "asio.hpp"
-#include "error.hpp"
 
 namespace cohort {
 namespace detail {
 
-// Shared with the timer's handler, which may be queued already when the operation ends.
-struct timeout_state {
-  explicit timeout_state(const asio::any_io_executor& executor) : timer(executor) {}
+/// with_timeout() of what has no result.
+asio::awaitable<void> limit_time(asio::awaitable<void> operation, std::chrono::nanoseconds limit);
 
-  asio::steady_timer timer;
-  asio::cancellation_signal cancel;
-  bool expired = false;
-};
+template <class T>
+asio::awaitable<void> keep_result(asio::awaitable<T> operation, std::optional<T>& result) {
+  result.emplace(co_await std::move(operation));
+}
+
+template <class T>
+asio::awaitable<T> limit_time_of(asio::awaitable<T> operation, std::chrono::nanoseconds limit) {
+  std::optional<T> result;
+  co_await limit_time(keep_result(std::move(operation), result), limit);
+  co_return std::move(*result);
+}
 
 }  // namespace detail
 
@@ -29,57 +32,22 @@ struct timeout_state {
 ///
 /// Throws errc::timed_out if the operation ended because of that. An operation that succeeds all the same, in the very
 /// moment in which its time is over, has succeeded: its result is returned, never dropped. Cancelling the whole cancels
-/// the operation, and ends as the operation does. T must be default-constructible: co_spawn completes a failure with
-/// T().
+/// the operation, and ends as the operation does. A limit that is longer than a timer can count is as good as none.
 template <class T, class Rep, class Period>
 asio::awaitable<T> with_timeout(asio::awaitable<T> operation, std::chrono::duration<Rep, Period> limit) {
-  const auto executor = co_await asio::this_coro::executor;
-  const auto outer = co_await asio::this_coro::cancellation_state;
-  const auto state = std::make_shared<detail::timeout_state>(executor);
-
-  // From here on a cancellation is the operation's to answer: it may have succeeded before it hears of it, and a throw
-  // of our own would drop its result.
-  const bool throws = co_await asio::this_coro::throw_if_cancelled();
-  co_await asio::this_coro::throw_if_cancelled(false);
-  if (outer.slot().is_connected()) {
-    outer.slot().assign([state](asio::cancellation_type type) { state->cancel.emit(type); });
+  // Compared in the coarser unit, in which neither overflows.
+  constexpr std::chrono::hours longest{24 * 365 * 100};
+  const auto within = limit > longest ? std::chrono::nanoseconds(longest)
+                                      : std::chrono::duration_cast<std::chrono::nanoseconds>(limit);
+  if constexpr (std::is_void_v<T>) {
+    return detail::limit_time(std::move(operation), within);
+  } else {
+    return detail::limit_time_of(std::move(operation), within);
   }
-  state->timer.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(limit));
-  state->timer.async_wait([state](std::error_code error) {
-    if (error || state->expired) return;
-    state->expired = true;
-    state->cancel.emit(asio::cancellation_type::terminal);
-  });
-
-  std::exception_ptr failure;
-  std::conditional_t<std::is_void_v<T>, bool, std::optional<T>> result{};
-  try {
-    auto ending = asio::co_spawn(executor, std::move(operation),
-                                 asio::bind_cancellation_slot(state->cancel.slot(), asio::use_awaitable));
-    if constexpr (std::is_void_v<T>) {
-      co_await std::move(ending);
-    } else {
-      result.emplace(co_await std::move(ending));
-    }
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  const bool expired = std::exchange(state->expired, true);
-  state->timer.cancel();
-  if (outer.slot().is_connected()) outer.slot().clear();
-  co_await asio::this_coro::throw_if_cancelled(throws);
-
-  if (failure) {
-    const bool cancelled = outer.cancelled() != asio::cancellation_type::none;
-    if (!expired || cancelled) std::rethrow_exception(failure);
-    try {
-      std::rethrow_exception(failure);
-    } catch (const std::system_error& error) {
-      if (error.code() == asio::error::operation_aborted) throw_error("with_timeout", errc::timed_out);
-      throw;
-    }
-  }
-  if constexpr (!std::is_void_v<T>) co_return std::move(*result);
 }
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "timeout.ipp"
+#endif

@@ -21,7 +21,6 @@
 #include "../core/error.hpp"
 #include "../core/event.hpp"
 #include "../core/task_group.hpp"
-#include "codec/byte_buffer.hpp"
 #include "transport/encoded_message.hpp"
 #include "transport/take_message.hpp"
 #include "transport/frame.hpp"

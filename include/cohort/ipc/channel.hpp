@@ -24,8 +24,6 @@
 #include "codec/byte_buffer.hpp"
 #include "call.hpp"
 #include "channel_options.hpp"
-#include "channel_pair.hpp"
-#include "codec/codec.hpp"
 #include "transport/encoded_message.hpp"
 #include "transport/take_message.hpp"
 #include "handle.hpp"

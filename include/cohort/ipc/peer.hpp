@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>

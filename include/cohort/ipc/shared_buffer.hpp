@@ -11,7 +11,6 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
@@ -60,14 +59,7 @@ class shared_buffer {
 
   /// What a descriptor from somewhere else holds. Throws errc::wrong_handle_kind if it is no memfd whose size and
   /// content are sealed: what can change under the reader is not to be trusted.
-  explicit shared_buffer(descriptor fd) : fd_(std::move(fd)) {
-    struct stat status = {};
-    const int present = ::fcntl(fd_.get(), F_GET_SEALS);
-    if (present == -1 || (present & seals) != seals || ::fstat(fd_.get(), &status) != 0) {
-      throw_error("shared_buffer: memory that is not sealed", errc::wrong_handle_kind);
-    }
-    map_ = mapping(fd_.get(), static_cast<std::size_t>(status.st_size), PROT_READ);
-  }
+  explicit shared_buffer(descriptor fd);
 
   const char* data() const noexcept { return map_.data; }
   std::size_t size() const noexcept { return map_.size; }
@@ -77,33 +69,18 @@ class shared_buffer {
   int native_handle() const noexcept { return fd_.get(); }
 
   /// Gives up the memfd and the mapping.
-  descriptor release() noexcept {
-    map_ = mapping();
-    return std::move(fd_);
-  }
+  descriptor release() noexcept;
 
  private:
   static constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
   struct mapping {
     mapping() = default;
-    mapping(int fd, std::size_t bytes, int protection) {
-      if (bytes == 0) return;  // EINVAL for mmap
-      void* const at = ::mmap(nullptr, bytes, protection, MAP_SHARED, fd, 0);
-      if (at == MAP_FAILED) throw_error("shared_buffer: map " + std::to_string(bytes) + " bytes", errno);
-      data = static_cast<char*>(at);
-      size = bytes;
-    }
+    mapping(int fd, std::size_t bytes, int protection);
     mapping(mapping&& other) noexcept
         : data(std::exchange(other.data, nullptr)), size(std::exchange(other.size, 0)) {}
-    mapping& operator=(mapping&& other) noexcept {
-      std::swap(data, other.data);
-      std::swap(size, other.size);
-      return *this;
-    }
-    ~mapping() {
-      if (data != nullptr) ::munmap(data, size);
-    }
+    mapping& operator=(mapping&& other) noexcept;
+    ~mapping();
     char* data = nullptr;
     std::size_t size = 0;
   };
@@ -121,3 +98,7 @@ struct handle_traits<shared_buffer> {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "shared_buffer.ipp"
+#endif

@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include <fmt/format.h>
 #include <sys/types.h>
 
 namespace cohort {
@@ -23,13 +22,7 @@ struct member {
 };
 
 /// `worker 3 (pid 4711)`, `agent "cache" (pid 4712)`, `primary (pid 4710)`; without a pid where there is no process.
-inline std::string to_string(const member& who) {
-  std::string text = who.slot != 0        ? fmt::format("worker {}", who.slot)
-                     : !who.agent.empty() ? fmt::format("agent \"{}\"", who.agent)
-                                          : std::string("primary");
-  if (who.pid != 0) text += fmt::format(" (pid {})", who.pid);
-  return text;
-}
+std::string to_string(const member& who);
 
 /// Who is to get a message: one process, or several.
 class recipient {
@@ -97,25 +90,10 @@ struct receipt {
 };
 
 /// `gone`, `failed: no such key`.
-inline std::string to_string(const receipt::failure& failure) {
-  const char* why = "gone";
-  switch (failure.why) {
-    case undelivered::gone: break;
-    case undelivered::not_ready: why = "not ready"; break;
-    case undelivered::unheard: why = "nobody listens to it"; break;
-    case undelivered::failed: why = "failed"; break;
-    case undelivered::dropped: why = "dropped, too slow"; break;
-    case undelivered::slow: why = "too slow"; break;
-  }
-  return failure.what.empty() ? why : fmt::format("{}: {}", why, failure.what);
-}
+std::string to_string(const receipt::failure& failure);
 
 /// `delivered to 2 of 4; worker 3 (pid 4711): gone; worker 4 (pid 4712): failed: no such key`.
-inline std::string to_string(const receipt& what) {
-  std::string text = fmt::format("delivered to {} of {}", what.delivered, what.recipients());
-  for (const auto& each : what.failures) text += fmt::format("; {}: {}", to_string(each.who), to_string(each));
-  return text;
-}
+std::string to_string(const receipt& what);
 
 /// A worker hears of an agent that has ended; `agent` names it. Listen to it with messenger::on().
 struct agent_gone {
@@ -140,24 +118,13 @@ struct routed_message {
 
 namespace detail {
 
-inline recipient address_of(const routed_message& what) {
-  switch (static_cast<recipient::kind>(what.to)) {
-    case recipient::kind::everyone: return recipient::everyone();
-    case recipient::kind::workers: return recipient::workers();
-    case recipient::kind::any_worker: return recipient::any_worker();
-    case recipient::kind::slot: return recipient::slot(static_cast<unsigned>(what.number));
-    case recipient::kind::process: return recipient::process(static_cast<pid_t>(what.number));
-    case recipient::kind::agent: return recipient::agent(what.name);
-    case recipient::kind::primary: return recipient::primary();
-  }
-  return recipient::process(0);
-}
+recipient address_of(const routed_message& what);
 
-inline receipt not_delivered(member who, undelivered why, std::string what = {}) {
-  receipt result;
-  result.failures.push_back({std::move(who), why, std::move(what)});
-  return result;
-}
+receipt not_delivered(member who, undelivered why, std::string what = {});
 
 }  // namespace detail
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "delivery.ipp"
+#endif

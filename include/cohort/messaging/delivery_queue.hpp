@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
-#include <functional>
 #include <list>
-#include <memory>
 #include <utility>
 
 #include "../core/asio.hpp"
@@ -38,11 +35,7 @@ struct delivery_options {
 /// Distinct objects: safe. Shared objects: unsafe. Must outlive the deliveries.
 class delivery_queue {
  public:
-  explicit delivery_queue(const asio::any_io_executor& executor, const delivery_options& options = {})
-      : executor_(executor), options_(options) {
-    options_.in_flight = std::max<std::size_t>(options_.in_flight, 1);
-    options_.queue = std::max<std::size_t>(options_.queue, 1);
-  }
+  explicit delivery_queue(const asio::any_io_executor& executor, const delivery_options& options = {});
 
   delivery_queue(const delivery_queue&) = delete;
   delivery_queue& operator=(const delivery_queue&) = delete;
@@ -83,19 +76,9 @@ class delivery_queue {
     explicit queue_place(delivery_queue& box)
         : owner(box), come(box.executor_), place(box.waiting_.insert(box.waiting_.end(), this)) {}
     queue_place(const queue_place&) = delete;
-    ~queue_place() {
-      if (queued) owner.waiting_.erase(place);
-      if (!granted) return;  // else it was cancelled in the moment in which it came
-      --owner.coming_;
-      owner.pass_on();
-    }
+    ~queue_place();
 
-    void refuse(undelivered reason) {
-      owner.waiting_.erase(place);
-      queued = false;
-      why = reason;
-      come.set();
-    }
+    void refuse(undelivered reason);
 
     delivery_queue& owner;
     event come;
@@ -110,34 +93,12 @@ class delivery_queue {
     ~guard() { owner.pass_on(); }
   };
 
-  void pass_on() {
-    --in_flight_;
-    grant();
-  }
+  void pass_on();
 
-  void grant() {
-    while (in_flight_ < options_.in_flight && !waiting_.empty()) {
-      queue_place& next = *waiting_.front();
-      waiting_.pop_front();
-      ++in_flight_;
-      ++coming_;
-      next.queued = false;
-      next.granted = true;
-      next.come.set();
-    }
-  }
+  void grant();
 
   /// True if the process is given up instead.
-  bool make_room() {
-    if (options_.slow == slow_receiver::block) return false;
-    if (options_.slow == slow_receiver::drop_oldest) {
-      if (!waiting_.empty()) waiting_.front()->refuse(undelivered::dropped);
-      return false;
-    }
-    closed_ = true;
-    while (!waiting_.empty()) waiting_.front()->refuse(undelivered::slow);
-    return true;
-  }
+  bool make_room();
 
   asio::any_io_executor executor_;
   delivery_options options_;
@@ -148,3 +109,7 @@ class delivery_queue {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "delivery_queue.ipp"
+#endif

@@ -3,18 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <list>
-#include <map>
 #include <memory>
 #include <set>
 #include <string>
-#include <system_error>
 #include <utility>
-#include <vector>
-
-#include <unistd.h>
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
@@ -53,64 +47,20 @@ class message_endpoint {
 
   /// Sends a letter, and waits until it is known what became of it. Throws what the way out throws; cancelling throws
   /// operation_aborted, and takes it back from those that have not got it.
-  asio::awaitable<receipt> send(const recipient& to, std::uint64_t type, std::string body, bool directly = false) {
-    routed_message what;
-    what.to = static_cast<std::uint8_t>(to.what());
-    what.number = to.number();
-    what.name = to.name();
-    what.from = self_;
-    what.type = type;
-    what.body = std::move(body);
-    return hand_in(std::move(what), directly);
-  }
+  asio::awaitable<receipt> send(const recipient& to, std::uint64_t type, std::string body, bool directly = false);
 
   /// Gives a letter to what listens to it, in the order in which that was added, and waits for all of it.
-  asio::awaitable<receipt> receive(routed_message what) {
-    receipt result;
-    std::vector<std::shared_ptr<registration>> to;
-    for (const auto& each : listeners_) {
-      if (each->type == what.type) to.push_back(each);
-    }
-    if (to.empty() && !ignored_.contains(what.type)) {
-      co_return detail::not_delivered(self_, undelivered::unheard);
-    }
-    for (const auto& each : to) {
-      if (each->removed) continue;
-      if (each->once) remove(each->number);
-      try {
-        co_await each->call(what.body, what.from);
-      } catch (const std::exception& error) {
-        result.failures.push_back({self_, undelivered::failed, error.what()});
-      } catch (...) {
-        result.failures.push_back({self_, undelivered::failed, "an exception that is no std::exception"});
-      }
-    }
-    if (result.failures.size() > 1) result.failures.resize(1);
-    result.delivered = result.failures.empty() ? 1 : 0;
-    co_return result;
-  }
+  asio::awaitable<receipt> receive(routed_message what);
 
   /// Adds a listener; what is returned is for remove(), and never used again.
-  std::uint64_t add(std::uint64_t type, listener call, bool once) {
-    listeners_.push_back(std::make_shared<registration>(registration{++last_, type, std::move(call), once, false}));
-    return last_;
-  }
+  std::uint64_t add(std::uint64_t type, listener call, bool once);
 
   /// Removes a listener, unless it is removed already; one that runs comes to its end.
-  void remove(std::uint64_t number) {
-    for (auto at = listeners_.begin(); at != listeners_.end(); ++at) {
-      if ((*at)->number != number) continue;
-      (*at)->removed = true;
-      listeners_.erase(at);
-      return;
-    }
-  }
+  void remove(std::uint64_t number);
 
   /// Counts messages of this type as delivered even if nothing listens to them.
   void ignore(std::uint64_t type) { ignored_.insert(type); }
-  void unignore(std::uint64_t type) {
-    if (const auto at = ignored_.find(type); at != ignored_.end()) ignored_.erase(at);
-  }
+  void unignore(std::uint64_t type);
 
  private:
   struct registration {
@@ -126,12 +76,7 @@ class message_endpoint {
     ~permit() { of.release(); }
   };
 
-  asio::awaitable<receipt> hand_in(routed_message what, bool directly) {
-    co_await permits_.acquire();
-    const permit mine{permits_};
-    auto result = co_await carry_(std::move(what), directly);
-    co_return result;
-  }
+  asio::awaitable<receipt> hand_in(routed_message what, bool directly);
 
   member self_;
   carrier carry_;
@@ -143,3 +88,7 @@ class message_endpoint {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "endpoint.ipp"
+#endif

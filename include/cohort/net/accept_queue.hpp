@@ -4,10 +4,6 @@
 #include <cstdint>
 #include <optional>
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
 namespace cohort {
 
 /// Connections that the kernel holds for a listener until somebody accepts them.
@@ -21,14 +17,10 @@ struct accept_queue {
 ///
 /// Linux tells it in the fields of TCP_INFO that mean something else for a connection: tcpi_unacked and tcpi_sacked
 /// (tcp_get_info in net/ipv4/tcp.c, since 2.6.24; ss(8) shows the same as Recv-Q and Send-Q).
-inline std::optional<accept_queue> queue_of(int fd, std::optional<accept_queue> sum = std::nullopt) noexcept {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || info.tcpi_state != TCP_LISTEN) return sum;
-  accept_queue result = sum.value_or(accept_queue());
-  result.waiting += info.tcpi_unacked;
-  result.limit += info.tcpi_sacked;
-  return result;
-}
+std::optional<accept_queue> queue_of(int fd, std::optional<accept_queue> sum = std::nullopt) noexcept;
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "accept_queue.ipp"
+#endif

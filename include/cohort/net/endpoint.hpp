@@ -2,18 +2,10 @@
 #pragma once
 
 #include <cerrno>
-#include <charconv>
-#include <cstdint>
 #include <string>
-#include <string_view>
-#include <system_error>
 #include <type_traits>
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
-
-#include <fmt/format.h>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
@@ -23,39 +15,14 @@
 namespace cohort {
 
 /// `127.0.0.1:8000`, `[::1]:8000`.
-inline std::string to_string(const asio::ip::tcp::endpoint& endpoint) {
-  const auto address = endpoint.address().to_string();
-  return endpoint.address().is_v6() ? fmt::format("[{}]:{}", address, endpoint.port())
-                                    : fmt::format("{}:{}", address, endpoint.port());
-}
+std::string to_string(const asio::ip::tcp::endpoint& endpoint);
 
 /// `udp:127.0.0.1:5353`.
-inline std::string to_string(const asio::ip::udp::endpoint& endpoint) {
-  return "udp:" + to_string(asio::ip::tcp::endpoint(endpoint.address(), endpoint.port()));
-}
+std::string to_string(const asio::ip::udp::endpoint& endpoint);
 
 /// Reads `ADDRESS:PORT` with a numeric address (an IPv6 one in brackets, none for all of IPv4). Throws
 /// errc::invalid_option with the text.
-inline asio::ip::tcp::endpoint parse_endpoint(const std::string& text) {
-  const auto colon = text.rfind(':');
-  std::uint16_t port = 0;
-  std::error_code error;
-  asio::ip::address address = asio::ip::address_v4::any();
-  bool good = colon != std::string::npos;
-  if (good) {
-    const char* const end = text.data() + text.size();
-    const auto parsed = std::from_chars(text.data() + colon + 1, end, port);
-    std::string host = text.substr(0, colon);
-    good = parsed.ec == std::errc() && parsed.ptr == end;
-    if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-      address = asio::ip::make_address_v6(host.substr(1, host.size() - 2), error);
-    } else if (!host.empty()) {
-      address = asio::ip::make_address_v4(host, error);
-    }
-  }
-  if (!good || error) throw_error(fmt::format("listen {}: want ADDRESS:PORT", text), errc::invalid_option);
-  return {address, port};
-}
+asio::ip::tcp::endpoint parse_endpoint(const std::string& text);
 
 /// How a listening socket is made.
 struct listen_settings {
@@ -109,25 +76,10 @@ void read_name(const descriptor& socket, Endpoint& endpoint) {
 /// Binds and listens. On port 0 the kernel chooses one, and `endpoint` has it afterwards.
 ///
 /// Throws `listen 127.0.0.1:8000: Address already in use` and its like.
-inline descriptor open_listener(asio::ip::tcp::endpoint& endpoint, const listen_settings& settings) {
-  descriptor result = detail::open_socket(endpoint);
-  detail::set_option(result, endpoint, SOL_SOCKET, SO_REUSEADDR);
-  if (settings.reuse_port) detail::set_option(result, endpoint, SOL_SOCKET, SO_REUSEPORT);
-  if (settings.defer_accept) detail::set_option(result, endpoint, IPPROTO_TCP, TCP_DEFER_ACCEPT);
-  detail::bind(result, endpoint);
-  detail::check_listening(endpoint, system::call.listen(result.get(), settings.backlog));
-  detail::read_name(result, endpoint);
-  return result;
-}
+descriptor open_listener(asio::ip::tcp::endpoint& endpoint, const listen_settings& settings);
 
 /// Binds a UDP socket; otherwise as open_listener(), of whose settings only `reuse_port` is for it.
-inline descriptor open_datagram_socket(asio::ip::udp::endpoint& endpoint, const listen_settings& settings) {
-  descriptor result = detail::open_socket(endpoint);
-  if (settings.reuse_port) detail::set_option(result, endpoint, SOL_SOCKET, SO_REUSEPORT);
-  detail::bind(result, endpoint);
-  detail::read_name(result, endpoint);
-  return result;
-}
+descriptor open_datagram_socket(asio::ip::udp::endpoint& endpoint, const listen_settings& settings);
 
 /// Throws as open_listener() does if somebody listens there. SO_REUSEPORT alone would let a server that is started
 /// twice join itself unnoticed.
@@ -141,3 +93,7 @@ void check_unused(Endpoint endpoint) {
 }
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "endpoint.ipp"
+#endif

@@ -110,7 +110,7 @@ class completions {
   }
 
   static void take_more(const shared_ptr& self) {
-    const std::size_t most = self->pool->options.processes() + self->pool->options.queue();
+    const std::size_t most = self->pool->options.process_count() + self->pool->options.queue;
     while (!self->exhausted && self->running.size() + self->ended.size() < most) {
       self->exhausted = true;  // if it throws
       if (self->at) {

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <optional>
 #include <ranges>
 #include <type_traits>
 #include <utility>
@@ -18,7 +17,6 @@
 #include "completions.hpp"
 #include "detail/pool_state.hpp"
 #include "job.hpp"
-#include "job_failed.hpp"
 #include "options.hpp"
 #include "protocol.hpp"
 #include "job_process.hpp"
@@ -120,9 +118,9 @@ class process_pool {
   /// jobs then either.
   [[nodiscard]] asio::awaitable<void> close() { return state::close(state_); }
 
-  /// Whether as many jobs wait for a process as pool_options::queue says. A further run() waits all the same, behind
+  /// Whether as many jobs wait for a process as pool_options::queue allows. A further run() waits all the same, behind
   /// them; a server may rather want to refuse the job.
-  bool is_full() const noexcept { return state_->waiting() >= state_->options.queue(); }
+  bool is_full() const noexcept { return state_->waiting() >= state_->options.queue; }
 
   pool_stats stats() const noexcept {
     pool_stats now;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <system_error>
 #include <utility>
 
 #include <signal.h>
@@ -10,7 +9,6 @@
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
-#include "../core/timeout.hpp"
 #include "detail/child_state.hpp"
 #include "exit_status.hpp"
 #include "pipe.hpp"
@@ -41,16 +39,7 @@ class child {
 
   child(child&&) noexcept = default;
 
-  child& operator=(child&& other) noexcept {
-    if (this != &other) {
-      abandon();
-      state_ = std::move(other.state_);
-      in_ = std::move(other.in_);
-      out_ = std::move(other.out_);
-      err_ = std::move(other.err_);
-    }
-    return *this;
-  }
+  child& operator=(child&& other) noexcept;
 
   ~child() { abandon(); }
 
@@ -85,13 +74,7 @@ class child {
   /// A pipe that is closed here, or was moved or released, is not waited for. The child is reaped only when the pipes
   /// are closed, so that kill_tree() can end a process that holds them. Otherwise as wait(). The child must not be
   /// moved or destroyed meanwhile.
-  asio::awaitable<exit_status> closed() {
-    const auto state = state_;
-    co_await detail::child_state::wait_ended(state);
-    co_await hung_up(out_);
-    co_await hung_up(err_);
-    co_return co_await detail::child_state::wait(state);
-  }
+  asio::awaitable<exit_status> closed();
 
   /// Whether the child has not ended yet. Asks the kernel and does not wait.
   bool running() noexcept { return state_ && !state_->gone(); }
@@ -100,10 +83,7 @@ class child {
   ///
   /// False, and nothing is sent, if it has been reaped; one that has ended, but is not reaped yet, takes any signal and
   /// does nothing. Throws what else pidfd_send_signal(2) reports, EINVAL for a number that is no signal.
-  bool signal(int number) {
-    if (!state_) throw_error("child: signal", errc::no_child);
-    return state_->signal(number);
-  }
+  bool signal(int number);
 
   /// signal(SIGTERM), which asks the child to end.
   bool terminate() { return signal(SIGTERM); }
@@ -126,10 +106,7 @@ class child {
   /// 1 s at most, if new processes keep appearing.
   /// Throws EINVAL for a number that is no signal, ESRCH if the child's record in /proc cannot be read, EMFILE with
   /// fewer than 2 free descriptors; nobody stays stopped then.
-  bool kill_tree(int number = SIGKILL) {
-    if (!state_) throw_error("child: kill_tree", errc::no_child);
-    return state_->signal_tree(number);
-  }
+  bool kill_tree(int number = SIGKILL);
 
   /// Ends the child: each step of the policy in turn until it has ended, then SIGKILL; returns when it is reaped.
   ///
@@ -148,34 +125,11 @@ class child {
   child(std::shared_ptr<detail::child_state> state, write_pipe in, read_pipe out, read_pipe err)
       : state_(std::move(state)), in_(std::move(in)), out_(std::move(out)), err_(std::move(err)) {}
 
-  static asio::awaitable<void> hung_up(read_pipe& pipe) {
-    if (!pipe.is_open()) co_return;
-    try {
-      co_await pipe.closed();
-    } catch (const std::system_error&) {
-      if (pipe.is_open()) throw;
-    }
-  }
+  static asio::awaitable<void> hung_up(read_pipe& pipe);
 
-  static asio::awaitable<exit_status> stop(std::shared_ptr<detail::child_state> state, stop_policy policy) {
-    if (!state) throw_error("child: stop", errc::no_child);
-    for (const auto& step : policy.steps()) {
-      if (state->gone()) break;
-      state->signal(step.signal);
-      if (step.grace == stop_policy::forever) co_return co_await detail::child_state::wait(state);
-      try {
-        co_return co_await with_timeout(detail::child_state::wait(state), step.grace);
-      } catch (const std::system_error& error) {
-        if (error.code() != errc::timed_out) throw;
-      }
-    }
-    state->signal(SIGKILL);
-    co_return co_await detail::child_state::wait(std::move(state));
-  }
+  static asio::awaitable<exit_status> stop(std::shared_ptr<detail::child_state> state, stop_policy policy);
 
-  void abandon() noexcept {
-    if (state_) detail::child_state::abandon(std::move(state_));
-  }
+  void abandon() noexcept;
 
   std::shared_ptr<detail::child_state> state_;
   write_pipe in_;
@@ -183,3 +137,7 @@ class child {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "child.ipp"
+#endif

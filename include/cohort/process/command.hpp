@@ -120,11 +120,7 @@ class command {
   }
 
   /// Starts from an empty environment: the child sees only what env() sets after this.
-  command& clear_env() {
-    environment_.clear();
-    inherit_environment_ = false;
-    return *this;
-  }
+  command& clear_env();
 
   /// What the child reads from, writes to and complains to; all three are inherited, if not set.
   command& in(stdio source) { return fd(0, std::move(source)); }
@@ -132,10 +128,7 @@ class command {
   command& err(stdio target) { return fd(2, std::move(target)); }
 
   /// What any descriptor of the child is. It has 0, 1, 2 and those that are set here, whatever the parent holds open.
-  command& fd(int number, stdio what) {
-    descriptors_.insert_or_assign(number, std::move(what));
-    return *this;
-  }
+  command& fd(int number, stdio what);
 
   /// Whether fd(), in(), out() or err() has set this number.
   bool has_fd(int number) const { return descriptors_.contains(number); }
@@ -175,30 +168,18 @@ class command {
   }
 
   /// The permissions that files made by the child never get, 0 to 0777; the parent's, if not set.
-  command& umask(mode_t mask) {
-    umask_ = mask;
-    return *this;
-  }
+  command& umask(mode_t mask);
 
   /// A limit on a resource, RLIMIT_NOFILE and so on in the units of getrlimit(2); the parent's, if not set. Set after
   /// the descriptors are in place, so that their numbers must be below the limit of the parent, not below this one.
-  command& limit(int resource, rlim_t soft, rlim_t hard) {
-    limits_.insert_or_assign(resource, rlimit{soft, hard});
-    return *this;
-  }
+  command& limit(int resource, rlim_t soft, rlim_t hard);
 
   /// The nice value, -20 (served most) to 19; the parent's, if not set. Less than the parent's takes privileges.
-  command& nice(int value) {
-    nice_ = value;
-    return *this;
-  }
+  command& nice(int value);
 
   /// The priority at disks, with a level from 0 (served most) to 7, which `io_class::idle` does not use; the parent's,
   /// if not set.
-  command& io_priority(io_class served, int level = 4) {
-    io_priority_.emplace(served, level);
-    return *this;
-  }
+  command& io_priority(io_class served, int level = 4);
 
   /// The processors that the child may run on, by number; the parent's, if not set. Fails with EINVAL for one that does
   /// not exist or is not for this process (cpuset(7)).
@@ -218,51 +199,30 @@ class command {
   /// Starts the child in a session of its own, without a terminal (setsid(2)), and so in a process group of its own:
   /// errc::invalid_option with a process_group() that says otherwise. It outlives the parent, unless die_with_parent is
   /// set.
-  command& new_session() {
-    new_session_ = true;
-    return *this;
-  }
+  command& new_session();
 
   /// `process_group::own`, if not set.
-  command& process_group(cohort::process_group group) {
-    process_group_ = group;
-    return *this;
-  }
+  command& process_group(cohort::process_group group);
 
   /// Joins a process group of this session, by the number of its leader: the first child of a pipeline.
-  command& process_group(pid_t leader) {
-    process_group_ = leader;
-    return *this;
-  }
+  command& process_group(pid_t leader);
 
   /// Starts the child with a signal blocked (held back until the program unblocks it). None is, if not set.
-  command& block_signal(int number) {
-    blocked_signals_.push_back(number);
-    return *this;
-  }
+  command& block_signal(int number);
 
   /// Starts the child with a signal ignored: `ignore_signal(SIGHUP)` is nohup(1). None is, if not set.
-  command& ignore_signal(int number) {
-    ignored_signals_.push_back(number);
-    return *this;
-  }
+  command& ignore_signal(int number);
 
   /// Has the kernel refuse all that would give the child, or its children, more rights than it starts with, such as
   /// set-user-ID programs (PR_SET_NO_NEW_PRIVS(2const)).
-  command& no_new_privileges() {
-    no_new_privileges_ = true;
-    return *this;
-  }
+  command& no_new_privileges();
 
   /// Has the kernel kill the child (SIGKILL) when the parent dies; on, if not set, but off with new_session().
   ///
   /// To the kernel the parent is the THREAD that called spawn: when that thread ends, the child is killed too, even if
   /// the process lives on. Turn it off where threads that spawn come and go. Programs that are set-user-ID,
   /// set-group-ID or have capabilities are not killed (PR_SET_PDEATHSIG(2const)).
-  command& die_with_parent(bool on) {
-    die_with_parent_ = on;
-    return *this;
-  }
+  command& die_with_parent(bool on);
 
  private:
   friend class detail::launch;
@@ -289,3 +249,7 @@ class command {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "command.ipp"
+#endif

@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <exception>
-#include <memory>
 #include <string>
-#include <utility>
 
 #include "../core/asio.hpp"
 #include "command.hpp"
-#include "detail/execution.hpp"
 #include "exec_options.hpp"
 #include "output.hpp"
 
@@ -31,29 +27,7 @@ namespace cohort {
 /// and errc::invalid_option when the options and the command both set the same stream. Then, and when this is
 /// cancelled, which throws operation_aborted at once, the program and its descendants are killed, as far as
 /// child::kill_tree finds them. Its end is left to the execution context, as child says.
-inline asio::awaitable<output> exec_file(command what, exec_options options = {}) {
-  const auto executor = co_await asio::this_coro::executor;
-  const auto outer = co_await asio::this_coro::cancellation_state;
-  const auto state = std::make_shared<detail::execution>(executor, std::move(options));
-
-  // The run is not cancelled but told, so that it can wait for its coroutines.
-  const bool throws = co_await asio::this_coro::throw_if_cancelled();
-  co_await asio::this_coro::throw_if_cancelled(false);
-  if (outer.slot().is_connected()) outer.slot().assign([state](asio::cancellation_type) { state->abort(); });
-  std::exception_ptr failure;
-  output result;
-  try {
-    auto ending = asio::co_spawn(executor, detail::execution::run(state, std::move(what)),
-                                 asio::bind_cancellation_slot(asio::cancellation_slot(), asio::use_awaitable));
-    result = co_await std::move(ending);
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  if (outer.slot().is_connected()) outer.slot().clear();
-  co_await asio::this_coro::throw_if_cancelled(throws);
-  if (failure) std::rethrow_exception(failure);
-  co_return result;
-}
+asio::awaitable<output> exec_file(command what, exec_options options = {});
 
 /// Has the shell run a script, `/bin/sh -c`, and returns its status and what it has written. Otherwise as exec_file.
 ///
@@ -64,8 +38,10 @@ inline asio::awaitable<output> exec_file(command what, exec_options options = {}
 /// quotes: exec_file(command("/bin/sh", "-c", "wc -l \"$1\" | sort", "sh", name)).
 ///
 /// The status is the shell's: 127 when it finds no such program, 128 and the number of the signal that has killed one.
-inline asio::awaitable<output> exec(std::string script, exec_options options = {}) {
-  return exec_file(command::shell(script), std::move(options));
-}
+asio::awaitable<output> exec(std::string script, exec_options options = {});
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "exec.ipp"
+#endif

@@ -29,16 +29,10 @@ class stdio {
 
   /// The given descriptor. The parent's copy is closed when the last copy of the command is gone, so one that must
   /// reach its end (a pipe) belongs into a command that is not kept.
-  stdio(descriptor owned) : kind_(kind::number), owned_(std::make_shared<descriptor>(std::move(owned))) {
-    number_ = owned_->get();
-  }
+  stdio(descriptor owned);
 
   /// The given descriptor, which stays the caller's and must be open when spawn is called.
-  static stdio borrow(int fd) {
-    stdio result(kind::number);
-    result.number_ = fd;
-    return result;
-  }
+  static stdio borrow(int fd);
 
   /// A file to read from, opened by the parent at each spawn: with the rights of the parent, and a relative path starts
   /// at the parent's directory.
@@ -53,11 +47,7 @@ class stdio {
   /// What another descriptor of the child is connected to, the very same open file: `err(stdio::same_as(1))` is the
   /// shell's `2>&1`, whichever of the two is set first. The other one may be the same as a third; it must be 0, 1, 2 or
   /// set in the command.
-  static stdio same_as(int number) {
-    stdio result(kind::same);
-    result.number_ = number;
-    return result;
-  }
+  static stdio same_as(int number);
 
  private:
   friend class detail::connections;
@@ -75,3 +65,7 @@ class stdio {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "stdio.ipp"
+#endif

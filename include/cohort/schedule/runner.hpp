@@ -7,9 +7,7 @@
 #include <cstddef>
 #include <exception>
 #include <memory>
-#include <string>
 #include <system_error>
-#include <utility>
 #include <vector>
 
 #include "../core/asio.hpp"
@@ -49,12 +47,7 @@ class wall_clock {
   schedule::time_point now() const { return schedule::time_point::clock::now(); }
 
   /// Returns after a minute at most: so soon it is seen that the clock was set.
-  asio::awaitable<void> sleep_until(schedule::time_point time) const {
-    asio::steady_timer timer(co_await asio::this_coro::executor);
-    timer.expires_after(
-        std::clamp<schedule::time_point::duration>(time - now(), std::chrono::nanoseconds(0), std::chrono::minutes(1)));
-    co_await timer.async_wait(asio::use_awaitable);
-  }
+  asio::awaitable<void> sleep_until(schedule::time_point time) const;
 };
 
 namespace detail {
@@ -227,3 +220,7 @@ asio::awaitable<void> run_schedules(schedule_planner& planner, Clock& clock, Hos
 }
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "runner.ipp"
+#endif

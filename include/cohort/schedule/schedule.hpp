@@ -4,10 +4,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
-#include <utility>
 #include <variant>
-
-#include <fmt/format.h>
 
 #include "../core/error.hpp"
 #include "cron.hpp"
@@ -48,83 +45,48 @@ class schedule {
   };
 
   /// Throws errc::invalid_option for an empty name.
-  explicit schedule(std::string name) : name_(std::move(name)) {
-    if (name_.empty()) throw_error("schedule: an empty name", errc::invalid_option);
-  }
+  explicit schedule(std::string name);
 
   /// Runs each time that `interval` has passed, from the start on: not since the end of the run before. Throws
   /// errc::invalid_option unless it is from 1 ms to `longest`, and if there are other times already.
-  schedule& every(duration interval) {
-    if (interval < duration(1)) refuse("every", interval);
-    expect_first("every");
-    times_ = check("every", interval);
-    return *this;
-  }
+  schedule& every(duration interval);
 
   /// Runs at the times of an expression. Throws errc::invalid_option if there are other times already.
-  schedule& at(cron times, time_zone zone = time_zone::local) {
-    expect_first("at");
-    times_ = timetable{std::move(times), zone};
-    return *this;
-  }
+  schedule& at(cron times, time_zone zone = time_zone::local);
 
   /// Runs when schedules begin, too or only then. That run is never a missed one.
-  schedule& at_start() {
-    at_start_ = true;
-    return *this;
-  }
+  schedule& at_start();
 
   schedule& on_all_workers() { return on(schedule_place::all_workers); }
   schedule& on_one_worker() { return on(schedule_place::one_worker); }  ///< as at first
   /// In the agent of that name, or in the first one.
-  schedule& on_agent(std::string name = {}) {
-    agent_ = std::move(name);
-    return on(schedule_place::agent);
-  }
+  schedule& on_agent(std::string name = {});
 
   /// Lets a run begin while the one before still runs. At first that is missed.
-  schedule& allow_overlap() {
-    overlap_ = true;
-    return *this;
-  }
+  schedule& allow_overlap();
 
   /// missed_runs::skip at first.
-  schedule& missed(missed_runs policy) {
-    missed_ = policy;
-    return *this;
-  }
+  schedule& missed(missed_runs policy);
 
   /// How late a run may begin before it counts as missed. 10 s at first. Throws errc::invalid_option if it is negative
   /// or over `longest`.
-  schedule& lateness(duration limit) {
-    lateness_ = check("lateness", limit);
-    return *this;
-  }
+  schedule& lateness(duration limit);
 
   /// Lets each run begin later by a random time below `limit`, so that several machines do not begin together. To be
   /// shorter than the time from one run to the next, or runs fall into it and are left out. None at first. Throws
   /// errc::invalid_option if it is negative or over `longest`.
-  schedule& jitter(duration limit) {
-    jitter_ = check("jitter", limit);
-    return *this;
-  }
+  schedule& jitter(duration limit);
 
   /// Runs again, `retry_pause` later and in another worker if there is one, when the worker dies in the middle, or when
   /// none is there: until a run has come to its end, well or not, but `attempts` times at most, since it may be the job
   /// that kills them. At first, and with 1, it runs at most once. In all workers it runs at most once always.
-  schedule& at_least_once(unsigned attempts = 5) {
-    attempts_ = attempts == 0 ? 1 : attempts;
-    return *this;
-  }
+  schedule& at_least_once(unsigned attempts = 5);
 
   static constexpr duration retry_pause{1'000};
 
   /// When it has run last, if the program keeps that from one start to the next: so that a run is missed that was due
   /// in between. Of no effect if it lies in the future.
-  schedule& last_run(time_point when) {
-    last_run_ = when;
-    return *this;
-  }
+  schedule& last_run(time_point when);
 
   const std::string& name() const noexcept { return name_; }
   const duration* interval() const noexcept { return std::get_if<duration>(&times_); }  ///< null if there is none
@@ -140,24 +102,13 @@ class schedule {
   std::optional<time_point> last_run() const noexcept { return last_run_; }
 
  private:
-  schedule& on(schedule_place place) {
-    place_ = place;
-    return *this;
-  }
+  schedule& on(schedule_place place);
 
-  [[noreturn]] void refuse(const char* step, duration value) const {
-    throw_error(fmt::format("schedule \"{}\": {} {} ms", name_, step, value.count()), errc::invalid_option);
-  }
+  [[noreturn]] void refuse(const char* step, duration value) const;
 
-  duration check(const char* step, duration value) const {
-    if (value < duration(0) || value > longest) refuse(step, value);
-    return value;
-  }
+  duration check(const char* step, duration value) const;
 
-  void expect_first(const char* step) const {
-    if (times_.index() == 0) return;
-    throw_error(fmt::format("schedule \"{}\": {}: it has times already", name_, step), errc::invalid_option);
-  }
+  void expect_first(const char* step) const;
 
   std::string name_;
   std::variant<std::monostate, duration, timetable> times_;
@@ -187,3 +138,7 @@ struct schedule_result {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "schedule.ipp"
+#endif

@@ -1,17 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cstdio>
-#include <exception>
-#include <utility>
-
-#include <signal.h>
-#include <sys/prctl.h>
-
 #include "../core/asio.hpp"
-#include "../ipc/peer.hpp"
-#include "protocol.hpp"
-#include "worker.hpp"
 
 namespace cohort {
 namespace detail {
@@ -33,35 +23,10 @@ class worker_loop : public asio::io_context {
 ///
 /// Serves the parent that started this process with a channel (a cluster's primary, or any program that speaks
 /// worker_protocol) until it drains: see `worker`. Prints what keeps it from starting to stderr and returns 1.
-inline int run_worker(connection_handler handler, const worker_options& options = {}) {
-  try {
-    // A worker ends by draining when its parent dies, which its channel tells; being killed for it would lose requests.
-    ::prctl(PR_SET_PDEATHSIG, 0);
-    ::signal(SIGINT, SIG_IGN);
-    ::signal(SIGPIPE, SIG_IGN);
-    detail::worker_loop context;
-    worker self(context.get_executor(), parent<worker_protocol>(context.get_executor()), std::move(handler), options);
-    const detail::worker_loop::ending before_worker{context};
-    int status = static_cast<int>(worker_exit::fatal);
-    std::exception_ptr failure;
-    asio::co_spawn(context, self.run(), [&](std::exception_ptr escaped, int returned) {
-      failure = escaped;
-      if (!escaped) status = returned;
-      context.stop();
-    });
-    while (!context.stopped()) {
-      try {
-        context.run();
-      } catch (...) {
-        self.on_exception(std::current_exception());
-      }
-    }
-    if (failure) std::rethrow_exception(failure);
-    return status;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "worker: %s\n", error.what());
-    return static_cast<int>(worker_exit::fatal);
-  }
-}
+int run_worker(connection_handler handler, const worker_options& options = {});
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "run_worker.ipp"
+#endif

@@ -145,7 +145,7 @@ ASYNC_TEST("a client of the control socket sees what stats() says") {
 ASYNC_TEST("a client sees the connections that the workers were given, until they have ended") {
   for (const auto how : {distribution::round_robin, distribution::least_connections}) {
     auto options = options_for(how, 2);
-    options.ping_interval(10ms);
+    options.ping_interval = 10ms;
     const auto m = co_await managed::ready(options);
     auto control = co_await m->client();
     std::size_t leased = 0;
@@ -183,7 +183,8 @@ ASYNC_TEST("a client sees which slot was given up") {
   restart_policy policy;
   policy.max_failed_boots = 1;
   policy.on_give_up = give_up_action::degrade;
-  options.restart(policy).command(helper("worker", broken.argument()));
+  options.restart = policy;
+  options.program = helper("worker", broken.argument());
   const auto m = co_await managed::ready(options);
   auto client = co_await m->client();
   broken.on();

@@ -43,7 +43,10 @@ asio::awaitable<void> settle(const running& c, asio::ip::udp::endpoint at, distr
 
 cluster_options datagram_options(distribution how, unsigned workers) {
   cluster_options options;
-  options.listen("udp:127.0.0.1:0").workers(workers).distribute(how).command(helper("worker"));
+  options.listen = {"udp:127.0.0.1:0"};
+  options.workers = workers;
+  options.distribution = how;
+  options.program = helper("worker");
   return options;
 }
 
@@ -112,7 +115,10 @@ ASYNC_TEST("a UDP port that is taken is said, also for sockets that would share 
     settings.reuse_port = true;
     const descriptor taken = open_datagram_socket(at, settings);
     cluster_options options;
-    options.listen(to_string(at)).workers(1).distribute(how).command(helper("worker"));
+    options.listen = {to_string(at)};
+    options.workers = 1;
+    options.distribution = how;
+    options.program = helper("worker");
     const auto text = co_await refusal(options);
     CHECK(text == "listen " + to_string(at) + ": Address already in use");
   }
@@ -120,7 +126,7 @@ ASYNC_TEST("a UDP port that is taken is said, also for sockets that would share 
 
 ASYNC_TEST("the processes show their title, the slot and the generation, and that they drain") {
   auto options = options_for(distribution::round_robin, 1);
-  options.command(helper("worker", "title=shop"));
+  options.program = helper("worker", "title=shop");
   auto c = co_await running::ready(options);
   const pid_t old = c->pid(1);
   CHECK(command_line(old) == "shop: worker 1 gen 1");
@@ -140,10 +146,10 @@ ASYNC_TEST("the processes show their title, the slot and the generation, and tha
 ASYNC_TEST("who wants to has a word in the command of each worker before it starts") {
   auto options = options_for(distribution::round_robin, 2);
   std::set<unsigned> slots;
-  options.on_start([&](unsigned slot, command& program) {
+  options.on_start = [&](unsigned slot, command& program) {
     slots.insert(slot);
     program.argv0("own name of " + std::to_string(slot));
-  });
+  };
   auto c = co_await running::ready(options);
   CHECK(slots == std::set<unsigned>{1, 2});
   CHECK(command_line(c->pid(2)) == "own name of 2");
@@ -152,7 +158,7 @@ ASYNC_TEST("who wants to has a word in the command of each worker before it star
 
 ASYNC_TEST("idle connections are closed one after the other over the time that is given for it") {
   auto options = options_for(distribution::round_robin, 1);
-  options.command(helper("worker", "spread=400"));
+  options.program = helper("worker", "spread=400");
   auto c = co_await running::ready(options);
   std::vector<client> clients;
   for (int i = 0; i < 8; ++i) {

@@ -183,7 +183,9 @@ ASYNC_TEST("while there is no worker connections wait in the kernel, and are ser
   policy.max_restarts = 0;
   policy.min_backoff = 200ms;
   for (const auto how : distributions) {
-    auto c = co_await running::ready(options_for(how, 2).restart(policy));
+    auto options = options_for(how, 2);
+    options.restart = policy;
+    auto c = co_await running::ready(options);
     ::kill(c->pid(1), SIGKILL);
     ::kill(c->pid(2), SIGKILL);
     co_await c->until(event_kind::exited, 2);
@@ -214,8 +216,9 @@ ASYNC_TEST("what waits with a worker that drains goes to another one") {
 
 ASYNC_TEST("a worker with a full descriptor table takes what it can, and the rest goes elsewhere") {
   if (sanitized) co_return;  // UBSan's check of virtual calls needs descriptors itself
-  auto c =
-      co_await running::ready(options_for(distribution::round_robin, 2).command(helper("worker", "descriptors=40")));
+  auto options = options_for(distribution::round_robin, 2);
+  options.program = helper("worker", "descriptors=40");
+  auto c = co_await running::ready(options);
   auto first = co_await client::connect(c->at());
   const auto filled = co_await first.ask("fill-descriptors");
   CHECK(filled == "fill-descriptors done");
@@ -256,7 +259,9 @@ ASYNC_TEST("the listener of a slot without a worker is lent to another one, and 
   policy.max_restarts = 0;
   policy.min_backoff = 1s;  // in which those that wait are answered by the other one
   policy.jitter = 0;
-  auto c = co_await running::ready(options_for(distribution::reuse_port, 2).restart(policy));
+  auto options = options_for(distribution::reuse_port, 2);
+  options.restart = policy;
+  auto c = co_await running::ready(options);
   co_await settle(*c);
   const auto ports = co_await ports_of_slots(c->at(), 2);
   REQUIRE(ports.size() == 2);
@@ -343,7 +348,9 @@ ASYNC_TEST("with workers that come and go no connection is left hanging") {
   restart_policy policy;
   policy.max_restarts = 1000;
   for (const auto how : distributions) {
-    auto c = co_await running::ready(options_for(how, 3).restart(policy));
+    auto options = options_for(how, 3);
+    options.restart = policy;
+    auto c = co_await running::ready(options);
     const auto loop = client_loop::start(co_await asio::this_coro::executor, c->at(), "echo x", 8);
     std::uint32_t random = 12345;
     std::set<pid_t> ended;

@@ -35,7 +35,9 @@ bool exists(const std::string& path) {
 
 cluster_options any_options(distribution how, unsigned workers) {
   cluster_options options;
-  options.workers(workers).distribute(how).command(helper("worker-any"));
+  options.workers = workers;
+  options.distribution = how;
+  options.program = helper("worker-any");
   return options;
 }
 
@@ -68,7 +70,10 @@ ASYNC_TEST("a cluster serves a unix socket beside a port, with one handler") {
   const auto path = "unix:" + (scratch / "app.sock");
   for (const auto how : distributions) {
     auto options = any_options(how, 2);
-    options.listen("127.0.0.1:0").listen(path).socket_mode(0600).defer_accept(true);
+    options.listen.push_back("127.0.0.1:0");
+    options.listen.push_back(path);
+    options.socket_mode = 0600;
+    options.defer_accept = true;
     auto c = co_await running::ready(std::move(options));
     struct stat file = {};
     REQUIRE(::stat((scratch / "app.sock").c_str(), &file) == 0);
@@ -90,7 +95,8 @@ ASYNC_TEST("an abstract name is served like a path") {
   const auto name = "unix:@cohort-test-" + std::to_string(::getpid());
   for (const auto how : distributions) {
     auto options = any_options(how, 2);
-    auto c = co_await running::ready(options.listen(name));
+    options.listen = {name};
+    auto c = co_await running::ready(options);
     const auto answer = co_await ask_once(local_at(name), "echo abstract");
     CHECK(answer == "abstract");
     const int status = co_await c->stop();
@@ -105,7 +111,8 @@ ASYNC_TEST("the connections of a unix socket reach all workers, and outlive thos
   const auto path = "unix:" + (scratch / "app.sock");
   for (const auto how : distributions) {
     auto options = any_options(how, 2);
-    auto c = co_await running::ready(options.listen(path));
+    options.listen = {path};
+    auto c = co_await running::ready(options);
     std::vector<local_client> held;
     std::vector<std::string> pids;
     const auto both = [&] {
@@ -143,7 +150,8 @@ ASYNC_TEST("a cluster that stops answers everybody who has got through to its un
   for (const auto how : distributions) {
     for (const auto& where : {name, path}) {
       auto options = any_options(how, 2);
-      auto c = co_await running::ready(options.listen(where));
+      options.listen = {where};
+      auto c = co_await running::ready(options);
       bool over = false;
       int answered = 0, lost = 0;
       std::size_t clients = 4;
@@ -179,7 +187,7 @@ ASYNC_TEST("a unix socket that somebody serves is refused, and one that was left
   const directory scratch;
   const auto path = "unix:" + (scratch / "app.sock");
   auto options = any_options(distribution::round_robin, 1);
-  options.listen(path);
+  options.listen.push_back(path);
   auto c = co_await running::ready(options);
   auto second = std::make_shared<cluster>(co_await asio::this_coro::executor, options);
   const auto text = co_await text_of(second->run());
@@ -203,7 +211,8 @@ ASYNC_TEST("a unix socket that somebody serves is refused, and one that was left
 ASYNC_TEST("no socket file is left when a later address fails") {
   const directory scratch;
   auto options = any_options(distribution::shared, 1);
-  options.listen("unix:" + (scratch / "app.sock")).listen("unix:nowhere");
+  options.listen.push_back("unix:" + (scratch / "app.sock"));
+  options.listen.push_back("unix:nowhere");
   auto c = std::make_shared<cluster>(co_await asio::this_coro::executor, options);
   const auto text = co_await text_of(c->run());
   CHECK(text == "listen unix:nowhere: want unix:/PATH or unix:@NAME: invalid option");
@@ -216,8 +225,12 @@ ASYNC_TEST("a worker that takes no local sockets fails aloud") {
   restart_policy policy;
   policy.max_failed_boots = 3;
   policy.max_restarts = 2;
-  options.listen(name).workers(1).distribute(distribution::shared).command(helper("worker")).restart(policy);
-  options.start_timeout(5s);
+  options.listen = {name};
+  options.workers = 1;
+  options.distribution = distribution::shared;
+  options.program = helper("worker");
+  options.restart = policy;
+  options.start_timeout = 5s;
   auto c = running::start(co_await asio::this_coro::executor, std::move(options));
   co_await c->until(event_kind::draining);
   CHECK(c->last(event_kind::draining).text ==
@@ -231,7 +244,8 @@ ASYNC_TEST("an inherited socket is served, and goes on to listen when the cluste
   for (const auto how : {distribution::round_robin, distribution::shared}) {
     const kept_listener kept;
     auto options = any_options(how, 2);
-    auto c = co_await running::ready(options.listen(kept.lend()));
+    options.listen = {kept.lend()};
+    auto c = co_await running::ready(options);
     CHECK(c->last(event_kind::listening).text == to_string(kept.at));
     for (int i = 0; i < 8; ++i) {
       const auto answer = co_await ask_once(kept.at, "echo inherited");
@@ -252,7 +266,8 @@ ASYNC_TEST("an inherited socket is served, and goes on to listen when the cluste
 
     // and the same for a successor
     auto again = any_options(how, 1);
-    auto successor = co_await running::ready(again.listen(kept.lend()));
+    again.listen = {kept.lend()};
+    auto successor = co_await running::ready(again);
     other = co_await ask_once(kept.at, "echo successor");
     CHECK(other == "successor");
     const int last = co_await successor->stop();
@@ -264,7 +279,10 @@ ASYNC_TEST("what waits in the queue of an inherited socket is left to the succes
   for (const auto how : {distribution::round_robin, distribution::shared}) {
     const kept_listener kept;
     cluster_options options;
-    options.listen(kept.lend()).workers(1).distribute(how).command(helper("worker-mute"));
+    options.listen = {kept.lend()};
+    options.workers = 1;
+    options.distribution = how;
+    options.program = helper("worker-mute");
     auto c = running::start(co_await asio::this_coro::executor, std::move(options));
     co_await c->until(event_kind::started);
     auto waiting = co_await client::connect(kept.at);
@@ -275,7 +293,8 @@ ASYNC_TEST("what waits in the queue of an inherited socket is left to the succes
     CHECK(status == 0);
 
     auto next = any_options(how, 1);
-    auto successor = co_await running::ready(next.listen(kept.lend()));
+    next.listen = {kept.lend()};
+    auto successor = co_await running::ready(next);
     const auto answer = co_await waiting.line();
     CHECK(answer == "patience");
     const int last = co_await successor->stop();
@@ -288,14 +307,16 @@ ASYNC_TEST("no client is refused while one cluster follows the other on an inher
   for (const auto how : {distribution::round_robin, distribution::shared}) {
     const kept_listener kept;
     auto options = any_options(how, 2);
-    auto c = co_await running::ready(options.listen(kept.lend()));
+    options.listen = {kept.lend()};
+    auto c = co_await running::ready(options);
     auto clients = client_loop::start(executor, kept.at, "echo x", 4);
     for (int i = 0; i < 3; ++i) {
       co_await clients->more(50);
       const int status = co_await c->stop();
       CHECK(status == 0);
       auto next = any_options(how, 2);
-      c = co_await running::ready(next.listen(kept.lend()));
+      next.listen = {kept.lend()};
+      c = co_await running::ready(next);
     }
     co_await clients->more(50);
     co_await clients->stop();
@@ -312,7 +333,8 @@ ASYNC_TEST("an inherited unix socket is served under every distribution, and its
   for (const auto how : distributions) {
     auto options = any_options(how, 2);
     const auto number = std::to_string(system::call.duplicate(kept.socket.get(), 3));
-    auto c = co_await running::ready(options.listen("fd:" + number));
+    options.listen = {"fd:" + number};
+    auto c = co_await running::ready(options);
     CHECK(c->last(event_kind::listening).text == "unix:" + path);
     const auto answer = co_await ask_once(local_at("unix:" + path), "echo activated");
     CHECK(answer == "activated");
@@ -328,7 +350,9 @@ ASYNC_TEST("an inherited unix socket is served under every distribution, and its
 PLAIN_TEST("an inherited socket that cannot be served is an error that says why, and no other descriptor is touched") {
   const auto failure = [](const std::string& text, distribution how = distribution::round_robin) {
     cluster_options options;
-    options.listen(text).workers(2).distribute(how);
+    options.listen = {text};
+    options.workers = 2;
+    options.distribution = how;
     return failure_of([&] { open_listeners(options); });
   };
   const kept_listener kept;
@@ -352,7 +376,7 @@ PLAIN_TEST("an inherited socket that cannot be served is an error that says why,
 
   const auto twice = kept.lend();
   cluster_options options;
-  options.listen(twice).listen(twice);
+  options.listen = {twice, twice};
   CHECK(failure_of([&] { open_listeners(options); }) == "listen " + twice + ": listed twice: invalid option");
 }
 

@@ -156,7 +156,8 @@ ASYNC_TEST("by address, each client finds the same worker again, and a replaceme
 ASYNC_TEST("a picker of the user's own chooses, per listener") {
   auto options = options_for(distribution::round_robin, 3);
   std::vector<std::size_t> offered;
-  options.distribute([&offered](const any_handle& connection, std::span<const candidate> among) {
+  options.distribution = distribution::custom;
+  options.picker = [&offered](const any_handle& connection, std::span<const candidate> among) {
     CHECK(connection.kind() == handle_kind::tcp_socket);
     offered.push_back(among.size());
     std::size_t chosen = 0;
@@ -164,8 +165,8 @@ ASYNC_TEST("a picker of the user's own chooses, per listener") {
       if (among[i].slot == 3) chosen = i;
     }
     return chosen;
-  });
-  options.listen("127.0.0.1:0", distribution::round_robin);
+  };
+  options.listen.push_back({"127.0.0.1:0", distribution::round_robin});
   auto c = co_await running::ready(options);
   std::set<std::string> chosen, in_turn;
   for (int i = 0; i < 6; ++i) {
@@ -192,10 +193,10 @@ ASYNC_TEST("when all workers have as many connections as they may, the next ones
                          distribution::shared, distribution::reuse_port}) {
     CAPTURE(to_string(how));
     auto options = options_for(how, 2);
-    worker_options limited;
-    limited.max_connections = 2;
-    limited.idle_grace = 20ms;
-    options.worker(limited).ping_interval(10ms).command(helper("worker", "connections=2"));
+    options.worker.max_connections = 2;
+    options.worker.idle_grace = 20ms;
+    options.ping_interval = 10ms;
+    options.program = helper("worker", "connections=2");
     auto c = co_await running::ready(options);
     std::vector<client> clients;
     for (int i = 0; i < 8; ++i) clients.push_back(co_await client::connect(c->at()));

@@ -68,7 +68,8 @@ ASYNC_TEST("a cluster that degrades leaves the slot empty, serves on, and fills 
   restart_policy policy;
   policy.max_failed_boots = 2;
   policy.on_give_up = give_up_action::degrade;
-  options.restart(policy).command(helper("worker", broken.argument()));
+  options.restart = policy;
+  options.program = helper("worker", broken.argument());
   auto c = co_await running::ready(options);
   broken.on();
   ::kill(c->pid(2), SIGKILL);
@@ -103,7 +104,8 @@ ASYNC_TEST("a cluster that degrades until no worker is left gives up") {
   restart_policy policy;
   policy.max_failed_boots = 1;
   policy.on_give_up = give_up_action::degrade;
-  options.restart(policy).command(helper("worker", broken.argument()));
+  options.restart = policy;
+  options.program = helper("worker", broken.argument());
   auto c = co_await running::ready(options);
   broken.on();
   ::kill(c->pid(1), SIGKILL);
@@ -119,12 +121,13 @@ ASYNC_TEST("who is asked when a slot is given up decides") {
   policy.max_failed_boots = 1;
   std::vector<std::string> asked;
   auto decision = give_up_action::degrade;
-  options.restart(policy).on_give_up([&](unsigned slot, const std::string& why) {
+  options.restart = policy;
+  options.on_give_up = [&](unsigned slot, const std::string& why) {
     asked.push_back(std::to_string(slot) + ": " + why);
     return decision;
-  });
+  };
   switch_file broken;
-  options.command(helper("worker", broken.argument()));
+  options.program = helper("worker", broken.argument());
   auto c = co_await running::ready(options);
   broken.on();
   ::kill(c->pid(2), SIGKILL);
@@ -141,7 +144,7 @@ ASYNC_TEST("one for all: when one ends by itself the others are replaced as by a
   auto options = options_for(distribution::shared, 3);
   restart_policy policy;
   policy.scope = restart_scope::one_for_all;
-  options.restart(policy);
+  options.restart = policy;
   auto c = co_await running::ready(options);
   const auto old = pids(c->primary);
   ::kill(c->pid(2), SIGTERM);  // it drains, so that its requests do not fail either
@@ -163,7 +166,7 @@ ASYNC_TEST("a reload that may do without some workers takes them away first") {
   auto options = options_for(distribution::round_robin, 4);
   reload_options how;
   how.max_unavailable = 2;
-  options.reload(how);
+  options.reload = how;
   auto c = co_await running::ready(options);
   const auto loop = client_loop::start(co_await asio::this_coro::executor, c->at(), "slow 1", 4);
   unsigned most = 0, least = 4;
@@ -193,7 +196,7 @@ ASYNC_TEST("a reload kills the workers that have been draining for the longest t
   auto options = options_for(distribution::round_robin, 1);
   reload_options how;
   how.max_draining = 1;
-  options.reload(how);
+  options.reload = how;
   auto c = co_await running::ready(options);
   std::vector<client> clients;
   std::vector<pid_t> olds;

@@ -1,23 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cerrno>
-#include <chrono>
-#include <cstdint>
-#include <optional>
 #include <string>
 #include <utility>
-#include <variant>
 
-#include <sys/socket.h>
 #include <sys/types.h>
 
-#include <fmt/format.h>
-
 #include "../../core/asio.hpp"
-#include "../../core/descriptor.hpp"
 #include "../../core/error.hpp"
-#include "../../core/system.hpp"
 #include "protocol.hpp"
 
 namespace cohort {
@@ -37,30 +27,7 @@ class control_client {
 
   /// Connects, and waits until the primary has said that it serves this client. Throws `connect /run/app.ctl:
   /// Connection refused` and its like, ECONNREFUSED also for a user who may not (then with the reason).
-  static asio::awaitable<control_client> connect(std::string path) {
-    const std::string step = "connect " + path;
-    const auto endpoint = control_protocol::endpoint_of("connect", path);
-    const auto executor = co_await asio::this_coro::executor;
-    descriptor socket(system::call.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!socket) throw_error(step, errno);
-    asio::steady_timer pause(executor);
-    while (::connect(socket.get(), endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0) {
-      const int error = errno;
-      if (error == EINTR) continue;
-      if (error != EAGAIN) throw_error(step, error);
-      pause.expires_after(std::chrono::milliseconds(10));  // its queue is full (connect(2)), and nothing tells of room
-      co_await pause.async_wait(asio::use_awaitable);
-    }
-    control_client result;
-    result.line_ = control_protocol::client_channel(executor, std::move(socket));
-    const auto first = co_await result.line_.receive();
-    if (!first) throw_error(step, errc::peer_closed);
-    if (const auto* no = std::get_if<control_protocol::refused>(&*first)) {
-      throw_error(fmt::format("{}: {}", step, no->reason), ECONNREFUSED);
-    }
-    if (const auto* yes = std::get_if<control_protocol::welcome>(&*first)) result.pid_ = yes->pid;
-    co_return result;
-  }
+  static asio::awaitable<control_client> connect(std::string path);
 
   /// The primary's.
   pid_t pid() const noexcept { return pid_; }
@@ -75,18 +42,10 @@ class control_client {
   asio::awaitable<upgrade_result> upgrade() { return line_.call<upgrade_result>(control_protocol::upgrade()); }
 
   /// See cluster::scale().
-  asio::awaitable<control_protocol::outcome> scale(unsigned workers) {
-    control_protocol::scale question;
-    question.workers = workers;
-    return line_.call<control_protocol::outcome>(question);
-  }
+  asio::awaitable<control_protocol::outcome> scale(unsigned workers);
 
   /// See cluster::kill_worker().
-  asio::awaitable<control_protocol::outcome> kill_worker(unsigned slot) {
-    control_protocol::kill_worker question;
-    question.slot = slot;
-    return line_.call<control_protocol::outcome>(question);
-  }
+  asio::awaitable<control_protocol::outcome> kill_worker(unsigned slot);
 
   /// See cluster::stop(). Completes when the stop has begun; wait_end() waits for its end.
   asio::awaitable<control_protocol::outcome> stop() { return line_.call<control_protocol::outcome>(control_protocol::stop()); }
@@ -100,10 +59,7 @@ class control_client {
   }
 
   /// Waits until the primary has ended.
-  asio::awaitable<void> wait_end() {
-    while (const auto ignored = co_await line_.receive()) {
-    }
-  }
+  asio::awaitable<void> wait_end();
 
  private:
   control_protocol::client_channel line_;
@@ -111,3 +67,7 @@ class control_client {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "client.ipp"
+#endif

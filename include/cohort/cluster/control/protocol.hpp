@@ -5,21 +5,13 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <filesystem>
-#include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <variant>
 
-#include <errno.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/types.h>
-#include <sys/un.h>
-
-#include <fmt/format.h>
 
 #include "../../core/asio.hpp"
 #include "../../core/error.hpp"
@@ -117,23 +109,7 @@ struct happened {
   std::string schedule;  ///< of cluster_event::kind::schedule_ran, with `text`: why it has failed, empty if it has not
   std::uint32_t attempt = 1;
 
-  cluster_event event() const {
-    cluster_event result(what, slot, pid, text);
-    result.agent = agent;
-    result.after = after;
-    result.status = status;
-    result.reason = reason;
-    if (what != cluster_event::kind::schedule_ran) return result;
-    schedule_result run;
-    run.name = schedule;
-    run.worker = slot;
-    run.duration = after;
-    run.attempt = attempt;
-    run.ok = text.empty();
-    run.what = text;
-    result.run = std::make_shared<const schedule_result>(std::move(run));
-    return result;
-  }
+  cluster_event event() const;
 };
 
 /// Of one version of the library: what the other side does not know it refuses by name (see schema).
@@ -147,13 +123,11 @@ using server_channel = channel<protocol::to_client, protocol::to_primary>;
 
 /// Where this is: a path, from the working directory on if it is relative, or `@name` for an abstract name. Throws
 /// ENAMETOOLONG with `step` and the path for more than 107 bytes (unix(7)).
-inline asio::local::stream_protocol::endpoint endpoint_of(std::string_view step, const std::string& path) {
-  if (path.empty()) throw_error(fmt::format("{} \"\"", step), EINVAL);
-  std::string name = path.front() == '@' ? path : std::filesystem::absolute(path).string();
-  if (name.size() >= sizeof(sockaddr_un::sun_path)) throw_error(fmt::format("{} {}", step, path), ENAMETOOLONG);
-  if (name.front() == '@') name.front() = '\0';
-  return {name};
-}
+asio::local::stream_protocol::endpoint endpoint_of(std::string_view step, const std::string& path);
 
 }  // namespace control_protocol
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "protocol.ipp"
+#endif

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
-#include <cerrno>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -26,7 +21,6 @@
 #include "../../core/event.hpp"
 #include "../../core/queue.hpp"
 #include "../../core/task_group.hpp"
-#include "../../core/timeout.hpp"
 #include "../../ipc/call.hpp"
 #include "../../net/acceptor.hpp"
 #include "protocol.hpp"
@@ -36,7 +30,7 @@
 namespace cohort {
 
 /// The control socket of a cluster: lets control_client look at it and tell it what to do. serve() has one if
-/// cluster_options::control_socket() says so.
+/// cluster_options::control_socket names its path.
 ///
 /// The file has the mode 0600 from its beginning on. Root is served, and the user that this process is (effectively),
 /// as the kernel tells it (SO_PEERCRED, unix(7)); others are told so and disconnected. So is a client that does not
@@ -55,61 +49,30 @@ class control_server {
 
   /// Binds and listens; see control_protocol::endpoint_of. Replaces a file that nobody accepts at, and throws `listen
   /// unix:/run/app.ctl: Address already in use` and its like. `environment` is what cluster::upgrade() is called with.
-  control_server(cluster& primary, const std::string& path, variables environment = {})
-      : control_server(primary, open_unix_listener(control_protocol::endpoint_of("control socket", path), 16, 0600)) {
-    environment_ = std::move(environment);
-  }
+  control_server(cluster& primary, const std::string& path, variables environment = {});
 
   control_server(const control_server&) = delete;
   control_server& operator=(const control_server&) = delete;
 
   /// Tells the followers of an event. cluster::next_event() gives each to one reader: who reads there calls this.
-  void note(const cluster_event& event) {
-    for (follower* each : followers_) {
-      if (!each->events.try_push(event)) each->of.line.close();
-    }
-  }
+  void note(const cluster_event& event);
 
   /// Serves clients until stop() is called. Call it once.
   ///
   /// Throws if nothing can be accepted any more. Cancelling disconnects all at once and throws operation_aborted. What
   /// clients have told the cluster to do goes on, but for reloads and upgrades.
-  asio::awaitable<void> run() {
-    std::exception_ptr failure;
-    try {
-      co_await accept();
-      co_await finish();
-    } catch (...) {
-      failure = std::current_exception();
-    }
-    co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-    stop();
-    clients_.cancel();
-    co_await clients_.wait_empty();
-    reloads_.cancel();
-    co_await reloads_.wait_empty();
-    if (failure) std::rethrow_exception(failure);
-  }
+  asio::awaitable<void> run();
 
   /// Ends it: removes the file, tells the followers what they have not heard and lets the answers under way go out, for
   /// a second at most. Call it when all events have been noted.
-  void stop() {
-    if (std::exchange(stopped_, true)) return;
-    acceptor_.close();
-    file_.remove();
-  }
+  void stop();
 
  private:
   struct session {
     session(const asio::any_io_executor& executor, descriptor socket, const ucred& peer)
         : line(executor, std::move(socket), limits()), who(peer) {}
 
-    static channel_options limits() {
-      channel_options result;
-      result.max_message = 1024 * 1024;
-      result.max_calls = 8;
-      return result;
-    }
+    static channel_options limits();
 
     std::string name() const { return fmt::format("asked by user {}, pid {}", who.uid, who.pid); }
 
@@ -142,9 +105,7 @@ class control_server {
   struct answering {
     answering(control_server& o, session& s) : owner(o), of(s) { ++of.answering; }
     answering(const answering&) = delete;
-    ~answering() {
-      if (--of.answering == 0) owner.answered_.notify();
-    }
+    ~answering();
     control_server& owner;
     session& of;
   };
@@ -163,87 +124,19 @@ class control_server {
     control_server& owner;
     session_ptr of;
 
-    asio::awaitable<cluster_stats> operator()(control_protocol::get_stats) {
-      const answering mine(owner, *of);
-      auto result = owner.primary_.stats();
-      for (auto& each : result.slots) shorten(each.last_trouble);
-      co_return result;
-    }
+    asio::awaitable<cluster_stats> operator()(control_protocol::get_stats);
 
-    asio::awaitable<reload_result> operator()(control_protocol::reload) {
-      const answering mine(owner, *of);
-      if (owner.reloads_.size() >= max_reloads) throw_error("reload: others wait already", EBUSY);
-      // Not a part of this coroutine: it is not to be left half done because a terminal was closed.
-      const auto one = owner.begin<reload_result>();
-      owner.reloads_.start(reload(owner.primary_, of->name(), one), end_of(one));
-      co_await one->over.wait();
-      if (one->failure) std::rethrow_exception(one->failure);
-      co_return one->result;
-    }
+    asio::awaitable<reload_result> operator()(control_protocol::reload);
 
-    asio::awaitable<upgrade_result> operator()(control_protocol::upgrade) {
-      const answering mine(owner, *of);
-      if (owner.reloads_.size() >= max_reloads) throw_error("upgrade: others wait already", EBUSY);
-      const auto one = owner.begin<upgrade_result>();
-      owner.reloads_.start(upgrade(owner.primary_, owner.environment_, one), end_of(one));
-      co_await one->over.wait();
-      if (one->failure) std::rethrow_exception(one->failure);
-      co_return one->result;
-    }
+    asio::awaitable<upgrade_result> operator()(control_protocol::upgrade);
 
-    asio::awaitable<control_protocol::outcome> operator()(control_protocol::scale wish) {
-      const answering mine(owner, *of);
-      control_protocol::outcome result;
-      if (wish.workers == 0 || wish.workers > max_workers) {
-        result.reason = fmt::format("scale: want 1 to {} workers, got {}", max_workers, wish.workers);
-      } else if (owner.primary_.stats().stopping) {
-        result.reason = "scale: the cluster stops";
-      } else {
-        owner.primary_.scale(wish.workers);
-      }
-      co_return result;
-    }
+    asio::awaitable<control_protocol::outcome> operator()(control_protocol::scale wish);
 
-    asio::awaitable<control_protocol::outcome> operator()(control_protocol::stop) {
-      const answering mine(owner, *of);
-      control_protocol::outcome result;
-      owner.primary_.stop(of->name());
-      co_return result;
-    }
+    asio::awaitable<control_protocol::outcome> operator()(control_protocol::stop);
 
-    asio::awaitable<control_protocol::outcome> operator()(control_protocol::kill_worker which) {
-      const answering mine(owner, *of);
-      control_protocol::outcome result;
-      if (!owner.primary_.kill_worker(which.slot)) result.reason = fmt::format("no worker in slot {}", which.slot);
-      co_return result;
-    }
+    asio::awaitable<control_protocol::outcome> operator()(control_protocol::kill_worker which);
 
-    asio::awaitable<control_protocol::outcome> operator()(control_protocol::follow, caller<control_protocol::protocol::to_client>& who) {
-      const answering mine(owner, *of);
-      follower here(owner.clients_.get_executor(), *of);
-      const registration<follower*> listed(owner.followers_, &here);
-      while (auto event = co_await here.events.pop()) {
-        control_protocol::happened word;
-        word.what = event->what;
-        word.slot = event->slot;
-        word.pid = event->pid;
-        word.text = std::move(event->text);
-        word.agent = std::move(event->agent);
-        word.after = event->after;
-        if (const auto run = event->run) {
-          word.schedule = run->name;
-          word.text = run->what;
-          word.after = run->duration;
-          word.attempt = run->attempt;
-        }
-        shorten(word.text);
-        word.status = event->status;
-        word.reason = event->reason;
-        co_await who.progress(word);
-      }
-      control_protocol::outcome result;
-      co_return result;
-    }
+    asio::awaitable<control_protocol::outcome> operator()(control_protocol::follow, caller<control_protocol::protocol::to_client>& who);
   };
 
   control_server(cluster& primary, unix_listener opened)
@@ -254,10 +147,7 @@ class control_server {
         reloads_(primary.get_executor()),
         answered_(primary.get_executor()) {}
 
-  static void shorten(std::string& text) {
-    constexpr std::size_t longest = 256;
-    if (text.size() > longest) text.resize(longest);
-  }
+  static void shorten(std::string& text);
 
   template <class Result>
   std::shared_ptr<pending<Result>> begin() {
@@ -273,102 +163,24 @@ class control_server {
     };
   }
 
-  static asio::awaitable<void> reload(cluster& primary, std::string why, std::shared_ptr<pending<reload_result>> one) {
-    one->result = co_await primary.reload(std::move(why));
-  }
+  static asio::awaitable<void> reload(cluster& primary, std::string why, std::shared_ptr<pending<reload_result>> one);
 
   static asio::awaitable<void> upgrade(cluster& primary, variables environment,
-                                       std::shared_ptr<pending<upgrade_result>> one) {
-    one->result = co_await primary.upgrade(std::move(environment));
-  }
+                                       std::shared_ptr<pending<upgrade_result>> one);
 
-  asio::awaitable<void> accept() {
-    constexpr int at_a_time = 16;
-    while (!stopped_) {
-      bool shortage = false;
-      try {
-        co_await acceptor_.wait();
-        for (int i = 0; i < at_a_time && !stopped_; ++i) {
-          descriptor accepted = acceptor_.try_accept();
-          if (!accepted) break;
-          admit(std::move(accepted));
-        }
-      } catch (const std::system_error& error) {
-        if (stopped_) co_return;
-        if (!acceptor::is_shortage(error.code())) throw;
-        shortage = true;
-      }
-      if (shortage) co_await acceptor_.pause();
-    }
-  }
+  asio::awaitable<void> accept();
 
-  void admit(descriptor socket) {
-    ucred who{};
-    socklen_t size = sizeof who;
-    if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return;
-    std::string reason;
-    if (who.uid != 0 && who.uid != ::geteuid()) {
-      reason = fmt::format("only root and user {} may, and this is user {}", ::geteuid(), who.uid);
-    } else if (sessions_.size() >= max_clients) {
-      reason = fmt::format("there are {} clients already", sessions_.size());
-    }
-    const auto one = std::make_shared<session>(clients_.get_executor(), std::move(socket), who);
-    if (reason.empty()) {
-      clients_.start(attend(one), [](std::exception_ptr) {});
-    } else {
-      clients_.start(turn_away(one, std::move(reason)), [](std::exception_ptr) {});
-    }
-  }
+  void admit(descriptor socket);
 
   /// Does not wait for the client: the kernel has room for these few bytes.
-  static asio::awaitable<void> turn_away(session_ptr one, std::string reason) {
-    control_protocol::refused word;
-    word.reason = std::move(reason);
-    co_await one->line.send(word);
-    co_await one->line.disconnect();
-  }
+  static asio::awaitable<void> turn_away(session_ptr one, std::string reason);
 
-  asio::awaitable<void> attend(session_ptr one) {
-    const registration<session_ptr> listed(sessions_, one);
-    one->line.decline_handles();
-    control_protocol::welcome word;
-    word.pid = ::getpid();
-    co_await one->line.send(word);
-    task_group answers(clients_.get_executor());
-    answers.start(one->line.serve_calls(handler{*this, one}), [](std::exception_ptr) {});
-    try {
-      // A client only calls: any message is one too many, and nothing means that it is gone.
-      co_await one->line.receive();
-    } catch (const std::system_error&) {
-      // It sends nonsense, or is cancelled.
-    }
-    co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-    one->line.close();
-    answers.cancel();
-    co_await answers.wait_empty();
-  }
+  asio::awaitable<void> attend(session_ptr one);
 
   /// The end of the clients that there are.
-  asio::awaitable<void> finish() {
-    for (follower* each : followers_) each->events.close();
-    task_group farewells(clients_.get_executor());
-    for (const auto& each : sessions_) farewells.start(dismiss(each), [](std::exception_ptr) {});
-    std::exception_ptr cancelled;
-    try {
-      co_await with_timeout(farewells.wait_empty(), std::chrono::seconds(1));
-    } catch (const std::system_error& error) {
-      if (error.code() != errc::timed_out) cancelled = std::current_exception();
-    }
-    co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-    farewells.cancel();
-    co_await farewells.wait_empty();
-    if (cancelled) std::rethrow_exception(cancelled);
-  }
+  asio::awaitable<void> finish();
 
-  asio::awaitable<void> dismiss(session_ptr one) {
-    while (one->answering != 0) co_await answered_.wait();
-    co_await one->line.disconnect();
-  }
+  asio::awaitable<void> dismiss(session_ptr one);
 
   cluster& primary_;
   socket_file file_;
@@ -383,3 +195,7 @@ class control_server {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "server.ipp"
+#endif

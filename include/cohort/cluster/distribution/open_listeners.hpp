@@ -1,22 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
-#include <cerrno>
-#include <charconv>
 #include <functional>
-#include <iterator>
 #include <string>
-#include <string_view>
-#include <system_error>
 #include <type_traits>
-#include <utility>
 #include <vector>
-
-#include <fcntl.h>
-#include <sys/socket.h>
-
-#include <fmt/format.h>
 
 #include "../../core/asio.hpp"
 #include "../../core/descriptor.hpp"
@@ -30,7 +18,7 @@
 
 namespace cohort {
 
-/// One listener of a cluster: what a text given to cluster_options::listen() has become.
+/// One listener of a cluster: what an entry of cluster_options::listen has become.
 struct opened_listener {
   std::string text;                 ///< as the options name it
   std::string address;              ///< with the port that was chosen: `127.0.0.1:8000`, `unix:/run/app.sock`
@@ -45,31 +33,11 @@ struct opened_listener {
 namespace detail {
 
 /// `unix:` sockets know no SO_REUSEPORT, and nobody accepts from a UDP socket.
-inline distribution distribution_for(handle_kind kind, distribution wanted) noexcept {
-  if (kind == handle_kind::udp_socket) return wanted == distribution::reuse_port ? wanted : distribution::shared;
-  const bool local = kind == handle_kind::local_acceptor;
-  return local && wanted == distribution::reuse_port ? distribution::shared : wanted;
-}
+distribution distribution_for(handle_kind kind, distribution wanted) noexcept;
 
-inline std::string address_of(int fd, handle_kind kind) {
-  const auto read = [fd](auto endpoint) {
-    socklen_t size = static_cast<socklen_t>(endpoint.capacity());
-    if (::getsockname(fd, endpoint.data(), &size) != 0)
-      throw_error(fmt::format("listen fd:{}: getsockname", fd), errno);
-    endpoint.resize(size);
-    return cohort::to_string(endpoint);
-  };
-  if (kind == handle_kind::local_acceptor) return read(asio::local::stream_protocol::endpoint());
-  return read(asio::ip::tcp::endpoint());
-}
+std::string address_of(int fd, handle_kind kind);
 
-inline listen_settings settings_for(distribution how, const cluster_options& options) {
-  listen_settings settings;
-  settings.backlog = options.backlog();
-  settings.defer_accept = options.defer_accept();
-  settings.reuse_port = how == distribution::reuse_port;
-  return settings;
-}
+listen_settings settings_for(distribution how, const cluster_options& options);
 
 /// A TCP listener, or a UDP socket: for distribution::reuse_port as many as there are workers.
 template <class Endpoint>
@@ -96,117 +64,21 @@ opened_listener listen_at(Endpoint endpoint, const std::string& text, distributi
   return result;
 }
 
-inline asio::ip::udp::endpoint parse_udp_endpoint(const std::string& text) {
-  const auto endpoint = parse_endpoint(text.substr(4));
-  return {endpoint.address(), endpoint.port()};
-}
+asio::ip::udp::endpoint parse_udp_endpoint(const std::string& text);
 
-inline opened_listener listen_local(const std::string& text, distribution how, const cluster_options& options) {
-  const auto endpoint = parse_unix_endpoint(text);
-  auto opened = open_unix_listener(endpoint, options.backlog(), options.socket_mode());
-  opened_listener result;
-  result.text = text;
-  result.address = cohort::to_string(endpoint);
-  result.sockets.push_back(std::move(opened.socket));
-  result.distribution = distribution_for(handle_kind::local_acceptor, how);
-  result.file = std::move(opened.file);
-  return result;
-}
+opened_listener listen_local(const std::string& text, distribution how, const cluster_options& options);
 
 /// The sockets that `fd:NAME` or `fd:NUMBER` means.
-inline std::vector<inherited_socket> find_inherited(const std::string& text, inherited_sockets& inherited,
-                                                    const std::vector<opened_listener>& others) {
-  const std::string name = text.substr(3);
-  int number = -1;
-  const char* const end = name.data() + name.size();
-  const auto parsed = std::from_chars(name.data(), end, number);
-  if (parsed.ec != std::errc() || parsed.ptr != end) return inherited.take(name);
+std::vector<inherited_socket> find_inherited(const std::string& text, inherited_sockets& inherited,
+                                                    const std::vector<opened_listener>& others);
 
-  auto found = inherited.take(number);
-  if (!found.empty()) return found;
-  // One that came by other means than LISTEN_FDS, and has no other owner here as far as can be known.
-  for (const auto& other : others) {
-    for (const auto& socket : other.sockets) {
-      if (socket.get() == number) throw_error(fmt::format("listen {}: listed twice", text), errc::invalid_option);
-    }
-  }
-  if (number < 3 || ::fcntl(number, F_SETFD, FD_CLOEXEC) == -1) return found;
-  found.push_back({std::string(), number, kind_of(number), descriptor()});
-  const auto kind = found.front().kind;
-  if (kind == handle_kind::tcp_acceptor || kind == handle_kind::local_acceptor) found.front().socket.reset(number);
-  return found;
-}
-
-inline std::vector<opened_listener> listen_inherited(const std::string& text, distribution wanted,
+std::vector<opened_listener> listen_inherited(const std::string& text, distribution wanted,
                                                const cluster_options& options, inherited_sockets& inherited,
-                                               const std::vector<opened_listener>& others) {
-  std::vector<opened_listener> result;
-  for (auto& each : find_inherited(text, inherited, others)) {
-    if (each.kind != handle_kind::tcp_acceptor && each.kind != handle_kind::local_acceptor) {
-      throw_error(fmt::format("listen {}: fd {} is a {}, want a listening socket", text, each.number,
-                              cohort::to_string(each.kind)),
-                  errc::wrong_handle_kind);
-    }
-    const auto how = distribution_for(each.kind, wanted);
-    std::string address = address_of(each.socket.get(), each.kind);
-    // Those of one address are the sockets of one listener.
-    auto at = std::find_if(result.begin(), result.end(), [&](const opened_listener& one) { return one.address == address; });
-    if (how != distribution::reuse_port || at == result.end()) {
-      at = result.emplace(result.end());
-      at->text = text;
-      at->address = std::move(address);
-      at->distribution = how;
-      at->inherited = true;
-    }
-    at->sockets.push_back(std::move(each.socket));
-  }
-  if (result.empty()) throw_error(fmt::format("listen {}: no such socket was inherited", text), errc::invalid_option);
-  for (const auto& each : result) {
-    if (each.distribution == distribution::reuse_port && each.sockets.size() < options.worker_count()) {
-      throw_error(fmt::format("listen {}: {} inherited for {}, and reuse_port wants one for each of {} workers", text,
-                              each.sockets.size(), each.address, options.worker_count()),
-                  errc::invalid_option);
-    }
-  }
-  return result;
-}
+                                               const std::vector<opened_listener>& others);
 
 /// What a predecessor has handed over for an address of the options; for `fd:` perhaps several.
-inline std::vector<opened_listener> take_over(const listen_address& wanted, const cluster_options& options,
-                                        std::vector<upgrade::listener>& handed) {
-  std::vector<opened_listener> result;
-  const bool many = wanted.text.starts_with("fd:");
-  for (auto at = handed.begin(); at != handed.end() && (many || result.empty());) {
-    if (at->text != wanted.text) {
-      ++at;
-      continue;
-    }
-    opened_listener one;
-    one.text = at->text;
-    one.address = at->address;
-    one.inherited = at->inherited;
-    one.handed_file = at->file;
-    for (auto& each : at->sockets) {
-      one.sockets.push_back(std::move(each).make(asio::system_executor()));
-    }
-    const auto kind = kind_of(one.sockets.front().get());
-    one.distribution = distribution_for(kind, wanted.distribution.value_or(options.distribution()));
-    if (one.distribution == distribution::reuse_port && !many) {
-      const auto settings = settings_for(one.distribution, options);
-      one.open_one_more = [address = one.address, udp = kind == handle_kind::udp_socket, settings]() {
-        if (udp) {
-          auto endpoint = parse_udp_endpoint(address);
-          return open_datagram_socket(endpoint, settings);
-        }
-        auto endpoint = parse_endpoint(address);
-        return open_listener(endpoint, settings);
-      };
-    }
-    result.push_back(std::move(one));
-    at = handed.erase(at);
-  }
-  return result;
-}
+std::vector<opened_listener> take_over(const listen_address& wanted, const cluster_options& options,
+                                        std::vector<upgrade::listener>& handed);
 
 }  // namespace detail
 
@@ -217,40 +89,11 @@ inline std::vector<opened_listener> take_over(const listen_address& wanted, cons
 /// inherited_sockets::from_environment), and one that no address names is an error: its clients would wait for ever.
 ///
 /// What a predecessor has `handed` over is used instead of opening it anew.
-inline std::vector<opened_listener> open_listeners(const cluster_options& options,
-                                            std::vector<upgrade::listener> handed = {}) {
-  if (options.addresses().empty()) throw_error("cluster: no address to listen on", errc::invalid_option);
-  const auto is_inherited = [](const listen_address& each) { return each.text.starts_with("fd:"); };
-  inherited_sockets inherited;
-  if (std::any_of(options.addresses().begin(), options.addresses().end(), is_inherited)) {
-    inherited = inherited_sockets::from_environment();
-  }
-  std::vector<opened_listener> result;
-  for (const auto& each : options.addresses()) {
-    const auto how = each.distribution.value_or(options.distribution());
-    if (how == distribution::custom && !options.picker()) {
-      throw_error(fmt::format("listen {}: no picker for distribution::custom", each.text), errc::invalid_option);
-    }
-    auto taken = detail::take_over(each, options, handed);
-    if (!taken.empty()) {
-      std::move(taken.begin(), taken.end(), std::back_inserter(result));
-    } else if (is_inherited(each)) {
-      auto found = detail::listen_inherited(each.text, how, options, inherited, result);
-      std::move(found.begin(), found.end(), std::back_inserter(result));
-    } else if (each.text.starts_with("unix:")) {
-      result.push_back(detail::listen_local(each.text, how, options));
-    } else if (each.text.starts_with("udp:")) {
-      const auto fitting = detail::distribution_for(handle_kind::udp_socket, how);
-      result.push_back(detail::listen_at(detail::parse_udp_endpoint(each.text), each.text, fitting, options));
-    } else {
-      result.push_back(detail::listen_at(parse_endpoint(each.text), each.text, how, options));
-    }
-  }
-  for (const auto& each : inherited.all()) {
-    throw_error(fmt::format("listen: nobody listens on the inherited fd {} ({})", each.number, each.name),
-                errc::invalid_option);
-  }
-  return result;
-}
+std::vector<opened_listener> open_listeners(const cluster_options& options,
+                                            std::vector<upgrade::listener> handed = {});
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "open_listeners.ipp"
+#endif

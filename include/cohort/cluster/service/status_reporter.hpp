@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cerrno>
-#include <chrono>
 #include <cstddef>
-#include <cstdio>
 #include <map>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <sys/types.h>
-
-#include <fmt/format.h>
 
 #include "../../core/asio.hpp"
 #include "../../core/event.hpp"
@@ -35,116 +29,23 @@ class status_reporter {
       : manager_(std::move(manager)), unsent_(executor), wanted_(workers) {}
 
   /// See sd_notifier::environment().
-  const std::vector<std::pair<std::string, std::string>>& environment() const noexcept {
-    return manager_.environment();
-  }
+  const std::vector<std::pair<std::string, std::string>>& environment() const noexcept;
 
   /// Takes note of what has happened, and tells it.
-  void note(const cluster_event& event) {
-    if (!manager_) return;
-    using kind = cluster_event::kind;
-    switch (event.what) {
-      case kind::ready:
-        if (!event.agent.empty()) return;
-        serving_[event.slot] = event.pid;
-        break;
-      case kind::draining:
-      case kind::exited:
-        if (!event.agent.empty()) return;
-        forget(event);
-        break;
-      case kind::not_restarted:
-        if (event.agent.empty()) --wanted_;
-        trouble_ = to_string(event);
-        break;
-      case kind::failed:
-      case kind::degraded:
-      case kind::restarting: trouble_ = to_string(event); break;
-      case kind::gave_up: gave_up_ = to_string(event); break;
-      case kind::scaled: wanted_ = std::stoul(event.text); break;
-      case kind::reloading:
-        if (event.slot == 0 && was_ready_) reloading_due_ = true;
-        break;
-      case kind::reloaded:
-      case kind::reload_failed:
-        if (was_ready_ && stopping_.empty()) ready_due_ = true;
-        if (event.what == kind::reload_failed) trouble_ = to_string(event);
-        break;
-      case kind::upgraded: successor_ = event.pid; break;
-      case kind::stopping:
-        if (successor_) return;  // it is not the service that stops
-        stopping_ = to_string(event);
-        stopping_due_ = true;
-        break;
-      default: return;
-    }
-    if (serving_.size() >= wanted_ && wanted_ > 0 && stopping_.empty()) {
-      trouble_.clear();
-      if (!std::exchange(was_ready_, true)) ready_due_ = true;
-    }
-    tell();
-  }
+  void note(const cluster_event& event);
 
   /// Tells again what could not be told, until it is cancelled.
-  asio::awaitable<void> retry() {
-    asio::steady_timer pause(unsent_.get_executor());
-    for (;;) {
-      co_await unsent_.wait();
-      pause.expires_after(std::chrono::milliseconds(250));
-      co_await pause.async_wait(asio::use_awaitable);
-      tell();
-    }
-  }
+  asio::awaitable<void> retry();
 
   /// Tells that the loop which this runs on turns, until it is cancelled.
-  asio::awaitable<void> keep_alive() {
-    const auto interval = manager_.watchdog_interval();
-    if (!manager_ || !interval) co_return;
-    asio::steady_timer timer(unsent_.get_executor());
-    for (;;) {
-      watchdog_due_ = true;
-      tell();
-      timer.expires_after(*interval / 2);
-      co_await timer.async_wait(asio::use_awaitable);
-    }
-  }
+  asio::awaitable<void> keep_alive();
 
  private:
-  void forget(const cluster_event& event) {
-    const auto at = serving_.find(event.slot);
-    if (at != serving_.end() && at->second == event.pid) serving_.erase(at);  // not a successor that serves already
-  }
+  void forget(const cluster_event& event);
 
-  std::string status() const {
-    if (!gave_up_.empty()) return gave_up_;
-    if (!stopping_.empty()) return stopping_;
-    return fmt::format("{} of {} workers serve{}{}", serving_.size(), wanted_, trouble_.empty() ? "" : "; ", trouble_);
-  }
+  std::string status() const;
 
-  void tell() {
-    try {
-      if (watchdog_due_) manager_.watchdog();
-      watchdog_due_ = false;
-      if (reloading_due_) manager_.reloading();
-      reloading_due_ = false;
-      if (ready_due_) manager_.ready();
-      ready_due_ = false;
-      if (successor_) {
-        if (!std::exchange(replaced_, true)) manager_.main_pid(*successor_);
-        return;
-      }
-      if (stopping_due_) manager_.stopping();
-      stopping_due_ = false;
-      std::string text = status();
-      if (text != told_) manager_.status(text);
-      told_ = std::move(text);
-      unsent_.reset();
-    } catch (const std::system_error& error) {
-      const bool busy = error.code() == std::error_code(EAGAIN, std::system_category());
-      if (!busy && !std::exchange(complained_, true)) std::fprintf(stderr, "%s\n", error.what());
-      unsent_.set();
-    }
-  }
+  void tell();
 
   sd_notifier manager_;
   event unsent_;
@@ -158,3 +59,7 @@ class status_reporter {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "status_reporter.ipp"
+#endif

@@ -3,15 +3,12 @@
 
 #include <functional>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "../../core/asio.hpp"
 #include "../../core/error.hpp"
-#include "../../worker/protocol.hpp"
-#include "../../schedule/runner.hpp"
 #include "../../schedule/schedule.hpp"
 #include "worker_process.hpp"
 
@@ -29,41 +26,16 @@ class schedule_executor {
                         std::function<void(const schedule_result&)> ended)
       : workers_(workers), agents_(agents), ended_(std::move(ended)) {}
 
-  std::vector<unsigned> workers() const {
-    std::vector<unsigned> slots;
-    for (const auto& each : workers_) {
-      if (each->is_serving()) slots.push_back(each->number());
-    }
-    return slots;
-  }
+  std::vector<unsigned> workers() const;
 
-  asio::awaitable<void> perform(const schedule& what, unsigned slot) {
-    const worker_ptr who = slot == 0 ? find_agent(what.agent()) : find_worker(slot);
-    const char* const nobody = slot == 0 ? "there is no agent" : "the worker is gone";
-    if (!who || !who->peer.is_open()) throw_error(nobody, errc::peer_closed);
-    worker_protocol::start_job order;
-    order.schedule = what.name();
-    const auto answer = co_await who->peer.call<worker_protocol::job_result>(order);
-    if (answer.refused) throw_error("the worker is on its way out", errc::peer_closed);
-    if (answer.what) throw std::runtime_error(*answer.what);
-  }
+  asio::awaitable<void> perform(const schedule& what, unsigned slot);
 
   void ended(const schedule_result& result) { ended_(result); }
 
  private:
-  worker_ptr find_worker(unsigned slot) const {
-    for (const auto& each : workers_) {
-      if (each->number() == slot && each->is_serving()) return each;
-    }
-    return nullptr;
-  }
+  worker_ptr find_worker(unsigned slot) const;
 
-  worker_ptr find_agent(const std::string& name) const {
-    for (const auto& each : agents_) {
-      if (each->state() == worker_state::ready && (name.empty() || each->agent == name)) return each;
-    }
-    return nullptr;
-  }
+  worker_ptr find_agent(const std::string& name) const;
 
   const std::vector<worker_ptr>& workers_;
   const std::vector<worker_ptr>& agents_;
@@ -71,3 +43,7 @@ class schedule_executor {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "schedule_executor.ipp"
+#endif

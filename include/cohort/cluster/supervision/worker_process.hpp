@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
-#include <cassert>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -12,10 +10,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <utility>
 #include <vector>
-
-#include <signal.h>
 
 #include "../../core/asio.hpp"
 #include "../../ipc/peer.hpp"
@@ -35,17 +30,7 @@ enum class worker_state {
   dead,      ///< reaped, or never started
 };
 
-inline std::string_view to_string(worker_state state) noexcept {
-  switch (state) {
-    case worker_state::waiting: return "waiting";
-    case worker_state::starting: return "starting";
-    case worker_state::ready: return "ready";
-    case worker_state::draining: return "draining";
-    case worker_state::stopping: return "stopping";
-    case worker_state::dead: return "dead";
-  }
-  return "unknown";
-}
+std::string_view to_string(worker_state state) noexcept;
 
 /// Whether a worker may go from one state to the other. There is no way back: a replacement is another worker.
 constexpr bool may_follow(worker_state from, worker_state to) noexcept {
@@ -79,22 +64,10 @@ class worker_process : public std::enable_shared_from_this<worker_process> {
   pid_t pid() const noexcept { return peer.pid(); }
 
   /// As the other processes know it.
-  member as_member() const {
-    member who;
-    who.slot = number_;
-    who.pid = peer.pid();
-    who.agent = agent;
-    return who;
-  }
+  member as_member() const;
   clock::time_point started() const noexcept { return started_; }
 
-  void enter(worker_state next) {
-    assert(may_follow(state_, next));
-    state_ = next;
-    if (next == worker_state::starting) started_ = clock::now();
-    if (next == worker_state::ready) ready_since = clock::now();
-    deadline_.cancel();
-  }
+  void enter(worker_state next);
 
   bool is_serving() const noexcept { return state_ == worker_state::ready && !candidate; }
 
@@ -109,35 +82,15 @@ class worker_process : public std::enable_shared_from_this<worker_process> {
   }
 
   /// Kills the process if it is still in the present state after `limit`.
-  void limit_state(std::chrono::milliseconds limit) {
-    deadline_.expires_after(limit);
-    deadline_.async_wait([self = shared_from_this(), expected = state_](std::error_code error) {
-      if (error || self->state_ != expected) return;
-      self->timed_out = true;
-      self->kill();
-    });
-  }
+  void limit_state(std::chrono::milliseconds limit);
 
   /// Ends the process at once, if there is one.
-  void kill() {
-    killed = true;
-    signal(SIGKILL);
-  }
+  void kill();
 
-  void signal(int signal_number) {
-    try {
-      if (peer.process()) peer.signal(signal_number);
-    } catch (const std::system_error&) {
-      // It has become another user's, and is beyond our reach.
-    }
-  }
+  void signal(int signal_number);
 
   /// Puts the start off; cancel_wait() ends that early.
-  asio::awaitable<void> wait(std::chrono::milliseconds pause) {
-    deadline_.expires_after(pause);
-    std::error_code ignored;
-    co_await deadline_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-  }
+  asio::awaitable<void> wait(std::chrono::milliseconds pause);
   void cancel_wait() { deadline_.cancel(); }
 
   cohort::peer<worker_protocol> peer;
@@ -169,10 +122,7 @@ class worker_process : public std::enable_shared_from_this<worker_process> {
   clock::duration lag{};  // from the last ping to its pong
 
  private:
-  static std::minstd_rand& randomness() {
-    static thread_local std::minstd_rand generator{std::random_device{}()};
-    return generator;
-  }
+  static std::minstd_rand& randomness();
 
   asio::steady_timer deadline_;
   clock::time_point started_{};
@@ -181,12 +131,12 @@ class worker_process : public std::enable_shared_from_this<worker_process> {
   worker_state state_ = worker_state::waiting;
 };
 
-inline std::ptrdiff_t count_in(const std::vector<std::shared_ptr<worker_process>>& workers, worker_state state) {
-  return std::count_if(workers.begin(), workers.end(), [&](const auto& each) { return each->state() == state; });
-}
+std::ptrdiff_t count_in(const std::vector<std::shared_ptr<worker_process>>& workers, worker_state state);
 
-inline bool all_ready(const std::vector<std::shared_ptr<worker_process>>& workers) {
-  return count_in(workers, worker_state::ready) == static_cast<std::ptrdiff_t>(workers.size());
-}
+bool all_ready(const std::vector<std::shared_ptr<worker_process>>& workers);
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "worker_process.ipp"
+#endif

@@ -2,29 +2,15 @@
 /// Replacing the primary itself, while its listeners stay open.
 #pragma once
 
-#include <algorithm>
-#include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <exception>
-#include <memory>
 #include <string>
-#include <system_error>
-#include <utility>
 #include <variant>
 #include <vector>
-
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <fmt/format.h>
 
 #include "../../core/asio.hpp"
 #include "../../core/descriptor.hpp"
 #include "../../core/error.hpp"
-#include "../../core/system.hpp"
-#include "../../core/timeout.hpp"
 #include "../../ipc/handle.hpp"
 #include "../../ipc/peer.hpp"
 
@@ -78,30 +64,10 @@ class predecessor {
   using channel_type = channel<protocol::to_parent, protocol::to_child>;
 
   /// Call it once, if asked_for(), before other threads read the environment.
-  explicit predecessor(const asio::any_io_executor& executor) : channel_(parent<protocol>(executor)) {
-    ::unsetenv(variable);
-  }
+  explicit predecessor(const asio::any_io_executor& executor);
 
   /// What it hands over. Throws errc::peer_closed if it dies before it has handed over everything.
-  asio::awaitable<std::vector<listener>> listeners() {
-    std::vector<listener> result;
-    for (;;) {
-      auto message = co_await channel_.receive();
-      if (!message) throw_error("upgrade: the old primary is gone", errc::peer_closed);
-      if (const auto* last = std::get_if<begin>(&*message)) {
-        generation_ = last->generation;
-        workers_ = last->workers;
-        co_return result;
-      }
-      auto& next = std::get<listener>(*message);
-      const bool more = !result.empty() && result.back().text == next.text && result.back().address == next.address;
-      if (!more) {
-        result.push_back(std::move(next));
-      } else {
-        for (auto& each : next.sockets) result.back().sockets.push_back(std::move(each));
-      }
-    }
-  }
+  asio::awaitable<std::vector<listener>> listeners();
 
   unsigned generation() const noexcept { return generation_; }
 
@@ -109,18 +75,7 @@ class predecessor {
   unsigned workers() const noexcept { return workers_; }
 
   /// Tells it to go.
-  asio::awaitable<void> dismiss(std::vector<std::string> texts) {
-    serving word;
-    word.texts = std::move(texts);
-    try {
-      co_await channel_.send(word);
-      co_await with_timeout(channel_.disconnect(), std::chrono::seconds(1));
-    } catch (const std::system_error& error) {
-      if (error.code() == asio::error::operation_aborted) throw;
-      // It is gone, and what it had is left to us alone.
-    }
-    channel_.close();
-  }
+  asio::awaitable<void> dismiss(std::vector<std::string> texts);
 
  private:
   channel_type channel_;
@@ -129,22 +84,11 @@ class predecessor {
 };
 
 /// Hands a listener over: copies of its sockets.
-inline asio::awaitable<void> hand_over(peer<protocol>& to, listener what, const std::vector<int>& sockets) {
-  constexpr std::size_t at_a_time = 128;  // one message carries 253 descriptors at most (SCM_MAX_FD, unix(7))
-  for (std::size_t begin = 0; begin < sockets.size(); begin += at_a_time) {
-    listener part;
-    part.text = what.text;
-    part.address = what.address;
-    part.file = what.file;
-    part.inherited = what.inherited;
-    for (std::size_t i = begin; i < std::min(begin + at_a_time, sockets.size()); ++i) {
-      descriptor copy(::fcntl(sockets[i], F_DUPFD_CLOEXEC, 3));
-      if (!copy) throw_error(fmt::format("upgrade: copy of {}", what.address), errno);
-      part.sockets.emplace_back(std::move(copy));
-    }
-    co_await to.send(part);
-  }
-}
+asio::awaitable<void> hand_over(peer<protocol>& to, listener what, const std::vector<int>& sockets);
 
 }  // namespace upgrade
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "protocol.ipp"
+#endif

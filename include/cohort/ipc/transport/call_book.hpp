@@ -5,7 +5,6 @@
 #include <deque>
 #include <memory>
 #include <unordered_map>
-#include <utility>
 
 #include "../../core/asio.hpp"
 #include "../../core/event.hpp"
@@ -30,37 +29,23 @@ class call_book {
     std::uint64_t id = 0;
   };
 
-  void enter(waiting& call) {
-    call.id = ++last_;
-    waiting_.emplace(call.id, &call);
-  }
+  void enter(waiting& call);
 
   void remove(const waiting& call) { waiting_.erase(call.id); }
 
   /// The call with this number, which may have been given up. `was_made` is false for one that never was.
-  waiting* find(std::uint64_t id, bool& was_made) const {
-    was_made = id != 0 && id <= last_;
-    const auto at = waiting_.find(id);
-    return at == waiting_.end() ? nullptr : at->second;
-  }
+  waiting* find(std::uint64_t id, bool& was_made) const;
 
   /// Wakes all who wait, to see that the channel has ended.
-  void wake() {
-    for (const auto& each : waiting_) each.second->changed.notify();
-  }
+  void wake();
 
   /// Remembers how to cancel the answering of request `id`.
-  void begin_answer(std::uint64_t id, std::weak_ptr<asio::cancellation_signal> cancel) {
-    answering_.insert_or_assign(id, std::move(cancel));
-  }
+  void begin_answer(std::uint64_t id, std::weak_ptr<asio::cancellation_signal> cancel);
 
   void end_answer(std::uint64_t id) { answering_.erase(id); }
 
   /// How to cancel the answering of request `id`; nothing if it has been answered.
-  std::shared_ptr<asio::cancellation_signal> answering(std::uint64_t id) const {
-    const auto at = answering_.find(id);
-    return at == answering_.end() ? nullptr : at->second.lock();
-  }
+  std::shared_ptr<asio::cancellation_signal> answering(std::uint64_t id) const;
 
  private:
   std::uint64_t last_ = 0;
@@ -69,3 +54,7 @@ class call_book {
 };
 
 }  // namespace cohort::detail
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "call_book.ipp"
+#endif

@@ -23,14 +23,9 @@ class lease_window {
 
   /// A handle that has been given. It counts for as long as it lives.
   struct lease {
-    lease(lease_window& in, const asio::any_io_executor& executor) : window(in), changed(executor), id(++in.last_) {
-      window.given_.emplace(id, this);
-    }
+    lease(lease_window& in, const asio::any_io_executor& executor);
     lease(const lease&) = delete;
-    ~lease() {
-      window.given_.erase(id);
-      window.admit_next();
-    }
+    ~lease();
 
     lease_window& window;
     event changed;
@@ -58,44 +53,23 @@ class lease_window {
 
   /// Takes an answer of the peer, who has everything up to the message `begun`. Throws errc::malformed for an answer
   /// that no correct peer gives.
-  void settle(std::uint64_t id, state answer, wire::refusal reason, outbox::ticket begun) {
-    const auto at = given_.find(id);
-    if (at == given_.end()) {
-      if (id == 0 || id > last_) fail("answer to a handle that was not sent");
-      return;  // it was cancelled here
-    }
-    lease& given = *at->second;
-    // Believed too early, its owner would close a descriptor that is still to be sent: another one by then, perhaps.
-    if (given.sent > begun) fail("answer to a handle that was not sent");
-    if (given.state != state::pending) fail("second answer to a handle");
-    given.state = answer;
-    given.reason = reason;
-    given.changed.notify();
-  }
+  void settle(std::uint64_t id, state answer, wire::refusal reason, outbox::ticket begun);
 
   /// Has everybody look again at what they wait for.
-  void wake_all() {
-    for (const auto& each : given_) each.second->changed.notify();
-    for (event* each : queue_) each->notify();
-  }
+  void wake_all();
 
  private:
   struct place {
     place(lease_window& in, event& e) : window(in), mine(&e) { window.queue_.push_back(mine); }
     place(const place&) = delete;
-    ~place() {
-      std::erase(window.queue_, mine);
-      window.admit_next();
-    }
+    ~place();
     lease_window& window;
     event* mine;
   };
 
   [[noreturn]] static void fail(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
 
-  void admit_next() {
-    if (!queue_.empty() && given_.size() < size_) queue_.front()->notify();
-  }
+  void admit_next();
 
   std::unordered_map<std::uint64_t, lease*> given_;
   std::deque<event*> queue_;
@@ -104,3 +78,7 @@ class lease_window {
 };
 
 }  // namespace cohort::detail
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "lease_window.ipp"
+#endif

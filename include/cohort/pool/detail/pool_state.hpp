@@ -49,8 +49,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   using result = typename Job::result;
 
   pool_state(const asio::any_io_executor& executor, pool_options given)
-      : options(std::move(given)),
-        permits_(executor, options.processes()),
+      : options(cohort::detail::normalized(std::move(given))),
+        permits_(executor, options.process_count()),
         changed_(executor),
         words_(cohort::detail::own_arguments()) {}
 
@@ -72,7 +72,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
       const auto begun = clock::now();
       ending end;
       try {
-        if (const auto limit = self->options.deadline()) {
+        if (const auto limit = self->options.deadline) {
           end = co_await with_timeout(attempt(mine.get(), work, on_progress), *limit);
         } else {
           end = co_await attempt(mine.get(), work, on_progress);
@@ -80,7 +80,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
       } catch (const std::system_error& error) {
         self->check_alive();
         if (error.code() != errc::timed_out || !self->is_overdue(begun)) throw;
-        const double seconds = std::chrono::duration<double>(*self->options.deadline()).count();
+        const double seconds = std::chrono::duration<double>(*self->options.deadline).count();
         throw job_failed(errc::timed_out, job_name<Job>(), fmt::format("not done after {} s", seconds));
       }
       switch (end.how) {
@@ -98,7 +98,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
           throw job_failed(errc::not_ready, job_name<Job>(), std::move(end.text), end.status);
         case ending::crashed:
           self->check_alive();
-          if (crashes++ < self->options.retries()) break;
+          if (crashes++ < self->options.retries) break;
           throw job_failed(errc::job_crashed, job_name<Job>(), std::move(end.text), end.status);
         case ending::never_begun: break;
       }
@@ -219,7 +219,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   }
 
   bool is_overdue(clock::time_point begun) const {
-    return options.deadline() && clock::now() - begun >= *options.deadline();
+    return options.deadline && clock::now() - begun >= *options.deadline;
   }
 
   asio::awaitable<void> acquire() {
@@ -232,14 +232,14 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   }
 
   asio::awaitable<process_ptr> start() {
-    command program = options.program() ? *options.program() : cohort::detail::own_command(words_);
+    command program = options.program ? *options.program : cohort::detail::own_command(words_);
     if (!program.has_fd(0)) program.in(stdio::null);
     program.env(job_variable, job_name<Job>());
     auto made = std::make_shared<process>(get_executor());
-    made->peer = co_await spawn<protocol<Job>>(std::move(program), options.channel());
+    made->peer = co_await spawn<protocol<Job>>(std::move(program), options.channel);
     processes_.push_back(made);
     ++started_;
-    made->kill_after(options.start_timeout());
+    made->kill_after(options.start_timeout);
     asio::co_spawn(get_executor(), watch(this->shared_from_this(), made), asio::detached);
     co_return made;
   }
@@ -281,8 +281,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   }
 
   bool is_used_up(const process& who) const {
-    if (options.max_jobs() && who.jobs >= *options.max_jobs()) return true;
-    return options.max_rss() && who.resident() > *options.max_rss();
+    if (options.max_jobs && who.jobs >= *options.max_jobs) return true;
+    return options.max_rss && who.resident() > *options.max_rss;
   }
 
   /// Has a process end by itself.

@@ -1,34 +1,23 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <exception>
 #include <memory>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <utility>
-#include <vector>
-
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <unistd.h>
 
 #include "../../core/asio.hpp"
 #include "../../core/descriptor.hpp"
 #include "../../core/error.hpp"
-#include "../../core/system.hpp"
 #include "../../core/task_group.hpp"
 #include "../child.hpp"
 #include "../command.hpp"
 #include "../exec_options.hpp"
 #include "../output.hpp"
 #include "../pipe.hpp"
-#include "../spawn.hpp"
-#include "../stop_policy.hpp"
 
 namespace cohort::detail {
 
@@ -43,34 +32,12 @@ class execution {
       : options_(std::move(options)), tasks_(executor), wake_(executor) {}
   execution(const execution&) = delete;
 
-  ~execution() {
-    if (state_ && !killed_ && !finished_) state_->kill_tree();
-  }
+  ~execution();
 
-  static asio::awaitable<output> run(std::shared_ptr<execution> self, command what) {
-    if (self->aborted_) throw std::system_error(asio::error::operation_aborted);
-    self->name_ = what.program();
-    descriptor shared = self->connect(what);
-    auto started = co_await spawn(std::move(what));
-    shared.reset();
-    self->adopt(std::move(started));
-    self->start(feed(self));
-    self->start(wait_end(self));
-    for (auto* each : {&self->out_, &self->err_}) {
-      if (!each->at_end) self->start(collect(self, *each));
-    }
-    co_await watch(self);
-    self->closing_ = true;
-    self->tasks_.cancel();
-    co_await self->tasks_.wait_empty();
-    co_return self->result();
-  }
+  static asio::awaitable<output> run(std::shared_ptr<execution> self, command what);
 
   /// The caller has been cancelled.
-  void abort() {
-    aborted_ = true;
-    kill();
-  }
+  void abort();
 
  private:
   using clock = std::chrono::steady_clock;
@@ -82,169 +49,42 @@ class execution {
   };
 
   // Sets what the program reads and writes. Returns the writing end of the pipe that both outputs go to, if they do.
-  descriptor connect(command& what) {
-    if (what.has_fd(0) && options_.input_) fail_option("input");
-    if (!what.has_fd(0)) what.in(options_.input_ ? stdio::pipe : stdio::null);
-    if (!options_.merge_errors_) {
-      if (!what.has_fd(1)) what.out(stdio::pipe);
-      if (!what.has_fd(2)) what.err(stdio::pipe);
-      return descriptor();
-    }
-    if (what.has_fd(1)) fail_option("output");
-    if (what.has_fd(2)) fail_option("error output");
-    int ends[2];
-    if (system::call.pipe2(ends, O_CLOEXEC) == -1) throw_error("exec: pipe for output", errno);
-    descriptor reading(ends[0]), writing(ends[1]);
-    out_.pipe = read_pipe(wake_.get_executor(), std::move(reading));
-    what.out(stdio::borrow(writing.get())).err(stdio::borrow(writing.get()));
-    return writing;
-  }
+  descriptor connect(command& what);
 
-  [[noreturn]] void fail_option(const char* what) const {
-    throw_error(fmt::format("exec: {} of a command that has set its own", what), errc::invalid_option);
-  }
+  [[noreturn]] void fail_option(const char* what) const;
 
-  void adopt(child started) {
-    child_ = std::move(started);
-    state_ = child_.state_;
-    if (!options_.merge_errors_) out_.pipe = std::move(child_.out());
-    err_.pipe = std::move(child_.err());
-    for (auto* each : {&out_, &err_}) each->at_end = !each->pipe.is_open();
-  }
+  void adopt(child started);
 
-  void start(asio::awaitable<void> task) {
-    tasks_.start(std::move(task), [this](std::exception_ptr failure) {
-      if (failure && !closing_) fail(failure);
-      notify();
-    });
-  }
+  void start(asio::awaitable<void> task);
 
-  static asio::awaitable<void> feed(std::shared_ptr<execution> self) {
-    auto& pipe = self->child_.in();
-    if (!pipe.is_open()) co_return;
-    try {
-      if (self->options_.input_) co_await pipe.write(*self->options_.input_);
-    } catch (const std::system_error& error) {
-      if (error.code() != std::errc::broken_pipe) throw;  // else it has read what it wanted
-    }
-    pipe.close();
-  }
+  static asio::awaitable<void> feed(std::shared_ptr<execution> self);
 
-  static asio::awaitable<void> collect(std::shared_ptr<execution> self, stream& from) {
-    std::vector<char> piece(64 * 1024);  // what a pipe holds (pipe(7))
-    while (!from.at_end && !self->overflow_) {
-      const auto size = co_await from.pipe.read_some(asio::buffer(piece));
-      self->take(from, piece.data(), size);
-    }
-  }
+  static asio::awaitable<void> collect(std::shared_ptr<execution> self, stream& from);
 
-  void take(stream& from, const char* data, std::size_t size) {
-    if (size == 0) from.at_end = true;
-    const auto room = options_.max_output_ - from.text.size();
-    from.text.append(data, std::min(size, room));
-    if (size <= room) return;
-    overflow_ = true;
-    kill();
-  }
+  void take(stream& from, const char* data, std::size_t size);
 
-  static asio::awaitable<void> wait_end(std::shared_ptr<execution> self) {
-    try {
-      co_await child_state::wait_ended(self->state_);
-    } catch (...) {
-      self->ended_ = clock::now();
-      throw;
-    }
-    self->ended_ = clock::now();
-  }
+  static asio::awaitable<void> wait_end(std::shared_ptr<execution> self);
 
-  static asio::awaitable<void> watch(std::shared_ptr<execution> self) {
-    while (!self->done()) {
-      const auto next = self->deadline();
-      if (clock::now() >= next) {
-        self->time_is_over();
-        continue;
-      }
-      self->wake_.expires_at(next);
-      std::error_code ignored;
-      co_await self->wake_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-    }
-  }
+  static asio::awaitable<void> watch(std::shared_ptr<execution> self);
 
   void notify() { wake_.cancel(); }
 
-  bool done() const noexcept {
-    if (aborted_) return true;
-    return ended_ && (killed_ || left_alone_ || (out_.at_end && err_.at_end));
-  }
+  bool done() const noexcept;
 
-  clock::time_point deadline() const {
-    if (killed_) return clock::time_point::max();
-    if (timed_out_) return step_end_;
-    const auto end = options_.timeout_ ? after(begun_, *options_.timeout_) : clock::time_point::max();
-    return ended_ ? std::min(end, after(*ended_, options_.linger_)) : end;
-  }
+  clock::time_point deadline() const;
 
-  static clock::time_point after(clock::time_point start, std::chrono::milliseconds time) {
-    const auto longest = std::chrono::duration_cast<std::chrono::milliseconds>(clock::time_point::max() - start);
-    return time < longest ? start + time : clock::time_point::max();
-  }
+  static clock::time_point after(clock::time_point start, std::chrono::milliseconds time);
 
-  void time_is_over() {
-    if (!timed_out_ && (!options_.timeout_ || clock::now() < after(begun_, *options_.timeout_))) {
-      left_alone_ = true;
-      return;
-    }
-    timed_out_ = true;
-    const auto steps = options_.stop_.steps();
-    if (step_ == steps.size()) return kill();
-    const auto& step = steps[step_++];
-    step_end_ = after(clock::now(), step.grace);
-    try {
-      if (step.signal != 0) state_->signal_tree(step.signal);
-    } catch (...) {
-      fail(std::current_exception());
-    }
-  }
+  void time_is_over();
 
-  void fail(std::exception_ptr failure) {
-    if (!failure_) failure_ = failure;
-    kill();
-  }
+  void fail(std::exception_ptr failure);
 
-  void kill() {
-    if (state_ && !std::exchange(killed_, true)) state_->kill_tree();
-    notify();
-  }
+  void kill();
 
-  output result() {
-    if (aborted_) throw std::system_error(asio::error::operation_aborted);
-    if (failure_) std::rethrow_exception(failure_);
-    for (auto* each : {&out_, &err_}) drain(*each);
-    output made;
-    const auto& status = state_->collect();
-    finished_ = true;
-    made.status = *status;
-    made.out = std::move(out_.text);
-    made.err = std::move(err_.text);
-    made.truncated = overflow_ || !out_.at_end || !err_.at_end;
-    made.timed_out = timed_out_;
-    made.duration = std::chrono::duration_cast<std::chrono::microseconds>(clock::now() - begun_);
-    if (overflow_) {
-      throw truncated_output(fmt::format("exec: more than {} bytes from \"{}\"", options_.max_output_, name_),
-                             std::move(made));
-    }
-    return made;
-  }
+  output result();
 
   // What a killed program has written, and the loop has not seen yet.
-  void drain(stream& from) {
-    char piece[4096];
-    while (!from.at_end && !overflow_) {
-      const auto size = system::retry(::read, from.pipe.native_handle(), piece, sizeof piece);
-      if (size == -1) return;
-      take(from, piece, static_cast<std::size_t>(size));
-    }
-  }
+  void drain(stream& from);
 
   exec_options options_;
   std::string name_;
@@ -262,3 +102,7 @@ class execution {
 };
 
 }  // namespace cohort::detail
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "execution.ipp"
+#endif

@@ -2,52 +2,26 @@
 /// What the kernel knows of this process: the program, its arguments, and the memory that they stand in.
 #pragma once
 
-#include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "../../core/descriptor.hpp"
 #include "../../core/error.hpp"
-#include "../../core/system.hpp"
 #include "../command.hpp"
 
 namespace cohort::detail {
 
 /// A whole file of /proc/self.
-inline std::string read_own(const char* path) {
-  const descriptor file(system::retry(system::call.open, path, O_RDONLY | O_CLOEXEC, mode_t(0)));
-  if (!file) throw_error(fmt::format("this_process: open {}", path), errno);
-  std::string text;
-  for (;;) {
-    char piece[4096];
-    const auto size = system::retry(::read, file.get(), static_cast<void*>(piece), sizeof piece);
-    if (size < 0) throw_error(fmt::format("this_process: read {}", path), errno);
-    if (size == 0) return text;
-    text.append(piece, static_cast<std::size_t>(size));
-  }
-}
+std::string read_own(const char* path);
 
 /// The numbers of /proc/self/stat, by their places in proc(5), which count from 1.
 class own_stat {
  public:
-  own_stat() {
-    const auto text = read_own("/proc/self/stat");
-    // The name in the second place may hold anything, spaces and parentheses too.
-    std::istringstream rest(text.substr(text.rfind(')') + 1));
-    for (std::string argument; rest >> argument;) arguments_.push_back(std::move(argument));
-  }
+  own_stat();
 
   /// For a place from 4 on that is never negative.
   std::uint64_t operator[](std::size_t place) const { return std::stoull(arguments_.at(place - 3)); }
@@ -62,9 +36,7 @@ class own_stat {
 class argument_area {
  public:
   /// The arguments as the program was started with them, each with a NUL at its end.
-  static std::string arguments() {
-    return saved_ == nullptr ? read_own("/proc/self/cmdline") : std::string(saved_, arguments_size_);
-  }
+  static std::string arguments();
 
   static bool overwritten() noexcept { return saved_ != nullptr; }
 
@@ -72,43 +44,10 @@ class argument_area {
   static std::string text() { return size_ == 0 ? std::string() : std::string(begin_); }
 
   /// Puts a text without a NUL into the place of the arguments and the environment, or as much of it as fits.
-  static void overwrite(std::string_view text) {
-    if (!overwritten()) move_away();
-    if (size_ == 0) return;
-    constexpr std::size_t largest = 4096;  // a page of any machine: the kernel shows no more of a text that is longer
-                                           // than the arguments were (get_mm_proctitle in fs/proc/base.c)
-    const auto length = std::min({text.size(), size_ - 1, largest - 1});
-    std::memcpy(begin_, text.data(), length);
-    std::memset(begin_ + length, 0, size_ - length);
-  }
+  static void overwrite(std::string_view text);
 
  private:
-  static void move_away() {
-    enum place { start_of_stack = 28, start_of_arguments = 48, end_of_arguments, start_of_environment, end };
-    const own_stat stat;
-    const auto begin = stat[start_of_arguments];
-    arguments_size_ = static_cast<std::size_t>(stat[end_of_arguments] - begin);
-    const bool together = stat[start_of_environment] == stat[end_of_arguments];
-    size_ = together ? static_cast<std::size_t>(stat[end] - begin) : arguments_size_;
-    begin_ = reinterpret_cast<char*>(static_cast<std::uintptr_t>(begin));
-    auto* const saved = new char[size_];  // for ever: the environment is read until the process ends
-    std::memcpy(saved, begin_, size_);
-
-    const auto move = [saved](char*& string) {
-      const auto offset = reinterpret_cast<std::uintptr_t>(string) - reinterpret_cast<std::uintptr_t>(begin_);
-      if (offset < size_) string = saved + offset;
-    };
-    const auto move_all = [&move](char** strings) {
-      for (; strings != nullptr && *strings != nullptr; ++strings) move(*strings);
-    };
-    // What a program starts with (System V ABI): at the bottom of the stack the number of arguments, then main's argv.
-    auto** const stack = reinterpret_cast<char**>(static_cast<std::uintptr_t>(stat[start_of_stack]));
-    if (stack != nullptr) move_all(stack + 1);
-    move_all(environ);
-    move(program_invocation_name);
-    move(program_invocation_short_name);
-    saved_ = saved;
-  }
+  static void move_away();
 
   static inline char* begin_ = nullptr;
   static inline std::size_t size_ = 0;
@@ -117,30 +56,10 @@ class argument_area {
 };
 
 /// What this program was started with, its name first; whatever its title is now.
-inline std::vector<std::string> own_arguments() {
-  std::istringstream area(argument_area::arguments());
-  std::vector<std::string> arguments;
-  for (std::string argument; std::getline(area, argument, '\0');) arguments.push_back(std::move(argument));
-  return arguments;
-}
+std::vector<std::string> own_arguments();
 
 /// The running program, as a command. Its file may be replaced at any time, so each start asks again.
-inline command own_command(const std::vector<std::string>& arguments) {
-  // By its path, so that the process has the program's name in ps; by the inode that runs, when that is another one.
-  std::string path(4096, '\0');
-  const auto size = ::readlink("/proc/self/exe", path.data(), path.size());
-  path.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
-  struct stat running = {};
-  struct stat found = {};
-  const bool same = ::stat("/proc/self/exe", &running) == 0 && ::stat(path.c_str(), &found) == 0 &&
-                    running.st_dev == found.st_dev && running.st_ino == found.st_ino;
-  command result(same ? path : std::string("/proc/self/exe"));
-  if (!arguments.empty()) {
-    result.argv0(arguments.front());
-    result.args(std::vector<std::string>(arguments.begin() + 1, arguments.end()));
-  }
-  return result;
-}
+command own_command(const std::vector<std::string>& arguments);
 
 /// A version of the running program, which can be started also when its file has been replaced since.
 ///
@@ -148,45 +67,18 @@ inline command own_command(const std::vector<std::string>& arguments) {
 class program_version {
  public:
   /// The one that runs.
-  program_version() : arguments_(own_arguments()), file_(open("/proc/self/exe")) {
-    std::string path(4096, '\0');
-    const auto size = ::readlink("/proc/self/exe", path.data(), path.size());
-    path_.assign(path.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
-    // What the kernel puts behind the name of a file that is gone (proc(5)): where its successor should be.
-    constexpr std::string_view gone = " (deleted)";
-    if (path_.ends_with(gone)) path_.resize(path_.size() - gone.size());
-  }
+  program_version();
 
   /// What is at its path now. Throws if that cannot be opened.
-  program_version on_disk() const {
-    program_version result(arguments_, path_);
-    result.file_ = open(path_);
-    return result;
-  }
+  program_version on_disk() const;
 
-  command start() const {
-    struct stat wanted = {};
-    struct stat found = {};
-    // By its path if that is it, so that the process has the program's name in ps.
-    const bool same = ::fstat(file_.get(), &wanted) == 0 && ::stat(path_.c_str(), &found) == 0 &&
-                      wanted.st_dev == found.st_dev && wanted.st_ino == found.st_ino;
-    command result(same ? path_ : fmt::format("/proc/{}/fd/{}", ::getpid(), file_.get()));
-    if (!arguments_.empty()) {
-      result.argv0(arguments_.front());
-      result.args(std::vector<std::string>(arguments_.begin() + 1, arguments_.end()));
-    }
-    return result;
-  }
+  command start() const;
 
  private:
   program_version(std::vector<std::string> arguments, std::string path)
       : arguments_(std::move(arguments)), path_(std::move(path)) {}
 
-  static descriptor open(const std::string& path) {
-    descriptor result(system::retry(system::call.open, path.c_str(), O_PATH | O_CLOEXEC, mode_t(0)));
-    if (!result) throw_error(fmt::format("own program: open {}", path), errno);
-    return result;
-  }
+  static descriptor open(const std::string& path);
 
   std::vector<std::string> arguments_;
   std::string path_;
@@ -194,3 +86,7 @@ class program_version {
 };
 
 }  // namespace cohort::detail
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "own_program.ipp"
+#endif

@@ -5,11 +5,9 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <system_error>
 #include <utility>
 
 #include "../../core/asio.hpp"
-#include "../../core/descriptor.hpp"
 #include "../../core/event.hpp"
 #include "../../ipc/handle.hpp"
 #include "../../net/acceptor.hpp"
@@ -31,25 +29,11 @@ class accept_loop {
       : start_(std::move(start)), has_room_(std::move(has_room)), serve_(std::move(serve)), room_(executor) {}
 
   /// Accepts on this one from now on, instead of the one that has had its key.
-  void add(key which, std::shared_ptr<acceptor> on) {
-    close(which);
-    listeners_[which] = on;
-    start_(accept_on(std::move(on)));
-  }
+  void add(key which, std::shared_ptr<acceptor> on);
 
-  void close(key which) {
-    const auto at = listeners_.find(which);
-    if (at == listeners_.end()) return;
-    at->second->close();
-    listeners_.erase(at);
-    room_.notify();
-  }
+  void close(key which);
 
-  void close_all() {
-    for (const auto& each : listeners_) each.second->close();
-    listeners_.clear();
-    room_.notify();
-  }
+  void close_all();
 
   /// Accepts everything that is in the listeners' queues, whether there is room or not, and nothing after that.
   ///
@@ -72,48 +56,12 @@ class accept_loop {
   asio::awaitable<void> wait_room() { return room_.wait(); }
 
  private:
-  asio::awaitable<void> accept_on(std::shared_ptr<acceptor> on) {
-    // Few at a time: other workers wait at the same queue, and the connections here want their turn.
-    constexpr int at_a_time = 8;
-    while (on->is_open()) {
-      bool shortage = false;
-      try {
-        while (!has_room_() && on->is_open()) co_await room_.wait();
-        if (on->is_open()) co_await on->wait();
-        if (emptying_) co_return;
-        for (int i = 0; i < at_a_time && on->is_open() && has_room_(); ++i) {
-          descriptor accepted = on->try_accept();
-          if (!accepted && on->ended()) co_return;
-          if (!accepted) break;
-          serve_(any_handle(on->accepts(), std::move(accepted)));
-        }
-      } catch (const std::system_error& error) {
-        if (!on->is_open()) co_return;
-        if (!acceptor::is_shortage(error.code())) throw;
-        shortage = true;
-      }
-      if (shortage) co_await on->pause();
-    }
-  }
+  asio::awaitable<void> accept_on(std::shared_ptr<acceptor> on);
 
   /// False when there are not enough descriptors.
-  bool accept_all(acceptor& on) {
-    try {
-      while (descriptor accepted = on.try_accept()) serve_(any_handle(on.accepts(), std::move(accepted)));
-    } catch (const std::system_error& error) {
-      return !acceptor::is_shortage(error.code());  // of one that is broken nothing can be saved
-    }
-    return true;
-  }
+  bool accept_all(acceptor& on);
 
-  asio::awaitable<void> accept_rest(std::shared_ptr<acceptor> on) {
-    bool all = false;
-    while (!all) {
-      co_await on->pause();  // which ends that of accept_on(), if there is one
-      all = accept_all(*on);
-    }
-    on->close();
-  }
+  asio::awaitable<void> accept_rest(std::shared_ptr<acceptor> on);
 
   std::function<void(asio::awaitable<void>)> start_;
   std::function<bool()> has_room_;
@@ -124,3 +72,7 @@ class accept_loop {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "accept_loop.ipp"
+#endif

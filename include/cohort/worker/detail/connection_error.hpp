@@ -1,37 +1,18 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cerrno>
 #include <system_error>
 
-#include "../../core/asio.hpp"
 #include "../../core/error.hpp"
 
 namespace cohort {
 
 /// Whether an error is what a peer, the network or a time limit does to one connection, so that it ends that connection
 /// and not the process.
-inline bool is_of_connection(const std::error_code& code) noexcept {
-  if (code == asio::error::eof || code == asio::error::operation_aborted || code == errc::timed_out) return true;
-  // Asio's errno category is not the standard library's, and does not compare equal to its conditions.
-  const auto& category = code.category();
-  if (category != asio::error::get_system_category() && category != std::system_category() &&
-      category != std::generic_category()) {
-    return false;
-  }
-  switch (code.value()) {
-    case ECONNRESET:
-    case ECONNABORTED:
-    case ECONNREFUSED:
-    case EPIPE:
-    case ENOTCONN:
-    case ETIMEDOUT:
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-    case ENETDOWN:
-    case ENETRESET: return true;
-    default: return false;
-  }
-}
+bool is_of_connection(const std::error_code& code) noexcept;
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "connection_error.ipp"
+#endif

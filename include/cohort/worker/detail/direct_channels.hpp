@@ -2,21 +2,16 @@
 #pragma once
 
 #include <cstdint>
-#include <exception>
 #include <map>
 #include <memory>
 #include <string>
-#include <system_error>
 #include <tuple>
-#include <utility>
-#include <variant>
 
 #include "../../core/asio.hpp"
 #include "../../core/descriptor.hpp"
 #include "../../core/error.hpp"
 #include "../../core/task_group.hpp"
 #include "../../ipc/channel.hpp"
-#include "../../ipc/channel_pair.hpp"
 #include "../protocol.hpp"
 #include "../../messaging/delivery.hpp"
 #include "../../messaging/endpoint.hpp"
@@ -38,93 +33,35 @@ class direct_channels {
   task_group& tasks() noexcept { return tasks_; }
 
   /// Takes a letter to the one process that it is for. Cancelling throws operation_aborted, and takes it back.
-  asio::awaitable<receipt> send(routed_message what) {
-    const auto line = line_to({what.to, what.number, what.name});
-    try {
-      auto result = co_await line->call<receipt>(what);
-      co_return result;
-    } catch (const std::system_error& error) {
-      if (error.code() == asio::error::operation_aborted) throw;
-    }
-    co_return detail::not_delivered(nobody_at(what), undelivered::gone);
-  }
+  asio::awaitable<receipt> send(routed_message what);
 
   /// Takes this process's end of a line from another one.
-  void accept_offer(descriptor end) {
-    auto line = std::make_shared<incoming>(tasks_.get_executor(), std::move(end));
-    in_.emplace(line.get(), line);
-    tasks_.start(listen_to(line), [this, line](std::exception_ptr) { in_.erase(line.get()); });
-    tasks_.start(answer(line), [](std::exception_ptr) {});
-  }
+  void accept_offer(descriptor end);
 
   /// Tells those who send here that they should not any more.
-  void decline() {
-    for (const auto& [key, line] : in_) {
-      try {
-        line->post(worker_protocol::draining());
-      } catch (const std::system_error&) {
-        // It is gone itself.
-      }
-    }
-  }
+  void decline();
 
  private:
   using address = std::tuple<std::uint8_t, std::int64_t, std::string>;  // a recipient's
   using outgoing = channel<worker_protocol::to_child, worker_protocol::to_parent>;
   using incoming = channel<worker_protocol::to_parent, worker_protocol::to_child>;
 
-  std::shared_ptr<outgoing> line_to(address to) {
-    auto& known = out_[to];
-    if (!known) {
-      auto ends = make_channel_pair();
-      known = std::make_shared<outgoing>(tasks_.get_executor(), std::move(ends.first));
-      tasks_.start(watch(to, known), [](std::exception_ptr) {});
-      tasks_.start(offer(to, std::move(ends.second)), [](std::exception_ptr) {});
-    }
-    return known;
-  }
+  std::shared_ptr<outgoing> line_to(address to);
 
   /// Gives the other end away. If nobody takes it, it is closed, and the line ends.
-  asio::awaitable<void> offer(address to, descriptor end) {
-    worker_protocol::connect_request request;
-    std::tie(request.to, request.number, request.name) = to;
-    co_await primary_.send_handle(request, std::move(end));
-  }
+  asio::awaitable<void> offer(address to, descriptor end);
 
   /// Forgets a line that has ended, or whose other end wants no more. Calls that are under way hold it.
-  asio::awaitable<void> watch(address to, std::shared_ptr<outgoing> line) {
-    try {
-      while (const auto word = co_await line->receive()) {
-        if (std::holds_alternative<worker_protocol::draining>(*word)) forget(to, line);
-      }
-    } catch (const std::system_error&) {
-      // The calls say what has become of them.
-    }
-    forget(to, line);
-  }
+  asio::awaitable<void> watch(address to, std::shared_ptr<outgoing> line);
 
-  void forget(const address& to, const std::shared_ptr<outgoing>& line) {
-    const auto at = out_.find(to);
-    if (at != out_.end() && at->second == line) out_.erase(at);
-  }
+  void forget(const address& to, const std::shared_ptr<outgoing>& line);
 
   /// Reads for as long as there is somebody at the other end.
-  static asio::awaitable<void> listen_to(std::shared_ptr<incoming> line) {
-    while (const auto word = co_await line->receive()) continue;
-  }
+  static asio::awaitable<void> listen_to(std::shared_ptr<incoming> line);
 
-  asio::awaitable<void> answer(std::shared_ptr<incoming> line) {
-    co_await line->serve_calls([this](routed_message what) { return here_.receive(std::move(what)); });
-  }
+  asio::awaitable<void> answer(std::shared_ptr<incoming> line);
 
-  static member nobody_at(const routed_message& what) {
-    member who;
-    const auto to = detail::address_of(what);
-    if (to.what() == recipient::kind::slot) who.slot = static_cast<std::uint32_t>(what.number);
-    if (to.what() == recipient::kind::process) who.pid = static_cast<std::int32_t>(what.number);
-    who.agent = what.name;
-    return who;
-  }
+  static member nobody_at(const routed_message& what);
 
   to_primary& primary_;
   message_endpoint& here_;
@@ -134,3 +71,7 @@ class direct_channels {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "direct_channels.ipp"
+#endif

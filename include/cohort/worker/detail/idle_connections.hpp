@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cmath>
-#include <cstddef>
 #include <system_error>
-#include <utility>
 
 #include <poll.h>
 
@@ -42,35 +39,16 @@ class idle_connections {
   }
 
   /// Tells a part of them, 0 to 1, that their time is up.
-  void close(double part) {
-    std::size_t all = 0;
-    for (waiting* each = first_; each != nullptr; each = each->next) all += each->told ? 0 : 1;
-    auto due = static_cast<std::size_t>(std::ceil(static_cast<double>(all) * part));
-    for (waiting *each = first_, *next = nullptr; each != nullptr && due > 0; each = next) {
-      next = each->next;
-      if (std::exchange(each->told, true)) continue;
-      each->wake.emit(asio::cancellation_type::terminal);
-      --due;
-    }
-  }
+  void close(double part);
 
   /// Tells all of them, and from now on nobody waits.
-  void close_all() {
-    over_ = true;
-    close(1);
-  }
+  void close_all();
 
  private:
   struct waiting {
-    explicit waiting(idle_connections& o) : owner(o), next(o.first_) {
-      if (next) next->previous = this;
-      owner.first_ = this;
-    }
+    explicit waiting(idle_connections& o);
     waiting(const waiting&) = delete;
-    ~waiting() {
-      if (next) next->previous = previous;
-      (previous ? previous->next : owner.first_) = next;
-    }
+    ~waiting();
 
     idle_connections& owner;
     asio::cancellation_signal wake;
@@ -84,3 +62,7 @@ class idle_connections {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "idle_connections.ipp"
+#endif

@@ -2,13 +2,10 @@
 #pragma once
 
 #include <cstddef>
-#include <exception>
 #include <functional>
 #include <map>
 #include <string>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "../../core/asio.hpp"
 #include "../../core/error.hpp"
@@ -38,33 +35,13 @@ class job_runner {
   void decline() noexcept { declines_ = true; }
 
   /// Runs the job of a schedule to its end. Throws errc::invalid_option if there is none.
-  asio::awaitable<worker_protocol::job_result> run(std::string schedule) {
-    worker_protocol::job_result result;
-    result.refused = declines_;
-    if (result.refused) co_return result;
-    const auto found = jobs_.find(schedule);
-    if (found == jobs_.end() || !found->second) {
-      throw_error(fmt::format("schedule \"{}\": no such job in worker_options::jobs", schedule), errc::invalid_option);
-    }
-    const counted until_the_end(*this);
-    try {
-      co_await found->second(self_);
-    } catch (const std::exception& error) {
-      result.what = error.what();
-    } catch (...) {
-      result.what = "an exception that is no std::exception";
-    }
-    co_return result;
-  }
+  asio::awaitable<worker_protocol::job_result> run(std::string schedule);
 
  private:
   struct counted {
     explicit counted(job_runner& o) : owner(o) { ++owner.running_; }
     counted(const counted&) = delete;
-    ~counted() {
-      --owner.running_;
-      owner.ended_();
-    }
+    ~counted();
     job_runner& owner;
   };
 
@@ -76,3 +53,7 @@ class job_runner {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "job_runner.ipp"
+#endif

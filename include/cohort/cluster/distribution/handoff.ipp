@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "handoff.hpp"
+
+#include "../../core/config.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <optional>
+#include <system_error>
+
+#include <sys/resource.h>
+
+#include "../../worker/protocol.hpp"
+
+namespace cohort {
+
+COHORT_INLINE void handoff_distributor::join(const worker_ptr& who) {
+  workers_.push_back(std::make_shared<worker_entry>(who));
+  if (how_.counts || max_open_ != 0) who->tell(worker_protocol::count_connections());
+  changed_.notify();
+}
+
+COHORT_INLINE void handoff_distributor::leave(const worker_ptr& who) {
+  // Those that wait for an answer from it keep the place alive until they have one.
+  const auto at = std::find_if(workers_.begin(), workers_.end(), [&](const auto& each) { return each->who == who; });
+  if (at == workers_.end()) return;
+  workers_.erase(at);
+  changed_.notify();
+}
+
+COHORT_INLINE asio::awaitable<void> handoff_distributor::stop() {
+  if (!std::exchange(stopping_, true)) {
+    changed_.notify();
+    if (owner_ == queue_owner::others) {
+      acceptor_.close();
+    } else {
+      tasks_.start(empty_queue(), [this](std::exception_ptr) { acceptor_.close(); });
+    }
+  }
+  co_await tasks_.wait_empty();
+}
+
+COHORT_INLINE void handoff_distributor::cancel() {
+  if (!std::exchange(stopping_, true)) acceptor_.close();
+  tasks_.cancel();
+}
+
+COHORT_INLINE std::vector<int> handoff_distributor::sockets() const {
+  std::vector<int> result;
+  if (acceptor_.is_open()) result.push_back(acceptor_.native_handle());
+  return result;
+}
+
+COHORT_INLINE handoff_distributor::lease_guard::lease_guard(handoff_distributor& owner,
+                                                            std::shared_ptr<worker_entry> at)
+    : owner_(&owner), at_(std::move(at)) {
+  ++at_->in_flight;
+  ++at_->who->leased;
+}
+
+COHORT_INLINE handoff_distributor::lease_guard& handoff_distributor::lease_guard::operator=(
+    lease_guard&& other) noexcept {
+  release();
+  owner_ = other.owner_;
+  at_ = std::move(other.at_);
+  return *this;
+}
+
+COHORT_INLINE void handoff_distributor::lease_guard::keep() {
+  if (at_ && at_->in_flight-- == max_in_flight) owner_->changed_.notify();
+  at_ = nullptr;
+}
+
+COHORT_INLINE void handoff_distributor::lease_guard::release() {
+  if (at_) --at_->who->leased;
+  keep();
+}
+
+COHORT_INLINE void handoff_distributor::lease_guard::lose() {
+  at_->gone = true;
+  release();
+}
+
+COHORT_INLINE handoff_distributor::undelivered_guard::~undelivered_guard() {
+  if (--owner.undelivered_ == 0) owner.changed_.notify();
+}
+
+COHORT_INLINE bool handoff_distributor::is_free(const worker_entry& at) const {
+  return !at.gone && (max_open_ == 0 || at.who->open() < max_open_) && (!how_.spreads || at.in_flight < max_in_flight);
+}
+
+COHORT_INLINE handoff_distributor::high_number::high_number(handoff_distributor& o, int fd)
+    : owner(o), counts(fd >= o.crowded_from_) {
+  if (counts) ++owner.high_numbers_;
+}
+
+COHORT_INLINE handoff_distributor::high_number::~high_number() {
+  if (counts && --owner.high_numbers_ == 0) owner.changed_.notify();
+}
+
+COHORT_INLINE int handoff_distributor::crowded_from() noexcept {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return std::numeric_limits<int>::max();
+  const auto most = std::min<rlim_t>(limit.rlim_cur, static_cast<rlim_t>(std::numeric_limits<int>::max()));
+  return static_cast<int>(most - most / 4);
+}
+
+COHORT_INLINE bool handoff_distributor::has_room() const {
+  return undelivered_ == 0 && high_numbers_ == 0 &&
+         std::any_of(workers_.begin(), workers_.end(),
+                     [this](const auto& each) { return is_free(*each) && each->in_flight < max_in_flight; });
+}
+
+COHORT_INLINE handoff_distributor::lease_guard handoff_distributor::pick(const any_handle& connection) {
+  candidates_.clear();
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    if (!is_free(*workers_[i])) continue;
+    const auto& who = *workers_[i]->who;
+    candidates_.push_back({who.number(), who.pid(), who.open(), workers_[i]->in_flight, i});
+  }
+  if (candidates_.empty()) return lease_guard();
+  const std::size_t chosen = how_.pick(connection, candidates_);
+  return lease_guard(*this, workers_[candidates_[chosen < candidates_.size() ? chosen : 0].place]);
+}
+
+COHORT_INLINE asio::awaitable<void> handoff_distributor::accept() {
+  constexpr int at_a_time = 64;
+  while (!stopping_) {
+    // Nobody takes more: it stays in the kernel's queue, where it costs nothing and is not lost with anybody.
+    while (!has_room() && !stopping_) co_await changed_.wait();
+    bool shortage = false;
+    try {
+      if (!stopping_) co_await acceptor_.wait();
+      for (int i = 0; i < at_a_time && has_room() && !stopping_; ++i) {
+        descriptor accepted = acceptor_.try_accept();
+        if (!accepted) break;
+        deliver_soon(std::move(accepted));
+      }
+    } catch (const std::system_error& error) {
+      if (stopping_) co_return;
+      if (!acceptor::is_shortage(error.code())) throw;
+      shortage = true;
+    }
+    if (shortage) co_await acceptor_.pause();
+  }
+}
+
+COHORT_INLINE asio::awaitable<void> handoff_distributor::empty_queue() {
+  stop_handshakes(acceptor_.native_handle());
+  co_await last_call();
+  for (;;) {
+    while (!has_room()) co_await changed_.wait();
+    bool shortage = false;
+    try {
+      descriptor accepted = acceptor_.try_accept();
+      if (!accepted) break;
+      deliver_soon(std::move(accepted));
+    } catch (const std::system_error& error) {
+      if (!acceptor::is_shortage(error.code())) throw;
+      shortage = true;
+    }
+    if (shortage) co_await acceptor_.pause();
+  }
+  acceptor_.close();
+}
+
+COHORT_INLINE void handoff_distributor::deliver_soon(descriptor accepted) {
+  any_handle socket(acceptor_.accepts(), std::move(accepted));
+  lease_guard to = pick(socket);
+  tasks_.start(deliver(std::move(socket), std::move(to)), [](std::exception_ptr) {});
+}
+
+COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle socket, lease_guard to) {
+  const high_number crowds(*this, socket.native_handle());
+  std::optional<undelivered_guard> waits;
+  worker_protocol::serve message;
+  message.listener = number_;
+  for (;;) {
+    if (!to) to = pick(socket);
+    if (!to && !waits) waits.emplace(*this);
+    while (!to) {
+      co_await changed_.wait();
+      to = pick(socket);
+    }
+    waits.reset();
+    bool lost = false;
+    try {
+      co_await to.who().peer.send_handle(message, std::move(socket));
+      to.keep();
+      co_return;
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) throw;
+      lost = error.code() == errc::handle_lost;
+      if (error.code() == errc::peer_closed || error.code() == errc::closed) to.lose();
+    }
+    to.release();
+    if (!lost) waits.emplace(*this);  // it comes before those in the queue
+    // Its descriptor table is full, or it drains and the word of that is still on its way: not again at once.
+    asio::steady_timer pause(tasks_.get_executor(), std::chrono::milliseconds(lost ? 50 : 1));
+    co_await pause.async_wait(asio::use_awaitable);
+  }
+}
+
+}  // namespace cohort

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "task_group.hpp"
+
+#include "config.hpp"
+
+#include <system_error>
+#include <utility>
+
+namespace cohort {
+
+COHORT_INLINE std::weak_ptr<asio::cancellation_signal> task_group::start(
+    asio::awaitable<void> work, std::function<void(std::exception_ptr)> ended) {
+  // One type of handler for all, because each costs the compiler a co_spawn of its own.
+  const auto self = running_.insert(running_.end(), std::make_shared<asio::cancellation_signal>());
+  const auto signal = *self;
+  asio::co_spawn(get_executor(), std::move(work),
+                 asio::bind_cancellation_slot(
+                     signal->slot(), [this, self, ended = std::move(ended)](std::exception_ptr failure) mutable {
+                       finish(self);
+                       ended(std::move(failure));
+                     }));
+  return signal;
+}
+
+COHORT_INLINE std::weak_ptr<asio::cancellation_signal> task_group::start(asio::awaitable<void> work) {
+  return start(std::move(work), [this](const std::exception_ptr& failure) {
+    if (!failure || failure_) return;
+    try {
+      std::rethrow_exception(failure);
+    } catch (const std::system_error& error) {
+      if (error.code() == asio::error::operation_aborted) return;
+    } catch (...) {
+    }
+    failure_ = failure;
+    cancel();
+  });
+}
+
+COHORT_INLINE void task_group::finish(std::list<std::shared_ptr<asio::cancellation_signal>>::iterator which) {
+  // Kept for another turn: Asio's bookkeeping of the coroutine stands in the signal, and is still in use here.
+  asio::post(get_executor(), [signal = std::move(*which)] {});
+  running_.erase(which);
+  if (running_.empty()) emptied_.notify();
+}
+
+COHORT_INLINE void task_group::cancel() {
+  // One may end inside emit and leave the list.
+  for (auto at = running_.begin(); at != running_.end();) {
+    const auto signal = *at++;
+    signal->emit(asio::cancellation_type::terminal);
+  }
+}
+
+COHORT_INLINE asio::awaitable<void> task_group::wait_empty() {
+  while (!running_.empty()) co_await emptied_.wait();
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+COHORT_INLINE asio::awaitable<void> task_group::cancel_and_wait() {
+  cancel();
+  while (!running_.empty()) co_await emptied_.wait();
+  failure_ = nullptr;
+}
+
+}  // namespace cohort
