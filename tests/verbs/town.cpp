@@ -90,7 +90,19 @@ class resident {
     if (what == "throw") throw std::runtime_error("thrown in the listener");
     if (what == "fail") self_.fail("told to");
     if (what == "quit") self_.do_not_restart("told to");
-    if (what == "sleep") co_await wait_for(std::chrono::hours(1));
+    if (what == "sleep") co_await sleep();
+  }
+
+  asio::awaitable<void> sleep() {
+    report begun;
+    begun.text = "asleep";
+    co_await talk_.send_to_primary(begun);
+    try {
+      co_await wait_for(std::chrono::hours(1));
+    } catch (const std::system_error&) {
+      heard_ += "cancelled ";
+      throw;
+    }
   }
 
   tally* counts_;
