@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "../../include/cohort/worker/worker.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../support/harness.hpp"
 
 namespace cohort::test {

@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include "../../include/cohort/net/endpoint.hpp"
+#include "../../include/cohort/core/timeout.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../support/fault.hpp"
 #include "../verbs/line_server.hpp"
 #include "client.hpp"
