@@ -17,6 +17,8 @@
 #include "../ipc/handle.hpp"
 #include "../ipc/peer.hpp"
 #include "../process/this_process.hpp"
+#include "../worker/environment.hpp"
+#include "../worker/exit_codes.hpp"
 #include "../worker/run_worker.hpp"
 #include "run_agent.hpp"
 #include "service/served_primary.hpp"

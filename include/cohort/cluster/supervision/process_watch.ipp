@@ -16,6 +16,7 @@
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/timeout.hpp"
+#include "../../worker/environment.hpp"
 
 namespace cohort {
 

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "../../core/config.hpp"
+#include "../../worker/exit_codes.hpp"
 
 namespace cohort {
 
