@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: BSL-1.0
 /// The bodies of everything that is no template, for the separately compiled mode.
 ///
-/// Define COHORT_SEPARATE_COMPILATION for the whole program, and include this in one translation unit.
+/// Define COHORT_SEPARATE_COMPILATION for the whole program, and include this in one translation unit, before any other
+/// header. (Or link the library that Meson's option `compiled` builds of the same files.)
 #pragma once
 
 #ifndef COHORT_SEPARATE_COMPILATION
 #error "cohort/impl/src.hpp: define COHORT_SEPARATE_COMPILATION for the whole program"
 #endif
 
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 takes the frames of coroutines that wait for a lambda for types of the main file.
+#pragma GCC diagnostic ignored "-Wsubobject-linkage"
+#endif
+
+#include "../core/config.ipp"
 #include "../core/error.ipp"
 #include "../core/event.ipp"
 #include "../core/semaphore.ipp"
