@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/cluster/cluster.hpp"
+#include "../../include/cohort/net/endpoint.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -21,6 +22,11 @@ namespace cohort::test {
 namespace {
 
 bool cut(const std::string& answer) { return answer == client::closed || answer == client::reset; }
+
+std::ptrdiff_t count_in_state(const cluster_stats& stats, worker_state state) {
+  return std::count_if(stats.workers.begin(), stats.workers.end(),
+                       [&](const auto& each) { return each.state == state; });
+}
 
 ASYNC_TEST("a cluster listens, starts its workers, serves with all of them, and stops") {
   for (const auto how : distributions) {
@@ -72,15 +78,15 @@ ASYNC_TEST("a fatal error costs its own connection: others are answered, and a r
     auto c = co_await running::ready(options_for(how, 1));
     const auto old = c->pid(1);
     auto slow = co_await client::connect(c->at());
-    slow.say("slow 400");
-    co_await ask_once(c->at(), "echo x");
+    const auto begun = co_await slow.ask("hold");
+    CHECK(begun == "holding");
     const auto loop = client_loop::start(co_await asio::this_coro::executor, c->at(), "slow 1", 2);
     co_await loop->more(5);
     const auto end = co_await ask_once(c->at(), "fatal");
     CHECK(cut(end));
     co_await c->until(event_kind::ready, 2);
-    const auto answer = co_await slow.line();
-    CHECK(answer == "slow done");
+    const auto answer = co_await slow.ask("go on");
+    CHECK(answer == "hold done");
     co_await c->until(event_kind::exited);
     co_await loop->more(5);
     co_await loop->stop();
@@ -273,13 +279,13 @@ ASYNC_TEST("a primary whose descriptors do not come back gives its workers one c
 ASYNC_TEST("a listener that breaks makes the cluster give up, and what is being served is finished") {
   auto c = co_await running::ready(options_for(distribution::round_robin, 1));
   auto slow = co_await client::connect(c->at());
-  slow.say("slow 100");
-  const auto first = co_await ask_once(c->at(), "echo x");
-  CHECK(first == "x");
+  const auto begun = co_await slow.ask("hold");
+  CHECK(begun == "holding");
   const fault<&system::calls::accept4> broken(EINVAL, 1, every_time);
   auto one = co_await client::connect(c->at());
-  const auto answer = co_await slow.line();
-  CHECK(answer == "slow done");
+  co_await c->until(event_kind::gave_up);
+  const auto answer = co_await slow.ask("go on");
+  CHECK(answer == "hold done");
   const int status = co_await c->ended();
   CHECK(status == 1);
   CHECK(c->last(event_kind::gave_up).text == to_string(c->at()) + ": accept: Invalid argument");
@@ -339,7 +345,12 @@ ASYNC_TEST("a program that gets ready and dies, again and again, is no storm") {
   options.restart = policy;
   auto c = running::start(co_await asio::this_coro::executor, options);
   co_await c->until(event_kind::restarting, 2);
-  co_await sleep(50ms);
+  co_await c->until(event_kind::exited, 5);
+  const bool all_wait = co_await eventually([&] {
+    const auto stats = c->primary.stats();
+    return count_in_state(stats, worker_state::waiting) == 2 && stats.workers.size() == 2;
+  });
+  CHECK(all_wait);
   CHECK(c->count(event_kind::started) == 5);
   CHECK(c->last(event_kind::exited).status == exit_status::exited(5));
   CHECK(c->count(event_kind::gave_up) == 0);
@@ -354,15 +365,15 @@ ASYNC_TEST("a stop lets busy connections finish") {
     std::vector<client> slow;
     for (int i = 0; i < 10; ++i) {
       slow.push_back(co_await client::connect(c->at()));
-      slow.back().say("slow 150");
+      const auto begun = co_await slow.back().ask("hold");
+      CHECK(begun == "holding");
     }
-    const auto first = co_await ask_once(c->at(), "echo x");
-    CHECK(first == "x");
     c->primary.stop("now");
     c->primary.stop("and again");
+    co_await c->until(event_kind::draining, 2);
     for (auto& each : slow) {
-      const auto answer = co_await each.line();
-      CHECK(answer == "slow done");
+      const auto answer = co_await each.ask("go on");
+      CHECK(answer == "hold done");
     }
     const int status = co_await c->ended();
     CHECK(status == 0);
@@ -400,12 +411,12 @@ ASYNC_TEST("times may be as long as they can be") {
   options.start_timeout = std::chrono::milliseconds::max();
   auto c = co_await running::ready(options);
   auto slow = co_await client::connect(c->at());
-  slow.say("slow 50");
-  const auto first = co_await ask_once(c->at(), "echo x");
-  CHECK(first == "x");
+  const auto begun = co_await slow.ask("hold");
+  CHECK(begun == "holding");
   c->primary.stop("now");
-  const auto answer = co_await slow.line();
-  CHECK(answer == "slow done");
+  co_await c->until(event_kind::draining);
+  const auto answer = co_await slow.ask("go on");
+  CHECK(answer == "hold done");
   const int status = co_await c->ended();
   CHECK(status == 0);
   CHECK(c->last(event_kind::exited).status == exit_status::exited(0));
@@ -414,18 +425,16 @@ ASYNC_TEST("times may be as long as they can be") {
 ASYNC_TEST("a stop answers the connections that wait in the kernel's queue") {
   for (const auto how : distributions) {
     auto c = co_await running::ready(options_for(how, 1));
-    auto busy = co_await client::connect(c->at());
-    busy.say("busy 200");
-    const bool begun = co_await eventually([&] { return busy.socket().available() == 0; });
-    CHECK(begun);
+    const auto pid = c->pid(1);
+    ::kill(pid, SIGSTOP);
     std::vector<client> waiting;
     for (int i = 0; i < 60; ++i) {
       waiting.push_back(co_await client::connect(c->at()));
       waiting.back().say("echo served");
     }
     c->primary.stop("now");
-    const auto done = co_await busy.line();
-    CHECK(done == "busy done");
+    co_await c->until(event_kind::stopping);
+    ::kill(pid, SIGCONT);
     for (auto& each : waiting) {
       const auto answer = co_await each.line();
       CHECK(answer == "served");
@@ -487,11 +496,12 @@ ASYNC_TEST("a stop does not wait for connections when the last worker dies meanw
   std::vector<client> waiting;
   for (int i = 0; i < 50; ++i) waiting.push_back(co_await client::connect(c->at()));
   c->primary.stop("now");
-  co_await sleep(20ms);
+  co_await c->until(event_kind::stopping);
   CHECK_FALSE(c->status);
   ::kill(pid, SIGKILL);
   const int status = co_await c->ended();
   CHECK(status == 0);
+  CHECK(c->last(event_kind::exited).status == exit_status::killed(SIGKILL));
 }
 
 ASYNC_TEST("a kill ends everything at once, whatever is busy, waits or hangs") {
@@ -504,7 +514,7 @@ ASYNC_TEST("a kill ends everything at once, whatever is busy, waits or hangs") {
     ::kill(c->pid(2), SIGSTOP);
     std::vector<client> waiting;
     for (int i = 0; i < 50; ++i) waiting.push_back(co_await client::connect(c->at()));
-    co_await sleep(10ms);
+    co_await yield(50);
     if (how == distribution::shared) c->primary.stop("first this");
     c->primary.kill("at once");
     const int status = co_await c->ended();

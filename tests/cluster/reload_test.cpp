@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/cluster/reload.hpp"
+#include "../../include/cohort/core/task_group.hpp"
+#include "../../include/cohort/core/timeout.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -68,14 +70,14 @@ ASYNC_TEST("an idle connection that lives through a reload is closed, and a busy
   auto idle = co_await client::connect(c->at());
   const auto hello = co_await idle.ask("echo hello");
   CHECK(hello == "hello");
-  busy.say("slow 300");
-  co_await sleep(20ms);
+  const auto begun = co_await busy.ask("hold");
+  CHECK(begun == "holding");
   const auto result = co_await c->primary.reload();
   CHECK(result.success());
   const auto end = co_await idle.line();
   CHECK(end == client::closed);
-  const auto answer = co_await busy.line();
-  CHECK(answer == "slow done");
+  const auto answer = co_await busy.ask("go on");
+  CHECK(answer == "hold done");
   co_await c->stop();
 }
 
@@ -255,16 +257,21 @@ ASYNC_TEST("a worker of a slot that is no more is not replaced when it dies") {
   auto c = co_await running::ready(options_for(distribution::round_robin, 2));
   auto busy = co_await client::connect(c->at());
   auto other = co_await client::connect(c->at());
-  busy.say("slow 2000");
-  other.say("slow 2000");
-  co_await sleep(20ms);
+  for (auto* each : {&busy, &other}) {
+    const auto begun = co_await each->ask("hold");
+    CHECK(begun == "holding");
+  }
   c->primary.scale(1);
   co_await c->until(event_kind::draining, 1);
   ::kill(c->pid(2), SIGKILL);
   co_await c->until(event_kind::exited, 1);
-  co_await sleep(50ms);
-  CHECK(c->primary.stats().workers.size() == 1);
-  CHECK(c->count(event_kind::started) == 2);
+  const bool one_is_left = co_await eventually([&] { return c->primary.stats().workers.size() == 1; });
+  CHECK(one_is_left);
+  // One more worker gets ready, which is the reload's, and started after one that would have replaced the dead one.
+  const auto result = co_await c->primary.reload();
+  CHECK(result.success());
+  CHECK(c->count(event_kind::started) == 3);
+  CHECK(c->last(event_kind::started).slot == 1);
   c->primary.kill("the test ends");
   co_await c->ended();
 }

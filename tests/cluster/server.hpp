@@ -75,7 +75,7 @@ class server : public std::enable_shared_from_this<server> {
   asio::awaitable<exit_status> ended() {
     const auto status = co_await primary.wait();
     // a worker that lives on would hold the other end of the pipe
-    const bool all = co_await eventually([this] { return end; }, sanitized ? 5s : 1s);
+    const bool all = co_await eventually([this] { return end; });
     CHECK_MESSAGE(all, "somebody has outlived the primary");
     co_return status;
   }

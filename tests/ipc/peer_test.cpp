@@ -164,7 +164,7 @@ ASYNC_TEST("a sender whose child does not read waits, and hears of its end") {
   auto heard = co_await next(child);
   const text large = text_of_size(1024 * 1024);
   outcome_of<void> sending(executor, child.send(large));
-  co_await sleep(20ms);
+  co_await yield(100);  // far more turns than it takes to fill the socket
   CHECK_FALSE(sending.is_there());
   child.signal(SIGKILL);
   const auto code = co_await error_of(sending.get());
@@ -243,7 +243,7 @@ ASYNC_TEST("a socket that a killed child had not taken is still ours") {
   connection between(executor);
   const nothing with;
   outcome_of<void> giving(executor, child.send_handle(with, std::move(between.near)));
-  co_await sleep(10ms);
+  co_await yield(100);  // the kernel has it by then
   CHECK_FALSE(giving.is_there());
   child.signal(SIGKILL);
   const auto what = co_await text_of(giving.get());

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <algorithm>
+#include <chrono>
+#include <exception>
+#include <memory>
 #include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -32,6 +36,31 @@ std::shared_ptr<std::optional<T>> begin(const asio::any_io_executor& executor, a
   });
   return result;
 }
+
+/// A send that the test cancels.
+struct cancellable {
+  cancellable(const asio::any_io_executor& executor, asio::awaitable<receipt> work) {
+    asio::co_spawn(executor, std::move(work),
+                   asio::bind_cancellation_slot(signal.slot(), [end = ended](std::exception_ptr thrown, receipt) {
+                     end->emplace();
+                     try {
+                       if (thrown) std::rethrow_exception(thrown);
+                     } catch (const std::system_error& error) {
+                       **end = error.code();
+                     }
+                   }));
+  }
+
+  asio::awaitable<std::error_code> cancel() {
+    signal.emit(asio::cancellation_type::terminal);
+    const bool over = co_await eventually([this] { return ended->has_value(); });
+    REQUIRE(over);
+    co_return **ended;
+  }
+
+  asio::cancellation_signal signal;
+  std::shared_ptr<std::optional<std::error_code>> ended = std::make_shared<std::optional<std::error_code>>();
+};
 
 struct process {
   explicit process(const asio::any_io_executor& executor) : office(executor, member(), nullptr) {}
@@ -192,7 +221,9 @@ ASYNC_TEST("a worker that dies before it has answered is gone, in the receipt, a
   ::kill(victim, SIGSTOP);
   const auto what = number(5);
   const auto became = begin(executor, t->talk.broadcast(what));
-  co_await sleep(20ms);
+  const auto later = number(6);
+  const auto other = co_await t->talk.send_to(recipient::slot(1), later);  // behind it
+  CHECK(other.complete());
   CHECK_FALSE(became->has_value());
   ::kill(victim, SIGKILL);
   const bool told = co_await eventually([&] { return became->has_value(); });
@@ -304,7 +335,9 @@ ASYNC_TEST("a slow worker: of what waits for it, the oldest is dropped and its s
     sent.push_back(begin(executor, t->talk.send_to_workers(what)));
     co_await yield(3);
   }
-  co_await sleep(10ms);
+  const bool dropped = co_await eventually(
+      [&] { return std::all_of(&sent[2], &sent[5], [](const auto& each) { return each->has_value(); }); });
+  REQUIRE(dropped);
   for (std::size_t i = 0; i < 8; ++i) CHECK(sent[i]->has_value() == (i >= 2 && i < 5));
   for (std::size_t i = 2; i < 5; ++i) CHECK((*sent[i])->failures.at(0).why == undelivered::dropped);
   ::kill(t->c->pid(1), SIGCONT);
@@ -334,7 +367,10 @@ ASYNC_TEST("a slow worker that is disconnected is replaced, and every message sa
     sent.push_back(begin(executor, t->talk.send_to_workers(what)));
     co_await yield(3);
   }
-  co_await sleep(10ms);
+  const bool refused = co_await eventually(
+      [&] { return std::all_of(&sent[1], &sent[4] + 1, [](const auto& each) { return each->has_value(); }); });
+  REQUIRE(refused);
+  co_await t->c->until(event_kind::failed);
   CHECK_FALSE(sent[0]->has_value());
   for (std::size_t i = 1; i < 5; ++i) {
     REQUIRE(sent[i]->has_value());
@@ -359,15 +395,22 @@ ASYNC_TEST("a send that is cancelled does not come to who has not got it, and ca
   auto t = co_await townhall::open(options);
   town::mischief endless;
   endless.what = "sleep";
-  const auto first = co_await error_of(with_timeout(t->talk.send_to_workers(endless), 20ms));
-  CHECK(first == errc::timed_out);
-  ::kill(t->c->pid(1), SIGSTOP);
   const auto executor = co_await asio::this_coro::executor;
+  cancellable sleeping(executor, t->talk.send_to_workers(endless));
+  const bool asleep = co_await eventually([&] { return !t->reports.empty(); });
+  CHECK(asleep);
+  const auto first = co_await sleeping.cancel();
+  CHECK(first == asio::error::operation_aborted);
+  const auto woken = co_await t->until_heard(recipient::slot(1), "cancelled ");
+  CHECK(woken.find("cancelled ") != std::string::npos);
+  ::kill(t->c->pid(1), SIGSTOP);
   const auto one = number(1), two = number(2);
   const auto waits = begin(executor, t->talk.send_to_workers(one));
   co_await yield(5);
-  const auto second = co_await error_of(with_timeout(t->talk.send_to_workers(two), 20ms));
-  CHECK(second == errc::timed_out);
+  cancellable queued(executor, t->talk.send_to_workers(two));
+  co_await yield(5);
+  const auto second = co_await queued.cancel();
+  CHECK(second == asio::error::operation_aborted);
   ::kill(t->c->pid(1), SIGCONT);
   const auto text = co_await t->heard(recipient::slot(1));
   CHECK(text.find("1 ") != std::string::npos);
@@ -401,18 +444,31 @@ ASYNC_TEST("two processes talk directly, through a channel of their own that fol
 
 ASYNC_TEST("a direct channel to a worker that drains is left for the one in its place") {
   auto t = co_await townhall::open(townhall::options(2));
+  // One for each worker, which drains for as long as its client holds it.
   auto first = co_await client::connect(t->c->at());
   auto second = co_await client::connect(t->c->at());
+  for (auto* each : {&first, &second}) {
+    const auto begun = co_await each->ask("hold");
+    CHECK(begun == "holding");
+  }
   auto done = co_await t->obey(recipient::slot(1), "slot 2", 1, true);
   CHECK(done.delivered == 1);
   const pid_t old = t->c->pid(2);
   ::kill(old, SIGTERM);
   co_await t->c->until(event_kind::ready, 3);
-  co_await sleep(5ms);
-  done = co_await t->obey(recipient::slot(1), "slot 2", 2, true);
-  CHECK(done.delivered == 1);
-  const auto text = co_await t->heard(recipient::slot(2));
-  CHECK(text.find("2 from 1 ") != std::string::npos);
+  // Worker 1 leaves the channel when it hears of the drain from the other end, and what it sends before comes there.
+  std::string text;
+  const auto end = std::chrono::steady_clock::now() + patience / 2;
+  for (std::uint32_t i = 2; text.empty() && std::chrono::steady_clock::now() < end; ++i) {
+    done = co_await t->obey(recipient::slot(1), "slot 2", i, true);
+    CHECK(done.delivered == 1);
+    text = co_await t->heard(recipient::slot(2));
+    if (text.find(" from 1 ") == std::string::npos) text.clear();
+  }
+  CHECK_FALSE(text.empty());
+  CHECK(t->c->count(event_kind::exited) == 0);  // the old one drains still
+  first.say("go on");
+  second.say("go on");
   co_await t->c->stop();
 }
 

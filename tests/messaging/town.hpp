@@ -29,7 +29,8 @@ struct order {
 /// them, and agents that have gone and come.
 struct question {};
 
-/// `throw`: throw in the listener. `sleep`: never end with it. `fail`, `quit`: drain with status 1, or 78.
+/// `throw`: throw in the listener. `sleep`: report `asleep` to the primary and never end with it, but take note of
+/// being `cancelled`. `fail`, `quit`: drain with status 1, or 78.
 struct mischief {
   std::string what;
 };

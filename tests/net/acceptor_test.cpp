@@ -26,7 +26,7 @@ asio::ip::tcp::endpoint local() { return parse_endpoint("127.0.0.1:0"); }
 
 ASYNC_TEST("a listener takes the connections of its queue in their order, and then none") {
   auto at = local();
-  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
   CHECK(on.is_open());
   CHECK_FALSE(on.try_accept());
   std::vector<client> clients;
@@ -47,7 +47,7 @@ ASYNC_TEST("a listener takes the connections of its queue in their order, and th
 
 ASYNC_TEST("a connection that failed while it waited is passed over") {
   auto at = local();
-  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
   auto one = co_await client::connect(at);
   for (const int error : {EINTR, ECONNABORTED, EPROTO, EPERM, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH,
                           EOPNOTSUPP, ENETUNREACH}) {
@@ -60,7 +60,7 @@ ASYNC_TEST("a connection that failed while it waited is passed over") {
 
 ASYNC_TEST("an accept for which there is no room says so, and loses nothing") {
   auto at = local();
-  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
   auto one = co_await client::connect(at);
   for (const int error : {EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
     const fault<&system::calls::accept4> failing(error);
@@ -71,23 +71,23 @@ ASYNC_TEST("an accept for which there is no room says so, and loses nothing") {
       code = thrown.code();
     }
     CHECK(code == std::error_code(error, std::system_category()));
-    CHECK(listener::is_shortage(code));
+    CHECK(acceptor::is_shortage(code));
   }
   CHECK(on.try_accept());
 }
 
 /// What try_accept() takes, if it does not say that there is a shortage.
-descriptor accept_or_shortage(listener& on) {
+descriptor accept_or_shortage(acceptor& on) {
   try {
     return on.try_accept();
   } catch (const std::system_error& error) {
-    if (!listener::is_shortage(error.code())) throw;
+    if (!acceptor::is_shortage(error.code())) throw;
   }
   return descriptor();
 }
 
 /// Goes on until a connection is taken; says how many pauses it was.
-asio::awaitable<int> pauses_until(listener& on, descriptor& taken) {
+asio::awaitable<int> pauses_until(acceptor& on, descriptor& taken) {
   int pauses = 0;
   while (!(taken = accept_or_shortage(on)) && pauses < 100) {
     ++pauses;
@@ -98,7 +98,7 @@ asio::awaitable<int> pauses_until(listener& on, descriptor& taken) {
 
 ASYNC_TEST("a process at its limit accepts one connection after the other in the place of the reserve") {
   auto at = local();
-  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
   std::vector<client> clients;
   for (int i = 0; i < 4; ++i) clients.push_back(co_await client::connect(at));
   descriptor taken, next;
@@ -133,7 +133,7 @@ ASYNC_TEST("a listener that was opened at the limit takes its reserve later") {
   auto at = local();
   descriptor socket = open_listener(at, listen_settings());
   auto one = co_await client::connect(at);
-  std::optional<listener> on;
+  std::optional<acceptor> on;
   {
     const fault<&system::calls::open> full(EMFILE, 1, every_time);
     const fault<&system::calls::accept4> accepts(0, every_time);
@@ -153,7 +153,7 @@ ASYNC_TEST("without /dev/null there is no reserve, and a shortage is waited for"
   descriptor socket = open_listener(at, listen_settings());
   auto one = co_await client::connect(at);
   const fault<&system::calls::open> none(ENOENT, 1, every_time);
-  listener on(co_await asio::this_coro::executor, std::move(socket));
+  acceptor on(co_await asio::this_coro::executor, std::move(socket));
   descriptor taken;
   const fault<&system::calls::accept4> full(EMFILE, 1, 23);
   const int waited = co_await pauses_until(on, taken);
@@ -164,7 +164,7 @@ ASYNC_TEST("without /dev/null there is no reserve, and a shortage is waited for"
 
 ASYNC_TEST("the reserve is kept when it does not help") {
   auto at = local();
-  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
   auto one = co_await client::connect(at);
   for (int i = 0; i < 20; ++i) co_await on.pause();
   for (const int error : {EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
@@ -186,7 +186,7 @@ ASYNC_TEST("the reserve is kept when it does not help") {
 
 ASYNC_TEST("a listener that is broken says so") {
   auto at = local();
-  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
   const fault<&system::calls::accept4> failing(EINVAL);
   std::error_code code;
   try {
@@ -195,13 +195,13 @@ ASYNC_TEST("a listener that is broken says so") {
     code = thrown.code();
   }
   CHECK(code == std::error_code(EINVAL, std::system_category()));
-  CHECK_FALSE(listener::is_shortage(code));
+  CHECK_FALSE(acceptor::is_shortage(code));
 }
 
 ASYNC_TEST("closing a listener ends those who wait for it or pause") {
   auto at = local();
   const auto executor = co_await asio::this_coro::executor;
-  listener on(executor, open_listener(at, listen_settings()));
+  acceptor on(executor, open_listener(at, listen_settings()));
   std::error_code waited, paused;
   const auto wait = [&]() -> asio::awaitable<void> { waited = co_await error_of(on.wait()); };
   const auto pause = [&]() -> asio::awaitable<void> { paused = co_await error_of(on.pause()); };
@@ -220,7 +220,7 @@ ASYNC_TEST("closing a listener ends those who wait for it or pause") {
 PLAIN_TEST("a cancelled wait for a connection leaves it to the next one") {
   const auto runs = cancel_at_every_turn([](cancellation& cancelled) -> asio::awaitable<void> {
     auto at = local();
-    listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+    acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
     auto one = co_await client::connect(at);
     const bool waited = co_await cancelled(on.wait());
     if (!waited) co_await on.wait();
@@ -231,17 +231,17 @@ PLAIN_TEST("a cancelled wait for a connection leaves it to the next one") {
 
 ASYNC_TEST("another process that makes the socket blocking does not block an accept") {
   auto at = local();
-  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
   const int flags = ::fcntl(on.native_handle(), F_GETFL);
   ::fcntl(on.native_handle(), F_SETFL, flags & ~O_NONBLOCK);
   // as the constructor of its copy would
-  listener copy(co_await asio::this_coro::executor, descriptor(::fcntl(on.native_handle(), F_DUPFD_CLOEXEC, 0)));
+  acceptor copy(co_await asio::this_coro::executor, descriptor(::fcntl(on.native_handle(), F_DUPFD_CLOEXEC, 0)));
   CHECK_FALSE(on.try_accept());
 }
 
 ASYNC_TEST("a local listener that takes no more connections gives up those that wait, and refuses the others") {
   const auto name = parse_unix_endpoint("unix:@cohort-test-" + std::to_string(::getpid()));
-  listener on(co_await asio::this_coro::executor, open_unix_listener(name, 8).socket);
+  acceptor on(co_await asio::this_coro::executor, open_unix_listener(name, 8).socket);
   CHECK(on.accepts() == handle_kind::local_socket);
   CHECK_FALSE(on.ended());
   auto first = co_await local_client::connect(name), second = co_await local_client::connect(name);
@@ -260,7 +260,7 @@ ASYNC_TEST("a local listener that takes no more connections gives up those that 
 
 ASYNC_TEST("a tcp listener never ends by itself") {
   auto at = local();
-  listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
   CHECK(on.accepts() == handle_kind::tcp_socket);
   stop_handshakes(on.native_handle());
   CHECK_FALSE(on.try_accept());

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../include/cohort/pool/process_pool.hpp"
@@ -63,6 +64,12 @@ inline void kill_children() {
     const auto name_end = line.rfind(')');  // "pid (name) state ppid …" (proc(5))
     if (name_end != line.npos && std::atoi(line.c_str() + name_end + 4) == ::getpid()) ::kill(pid, SIGKILL);
   }
+}
+
+/// Whether a child of this process is dead, reaped by now or not.
+inline bool a_child_has_ended() {
+  siginfo_t info{};
+  return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != 0;
 }
 
 /// How a job has ended, for the tests to look at.

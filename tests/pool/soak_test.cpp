@@ -16,7 +16,7 @@
 namespace cohort::test {
 namespace {
 
-constexpr int jobs = sanitized ? 300 : 2000;
+constexpr int jobs = sanitized ? 300 : 1000;
 constexpr int hang_each = sanitized ? 150 : 500;
 constexpr auto deadline = sanitized ? 6000ms : 2500ms;  // those that hang take all of it, and the others never so long
 

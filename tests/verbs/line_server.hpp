@@ -39,6 +39,7 @@ inline std::vector<int>& fillers() {
 ///     echo TEXT           TEXT
 ///     slow MS             "slow done", after that time
 ///     busy MS             "busy done", after a time in which the process does nothing else
+///     hold                "holding" at once, and "hold done" when the client has sent another line: busy meanwhile
 ///     patient             waits until it is cancelled, then "cancelled"
 ///     stubborn MS         "stubborn done", and is not to be cancelled
 ///     fatal  odd          throws an exception, or something else
@@ -116,6 +117,22 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
   co_return verb + " done";
 }
 
+/// Answers "hold". It reads without worker::readable(), so that for the worker this connection is busy and not idle.
+template <class Socket>
+asio::awaitable<std::string> hold(Socket& socket, std::string& buffer) {
+  const std::string begun = "holding\n";
+  co_await socket.async_send(asio::buffer(begun), asio::use_awaitable);
+  auto end = buffer.find('\n');
+  while (end == std::string::npos) {
+    char piece[512];
+    const auto size = co_await socket.async_read_some(asio::buffer(piece), asio::use_awaitable);
+    buffer.append(piece, size);
+    end = buffer.find('\n');
+  }
+  buffer.erase(0, end + 1);
+  co_return "hold done";
+}
+
 /// Serves requests until the client closes, or the worker drains.
 template <class Socket>
 asio::awaitable<void> serve_lines_on(Socket socket, worker& self) {
@@ -132,7 +149,12 @@ asio::awaitable<void> serve_lines_on(Socket socket, worker& self) {
     }
     const std::string request = buffer.substr(0, end);
     buffer.erase(0, end + 1);
-    std::string answer = co_await answer_to(request, self);
+    std::string answer;
+    if (request == "hold") {
+      answer = co_await hold(socket, buffer);
+    } else {
+      answer = co_await answer_to(request, self);
+    }
     answer += '\n';
     co_await socket.async_send(asio::buffer(answer), asio::use_awaitable);
   } while (!self.draining());

@@ -15,6 +15,7 @@
 
 #include "../../include/cohort/cluster/agent.hpp"
 #include "../../include/cohort/worker/run_worker.hpp"
+#include "../../include/cohort/cluster/run_agent.hpp"
 #include "line_server.hpp"
 #include "verb.hpp"
 
@@ -90,7 +91,19 @@ class resident {
     if (what == "throw") throw std::runtime_error("thrown in the listener");
     if (what == "fail") self_.fail("told to");
     if (what == "quit") self_.do_not_restart("told to");
-    if (what == "sleep") co_await wait_for(std::chrono::hours(1));
+    if (what == "sleep") co_await sleep();
+  }
+
+  asio::awaitable<void> sleep() {
+    report begun;
+    begun.text = "asleep";
+    co_await talk_.send_to_primary(begun);
+    try {
+      co_await wait_for(std::chrono::hours(1));
+    } catch (const std::system_error&) {
+      heard_ += "cancelled ";
+      throw;
+    }
   }
 
   tally* counts_;

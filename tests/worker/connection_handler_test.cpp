@@ -12,6 +12,7 @@
 #include "../../include/cohort/worker/options.hpp"
 #include "../../include/cohort/worker/parent_channel.hpp"
 #include "../../include/cohort/worker/worker.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../support/harness.hpp"
 
 namespace cohort::test {

@@ -11,6 +11,7 @@
 #include "../../include/cohort/net/endpoint.hpp"
 #include "../../include/cohort/ipc/peer.hpp"
 #include "../../include/cohort/worker/run_worker.hpp"
+#include "../../include/cohort/worker/protocol.hpp"
 #include "../process/children.hpp"
 #include "client.hpp"
 
@@ -66,15 +67,14 @@ ASYNC_TEST("a worker program that its parent asks to drain exits with 0") {
 ASYNC_TEST("a worker program exits with 0 for SIGTERM, and finishes what it has begun") {
   auto one = co_await serve(helper("worker"));
   auto busy = co_await client::connect(one.at);
-  busy.say("slow 100");
-  const auto other = co_await ask_once(one.at, "echo x");
-  CHECK(other == "x");
+  const auto begun = co_await busy.ask("hold");
+  CHECK(begun == "holding");
   one.process.signal(SIGTERM);
   const auto word = co_await draining_word(one.process);
   REQUIRE(word);
   CHECK(word->reason == "SIGTERM");
-  const auto answer = co_await busy.line();
-  CHECK(answer == "slow done");
+  const auto answer = co_await busy.ask("go on");
+  CHECK(answer == "hold done");
   const auto status = co_await one.process.wait();
   CHECK(status == exit_status::exited(0));
 }
@@ -94,17 +94,16 @@ ASYNC_TEST("a worker program exits with 1 after a fatal error, once the others a
   for (const auto* fatal : {"fatal", "odd"}) {
     auto one = co_await serve(helper("worker"));
     auto busy = co_await client::connect(one.at);
-    busy.say("slow 100");
-    const auto other = co_await ask_once(one.at, "echo x");
-    CHECK(other == "x");
+    const auto begun = co_await busy.ask("hold");
+    CHECK(begun == "holding");
     const auto end = co_await ask_once(one.at, fatal);
     CHECK(end == client::closed);
     const auto word = co_await draining_word(one.process);
     REQUIRE(word);
     CHECK(word->status == 1);
     CHECK(one.process.process().running());
-    const auto answer = co_await busy.line();
-    CHECK(answer == "slow done");
+    const auto answer = co_await busy.ask("go on");
+    CHECK(answer == "hold done");
     const auto status = co_await one.process.wait();
     CHECK(status == exit_status::exited(1));
   }
@@ -224,7 +223,7 @@ ASYNC_TEST("a worker program with a full descriptor table goes on when there is 
   descriptor extra;
   {
     asio::ip::tcp::endpoint at = parse_endpoint("127.0.0.1:0");
-    listener on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+    acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
     waiting.push_back(co_await client::connect(at));
     extra = on.try_accept();
   }

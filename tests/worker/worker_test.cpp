@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -16,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../../include/cohort/core/timeout.hpp"
 #include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../../include/cohort/net/endpoint.hpp"
 #include "../../include/cohort/worker/connection_handler.hpp"
@@ -92,6 +94,18 @@ class scene : public std::enable_shared_from_this<scene> {
     parent.post(order);
   }
 
+  /// Waits until the worker has heard all that it was told so far: it answers a ping, which comes behind that.
+  asio::awaitable<void> heard_all() {
+    worker_protocol::ping question;
+    question.number = ++pings_;
+    parent.post(question);
+    while (auto message = co_await parent.receive()) {
+      const auto* answer = std::get_if<worker_protocol::pong>(&*message);
+      if (answer != nullptr && answer->number == pings_) co_return;
+    }
+    FAIL("the worker does not answer");
+  }
+
   /// What run() has returned.
   asio::awaitable<int> ended() {
     const bool done = co_await eventually([this] { return self == nullptr; });
@@ -111,6 +125,8 @@ class scene : public std::enable_shared_from_this<scene> {
       : parent(executor, std::move(ends.first)),
         self(std::make_unique<worker>(executor, parent_channel(executor, std::move(ends.second)), std::move(handler),
                                       options)) {}
+
+  std::uint64_t pings_ = 0;
 };
 
 ASYNC_TEST("a worker says that it is ready") {
@@ -148,7 +164,7 @@ ASYNC_TEST("a worker serves a socket that it is handed") {
   auto at = scene::start(co_await asio::this_coro::executor);
   asio::ip::tcp::endpoint where;
   const auto executor = co_await asio::this_coro::executor;
-  listener on(executor, open_local(where));
+  acceptor on(executor, open_local(where));
   auto one = co_await client::connect(where);
   worker_protocol::serve message;
   co_await at->parent.send_handle(message, on.try_accept());
@@ -206,7 +222,7 @@ class unheard_lease {
 ASYNC_TEST("a socket that is handed is served when the parent is sure to hear that it was taken") {
   auto at = scene::start(co_await asio::this_coro::executor);
   asio::ip::tcp::endpoint where;
-  listener on(co_await asio::this_coro::executor, open_local(where));
+  acceptor on(co_await asio::this_coro::executor, open_local(where));
   auto one = co_await client::connect(where);
   one.say("echo handed");
   unheard_lease lease(*at, on.try_accept());
@@ -227,7 +243,7 @@ ASYNC_TEST("a worker that ends before it could say that it has taken a socket le
   options.drain_timeout = 20ms;
   auto at = scene::start(co_await asio::this_coro::executor, &serve_lines, options);
   asio::ip::tcp::endpoint where;
-  listener on(co_await asio::this_coro::executor, open_local(where));
+  acceptor on(co_await asio::this_coro::executor, open_local(where));
   auto one = co_await client::connect(where);
   one.say("echo handed");
   unheard_lease lease(*at, on.try_accept());
@@ -245,7 +261,7 @@ ASYNC_TEST("a worker that ends before it could say that it has taken a socket le
 ASYNC_TEST("a socket that was taken is served although the parent dies before it can hear of it") {
   auto at = scene::start(co_await asio::this_coro::executor);
   asio::ip::tcp::endpoint where;
-  listener on(co_await asio::this_coro::executor, open_local(where));
+  acceptor on(co_await asio::this_coro::executor, open_local(where));
   auto one = co_await client::connect(where);
   one.say("echo handed");
   unheard_lease lease(*at, on.try_accept());
@@ -407,7 +423,7 @@ ASYNC_TEST("a handler that throws before it is a coroutine ends no more than its
     CHECK(answer == "accepting goes on");
   }
   const auto executor = co_await asio::this_coro::executor;
-  listener on(executor, open_local(where));
+  acceptor on(executor, open_local(where));
   worker_protocol::serve message;
   for (int i = 0; i < 2; ++i) {
     auto one = co_await client::connect(where);
@@ -444,12 +460,13 @@ ASYNC_TEST("a worker whose parent is gone drains and ends with 110") {
   asio::ip::tcp::endpoint where;
   const descriptor mine = co_await at->listen(where);
   auto busy = co_await client::connect(where);
-  busy.say("slow 50");
-  const auto answered = co_await ask_once(where, "echo and now");
-  CHECK(answered == "and now");
+  const auto begun = co_await busy.ask("hold");
+  CHECK(begun == "holding");
   at->parent.close();
-  const auto slow = co_await busy.line();
-  CHECK(slow == "slow done");
+  const bool draining = co_await eventually([&] { return at->self && at->self->draining(); });
+  CHECK(draining);
+  const auto answer = co_await busy.ask("go on");
+  CHECK(answer == "hold done");
   const int status = co_await at->ended();
   CHECK(status == 110);
 }
@@ -570,7 +587,8 @@ ASYNC_TEST("the parent hears of the drain before a busy connection has ended, wh
   auto busy = co_await client::connect(where);
   busy.say("patient");
   auto slow = co_await client::connect(where);
-  slow.say("slow 60");
+  const auto begun = co_await slow.ask("hold");
+  CHECK(begun == "holding");
   const bool serving = co_await eventually([&] { return at->self->open_connections() == 2; });
   CHECK(serving);
   co_await yield(5);
@@ -581,8 +599,8 @@ ASYNC_TEST("the parent hears of the drain before a busy connection has ended, wh
   REQUIRE(at->self);
   CHECK(at->self->draining());
   CHECK(at->self->open_connections() == 2);
-  const auto answer = co_await slow.line();
-  CHECK(answer == "slow done");
+  const auto answer = co_await slow.ask("go on");
+  CHECK(answer == "hold done");
   CHECK(at->self);
   ::raise(SIGTERM);
   ::raise(SIGTERM);
@@ -594,7 +612,7 @@ ASYNC_TEST("the parent hears of the drain before a busy connection has ended, wh
 
 ASYNC_TEST("an idle connection is closed once the grace is over, and a request in time is answered") {
   auto options = quick();
-  options.idle_grace = 100ms;
+  options.idle_grace = 300ms;
   auto at = scene::start(co_await asio::this_coro::executor, &serve_lines, options);
   asio::ip::tcp::endpoint where;
   const descriptor mine = co_await at->listen(where);
@@ -715,14 +733,17 @@ ASYNC_TEST("a drain may wait for ever") {
   asio::ip::tcp::endpoint where;
   const descriptor mine = co_await at->listen(where);
   auto slow = co_await client::connect(where);
-  slow.say("slow 50");
+  const auto begun = co_await slow.ask("hold");
+  CHECK(begun == "holding");
   auto idle = co_await client::connect(where);
   const bool serving = co_await eventually([&] { return at->self->open_connections() == 2; });
   CHECK(serving);
   co_await yield(5);
   at->ask_to_drain();
-  const auto answer = co_await slow.line();
-  CHECK(answer == "slow done");
+  const auto word = co_await at->draining_word();
+  CHECK(word);
+  const auto answer = co_await slow.ask("go on");
+  CHECK(answer == "hold done");
   const auto last = co_await idle.ask("echo last");
   CHECK(last == "last");
   const int status = co_await at->ended();
@@ -759,7 +780,8 @@ ASYNC_TEST("a second SIGTERM ends the waiting for busy connections, the first on
     auto busy = co_await client::connect(where);
     busy.say("patient");
     auto slow = co_await client::connect(where);
-    slow.say("slow 60");
+    const auto begun = co_await slow.ask("hold");
+    CHECK(begun == "holding");
     const bool serving = co_await eventually([&] { return at->self->open_connections() == 2; });
     CHECK(serving);
     co_await yield(5);
@@ -767,8 +789,11 @@ ASYNC_TEST("a second SIGTERM ends the waiting for busy connections, the first on
     const bool draining = co_await eventually([&] { return at->self->draining() == by_parent; });
     CHECK(draining);
     ::raise(SIGTERM);  // a service manager sends it to all processes at once, whatever the parent says
-    const auto answer = co_await slow.line();
-    CHECK(answer == "slow done");
+    const bool told = co_await eventually([&] { return at->self->draining(); });
+    CHECK(told);
+    co_await yield(20);
+    const auto answer = co_await slow.ask("go on");
+    CHECK(answer == "hold done");
     REQUIRE(at->self);
     CHECK(at->self->open_connections() == 1);
     ::raise(SIGTERM);
@@ -814,12 +839,10 @@ ASYNC_TEST("a socket that comes while a worker drains is refused, and stays the 
   asio::ip::tcp::endpoint where;
   descriptor mine = co_await at->listen(where);
   auto busy = co_await client::connect(where);
-  busy.say("slow 100");
-  const bool serving = co_await eventually([&] { return at->self->open_connections() == 1; });
-  CHECK(serving);
-  co_await yield(5);
+  const auto begun = co_await busy.ask("hold");
+  CHECK(begun == "holding");
   const auto executor = co_await asio::this_coro::executor;
-  listener other(executor, open_local(where));
+  acceptor other(executor, open_local(where));
   auto one = co_await client::connect(where);
   descriptor socket = other.try_accept();
   REQUIRE(socket);
@@ -835,8 +858,8 @@ ASYNC_TEST("a socket that comes while a worker drains is refused, and stays the 
   CHECK(answer == "mine");
   const auto listen = co_await error_of(at->lend(mine, 2));
   CHECK(listen == errc::handle_refused);
-  const auto slow = co_await busy.line();
-  CHECK(slow == "slow done");
+  const auto held = co_await busy.ask("go on");
+  CHECK(held == "hold done");
   const int status = co_await at->ended();
   CHECK(status == 0);
 }
@@ -845,7 +868,7 @@ ASYNC_TEST("sockets that stand before the drain in the channel are served, and t
   auto at = scene::start(co_await asio::this_coro::executor);
   asio::ip::tcp::endpoint where;
   const auto executor = co_await asio::this_coro::executor;
-  listener on(executor, open_local(where));
+  acceptor on(executor, open_local(where));
   std::vector<client> clients;
   const auto pending = std::make_error_code(std::errc::operation_in_progress);
   std::vector<std::error_code> outcomes(40, pending);
@@ -918,7 +941,7 @@ ASYNC_TEST("a worker that is not asked to leaves the queues to others") {
   auto one = co_await client::connect(where);
   const int status = co_await at->ended();
   CHECK(status == 0);
-  listener on(co_await asio::this_coro::executor, descriptor(::fcntl(mine.get(), F_DUPFD_CLOEXEC, 0)));
+  acceptor on(co_await asio::this_coro::executor, descriptor(::fcntl(mine.get(), F_DUPFD_CLOEXEC, 0)));
   CHECK(on.try_accept());
 }
 
@@ -930,16 +953,18 @@ ASYNC_TEST("a listener is given back when the parent wants it, by the number of 
   worker_protocol::unlisten first;
   first.grant = 1;
   at->parent.post(first);
-  co_await sleep(20ms);
+  co_await at->heard_all();
   const auto still = co_await ask_once(where, "echo still");
   CHECK(still == "still");
   worker_protocol::unlisten second;
   second.grant = 2;
   at->parent.post(second);
   at->parent.post(second);
-  co_await sleep(20ms);
+  co_await at->heard_all();
+  const bool served = co_await eventually([&] { return at->self->open_connections() == 0; });
+  CHECK(served);
   auto one = co_await client::connect(where);
-  co_await sleep(20ms);
+  for (int i = 0; i < 10; ++i) co_await at->heard_all();  // turns of the loop in which it would accept
   CHECK(at->self->open_connections() == 0);
   co_await at->lend(mine, 3);
   const auto answer = co_await one.ask("echo again");

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "../core/config.hpp"
+
 namespace cohort {
 
 /// Connections that the kernel holds for a listener until somebody accepts them.

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "../running.hpp"
+#include "bound_sockets.hpp"
 
 namespace cohort::test {
 namespace {
@@ -95,7 +96,11 @@ asio::awaitable<std::map<unsigned, std::vector<std::uint16_t>>> ports_of_slots(a
 }
 
 /// Waits until each slot's worker accepts on its own listener, and nobody on another's.
-asio::awaitable<void> settle() { co_await sleep(100ms); }
+asio::awaitable<void> settle(const running& c) {
+  const auto port = c.at().port();
+  const bool settled = co_await eventually([&] { return is_settled(c, port, "tcp", true); });
+  CHECK_MESSAGE(settled, "the listeners are not each with its own worker");
+}
 
 ASYNC_TEST("round robin gives all workers the same number of connections") {
   auto c = co_await running::ready(options_for(distribution::round_robin, 3));
@@ -123,11 +128,16 @@ ASYNC_TEST("a worker that dies before it takes a socket gives it back") {
   auto clients = co_await connect_all(c->at(), 40, "echo served");
   const auto got = answers::collect(co_await asio::this_coro::executor, clients);
   co_await got->until(20);
-  co_await sleep(30ms);
+  auto more = co_await connect_all(c->at(), 2, "echo served");  // one for each worker, behind the others
+  const auto later = answers::collect(co_await asio::this_coro::executor, more);
+  co_await later->until(1);
+  CHECK(later->texts.size() == 1);
   CHECK(got->texts.size() == 20);  // the others are in the hands of the one that is stopped
   ::kill(victim, SIGKILL);
   co_await got->until(40);
   CHECK(got->count("served") == 40);
+  co_await later->until(2);
+  CHECK(later->count("served") == 2);
   const int status = co_await c->stop();
   CHECK(status == 0);
 }
@@ -138,7 +148,8 @@ ASYNC_TEST("a worker that hangs does not stall the others, and holds up no more 
   auto clients = co_await connect_all(c->at(), 200, "echo served");
   const auto got = answers::collect(co_await asio::this_coro::executor, clients);
   co_await got->until(168);
-  co_await sleep(30ms);
+  const auto after = co_await ask_once(c->at(), "echo after");  // behind all of them
+  CHECK(after == "after");
   CHECK(got->texts.size() == 168);
   ::kill(c->pid(1), SIGCONT);
   co_await got->until(200);
@@ -153,7 +164,11 @@ ASYNC_TEST("when all workers hang the connections wait, and are served when they
   ::kill(c->pid(2), SIGSTOP);
   auto clients = co_await connect_all(c->at(), 150, "echo served");
   const auto got = answers::collect(co_await asio::this_coro::executor, clients);
-  co_await sleep(30ms);
+  const bool full = co_await eventually([&] {
+    const auto stats = c->primary.stats();
+    return std::all_of(stats.workers.begin(), stats.workers.end(), [](const auto& each) { return each.leased == 32; });
+  });
+  CHECK(full);  // each has its window of them
   CHECK(got->texts.empty());
   ::kill(c->pid(2), SIGKILL);  // its share needs another one
   ::kill(c->pid(1), SIGCONT);
@@ -217,7 +232,7 @@ ASYNC_TEST("a worker with a full descriptor table takes what it can, and the res
 
 ASYNC_TEST("reuse_port brings a client port to the same slot, also to its successors") {
   auto c = co_await running::ready(options_for(distribution::reuse_port, 3));
-  co_await settle();
+  co_await settle(*c);
   const auto ports = co_await ports_of_slots(c->at(), 3);
   REQUIRE(ports.size() == 3);
   REQUIRE(ports.count(0) == 0);
@@ -233,7 +248,7 @@ ASYNC_TEST("reuse_port brings a client port to the same slot, also to its succes
     ::kill(c->pid(1 + round), round == 1 ? SIGTERM : SIGKILL);
     co_await c->until(event_kind::ready, 4 + round);
     co_await c->until(event_kind::exited, 1 + round);
-    co_await settle();
+    co_await settle(*c);
   }
   const int status = co_await c->stop();
   CHECK(status == 0);
@@ -242,12 +257,12 @@ ASYNC_TEST("reuse_port brings a client port to the same slot, also to its succes
 ASYNC_TEST("the listener of a slot without a worker is lent to another one, and returns") {
   restart_policy policy;
   policy.max_restarts = 0;
-  policy.min_backoff = 300ms;
+  policy.min_backoff = 1s;  // in which those that wait are answered by the other one
   policy.jitter = 0;
   auto options = options_for(distribution::reuse_port, 2);
   options.restart = policy;
   auto c = co_await running::ready(options);
-  co_await settle();
+  co_await settle(*c);
   const auto ports = co_await ports_of_slots(c->at(), 2);
   REQUIRE(ports.size() == 2);
   const auto& first = ports.at(1);
@@ -257,7 +272,6 @@ ASYNC_TEST("the listener of a slot without a worker is lent to another one, and 
     queued.push_back(co_await connect_from(port, c->at()));
     queued.back().say("pid");
   }
-  co_await sleep(10ms);
   ::kill(c->pid(1), SIGKILL);
   co_await c->until(event_kind::restarting);
   for (auto& each : queued) {
@@ -267,7 +281,7 @@ ASYNC_TEST("the listener of a slot without a worker is lent to another one, and 
   }
   CHECK(c->count(event_kind::ready) == 2);
   co_await c->until(event_kind::ready, 3);
-  co_await settle();
+  co_await settle(*c);
   for (const auto port : first) {
     auto one = co_await connect_from(port, c->at());
     const auto answer = co_await one.ask("pid");
@@ -280,7 +294,7 @@ ASYNC_TEST("the listener of a slot without a worker is lent to another one, and 
 
 ASYNC_TEST("the listener of a worker that drains is lent at once, not only when it is gone") {
   auto c = co_await running::ready(options_for(distribution::reuse_port, 2));
-  co_await settle();
+  co_await settle(*c);
   const auto ports = co_await ports_of_slots(c->at(), 2);
   REQUIRE(ports.size() == 2);
   const auto& first = ports.at(1);
@@ -304,7 +318,7 @@ ASYNC_TEST("the listener of a worker that drains is lent at once, not only when 
 ASYNC_TEST("a listener is not left with a borrower that hangs") {
   for (int run = 0; run < 2; ++run) {
     auto c = co_await running::ready(options_for(distribution::reuse_port, 3));
-    co_await settle();
+    co_await settle(*c);
     const auto ports = co_await ports_of_slots(c->at(), 3);
     REQUIRE(ports.size() == 3);
     const unsigned hung = run == 0 ? 2 : 3, lives = run == 0 ? 3 : 2;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../../include/cohort/cluster/picker.hpp"
+#include "../../../include/cohort/cluster/distribution/pickers.hpp"
 
 #include <cstddef>
 #include <map>
@@ -199,25 +200,25 @@ ASYNC_TEST("when all workers have as many connections as they may, the next ones
     options.program = helper("worker", "connections=2");
     auto c = co_await running::ready(options);
     std::vector<client> clients;
-    for (int i = 0; i < 8; ++i) {
-      clients.push_back(co_await client::connect(c->at()));
-      clients.back().say("echo here");
-    }
-    co_await sleep(100ms);
-    std::size_t open = 0;
-    const bool asked = co_await eventually([&] {
-      open = 0;
-      for (const auto& each : c->primary.stats().workers) open += each.open;
-      return open > 0;
-    });
-    CHECK(asked);
-    for (const auto& each : c->primary.stats().workers) CHECK(each.open <= 2);
-    // As clients go, the others come in.
-    for (auto& each : clients) {
-      const auto answer = co_await each.line();
-      CHECK(answer == "here");
-      each.close_hard();
-    }
+    for (int i = 0; i < 8; ++i) clients.push_back(co_await client::connect(c->at()));
+    std::map<std::string, int> open;  // connections of each worker that it has answered and that are not closed
+    std::size_t served = 0;
+    const auto use = [&](client& each) -> asio::awaitable<void> {
+      const auto who = co_await each.ask("pid");
+      CHECK(++open[who] <= 2);
+      // The worker answers this one again and again. It would take and answer further ones between these.
+      for (int turn = 0; turn < 20; ++turn) {
+        const auto again = co_await each.ask("pid");
+        CHECK(again == who);
+      }
+      --open[who];
+      each.close_hard();  // and the next one comes in
+      ++served;
+    };
+    const auto executor = co_await asio::this_coro::executor;
+    for (auto& each : clients) asio::co_spawn(executor, use(each), asio::detached);
+    const bool all = co_await eventually([&] { return served == clients.size(); });
+    REQUIRE(all);
     co_await c->stop();
   }
 }

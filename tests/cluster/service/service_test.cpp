@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,6 +13,8 @@
 #include <unistd.h>
 
 #include "../../../include/cohort/cluster/cluster.hpp"
+#include "../../../include/cohort/net/endpoint.hpp"
+#include "../../../include/cohort/net/unix_listener.hpp"
 #include "../../process/children.hpp"
 #include "../../process/directory.hpp"
 #include "../../worker/client.hpp"
@@ -73,6 +76,15 @@ class service : public std::enable_shared_from_this<service> {
 
 bool is_gone(pid_t pid) { return ::kill(pid, 0) == -1 && errno == ESRCH; }
 
+/// As /proc shows it: 'T' for a process that is stopped, 'Z' for one that has ended and is not reaped.
+char state_of(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  const auto name_end = line.rfind(')');
+  return name_end == line.npos ? '-' : line[name_end + 2];
+}
+
 ASYNC_TEST("a service manager hears when a server is ready, how it does, and that it stops") {
   notify_socket manager;
   auto program = helper("service", "listen=127.0.0.1:0", "workers=2", "print=NOTIFY_SOCKET", "print=WATCHDOG_USEC");
@@ -113,16 +125,15 @@ ASYNC_TEST("a service manager with a watchdog hears of the primary all the time,
   const bool alive = co_await eventually([&] { return manager.count("WATCHDOG=1") >= before + 5; });
   CHECK(alive);
   auto slow = co_await client::connect(parse_endpoint(s->after("listening on ")));
-  slow.say("slow 400");
-  const auto other = co_await ask_once(parse_endpoint(s->after("listening on ")), "echo x");
-  CHECK(other == "x");
+  const auto begun = co_await slow.ask("hold");
+  CHECK(begun == "holding");
   s->primary.signal(SIGTERM);
   co_await manager.until("STOPPING=1");
   before = manager.count("WATCHDOG=1");
   const bool still = co_await eventually([&] { return manager.count("WATCHDOG=1") >= before + 3; });
   CHECK(still);
-  const auto answer = co_await slow.line();
-  CHECK(answer == "slow done");
+  const auto answer = co_await slow.ask("go on");
+  CHECK(answer == "hold done");
   const auto status = co_await s->ended();
   CHECK(status == exit_status::exited(0));
 
@@ -132,11 +143,14 @@ ASYNC_TEST("a service manager with a watchdog hears of the primary all the time,
   auto h = co_await service::start(std::move(hung));
   co_await h->until("worker 1 ready");
   h->primary.signal(SIGSTOP);
-  co_await sleep(100ms);
+  const bool stopped = co_await eventually([&] { return state_of(h->primary.pid()) == 'T'; });
+  CHECK(stopped);
   before = manager.count("WATCHDOG=1");
-  co_await sleep(200ms);
+  co_await sleep(100ms);  // in which it would be heard of five times
   CHECK(manager.count("WATCHDOG=1") == before);
   h->primary.signal(SIGCONT);
+  const bool back = co_await eventually([&] { return manager.count("WATCHDOG=1") > before; });
+  CHECK(back);
   const auto last = co_await h->stop();
   CHECK(last == exit_status::exited(0));
 }
@@ -318,8 +332,20 @@ ASYNC_TEST("a server reaps the orphans that it adopts, and its workers' statuses
       const bool gone = co_await eventually(all_gone);
       CHECK(gone);
     } else {
-      co_await sleep(200ms);
-      CHECK_FALSE(all_gone());
+      const auto all_ended = [&] {
+        return std::all_of(orphans.begin(), orphans.end(), [](pid_t each) { return state_of(each) == 'Z'; });
+      };
+      const bool ended = co_await eventually(all_ended);
+      CHECK(ended);
+      // One more process ends, and the server has reaped what it reaps when it says so.
+      const auto end = co_await ask_once(at, "exit 8");
+      CHECK((end == client::closed || end == client::reset));
+      const bool reaped = co_await eventually([&] {
+        return std::any_of(s->lines.begin(), s->lines.end(),
+                           [](const auto& each) { return each.ends_with(": status 8"); });
+      });
+      CHECK(reaped);
+      CHECK(all_ended());
     }
     const auto status = co_await s->stop();
     CHECK(status == exit_status::exited(0));

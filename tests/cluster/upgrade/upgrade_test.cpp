@@ -105,14 +105,19 @@ ASYNC_TEST("when the old primary is killed in the middle of an upgrade the new o
 ASYNC_TEST("a scale in the middle of an upgrade is refused, and one before it outlives it") {
   const subreaper adopts;
   switch_file hold;
-  auto s = co_await server::ready("hold-by=" + hold.argument().substr(hold.argument().find('=') + 1));
+  auto program = helper("serve", "listen=127.0.0.1:0", "workers=2",
+                        "hold-by=" + hold.argument().substr(hold.argument().find('=') + 1));
+  auto s = co_await server::start(std::move(program.err(stdio::pipe)));
+  co_await s->until(kind::ready, 2);
   s->primary.signal(SIGTTIN);
   co_await s->until(kind::ready, 3);
   hold.on();
   s->primary.signal(SIGUSR2);
   co_await s->until(kind::started, 6);
   s->primary.signal(SIGTTIN);
-  co_await sleep(50ms);
+  const auto refused = co_await s->primary.err().read_line();
+  REQUIRE(refused);
+  CHECK(refused->starts_with("scale to 4: "));
   hold.off();
   co_await s->until(kind::upgraded);
   CHECK(s->count(kind::scaled) == 1);
