@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "../../include/cohort/core/error.hpp"
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 

@@ -14,6 +14,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "../../include/cohort/core/error.hpp"
+#include "../../include/cohort/ipc/codec/byte_buffer.hpp"
+#include "../../include/cohort/ipc/codec/codec.hpp"
+#include "../../include/cohort/messaging/endpoint.hpp"
 #include "townhall.hpp"
 
 namespace cohort::test {

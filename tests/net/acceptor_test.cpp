@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../../include/cohort/ipc/handle.hpp"
 #include "../../include/cohort/net/endpoint.hpp"
 #include "../../include/cohort/net/unix_listener.hpp"
 #include "../support/at_the_limit.hpp"
@@ -229,6 +230,106 @@ PLAIN_TEST("a cancelled wait for a connection leaves it to the next one") {
   CHECK(runs > 0);
 }
 
+/// Takes all that it gets, and wants so many.
+struct taking {
+  std::vector<descriptor> taken;
+  std::size_t wants = 100;
+  acceptor::taker take = [this](descriptor one) { taken.push_back(std::move(one)); };
+  acceptor::condition wanted = [this] { return taken.size() < wants; };
+};
+
+ASYNC_TEST("accept_some takes as many as are wanted, and says whether there may be more") {
+  auto at = local();
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  std::vector<client> clients;
+  for (int i = 0; i < 6; ++i) clients.push_back(co_await client::connect(at));
+  taking some;
+  auto result = co_await on.accept_some(2, some.take, some.wanted);
+  CHECK(result == accept_result::more);
+  CHECK(some.taken.size() == 2);
+  some.wants = 3;
+  result = co_await on.accept_some(2, some.take, some.wanted);
+  CHECK(result == accept_result::more);
+  CHECK(some.taken.size() == 3);
+  some.wants = 100;
+  result = co_await on.accept_some(100, some.take, some.wanted);
+  CHECK(result == accept_result::empty);
+  CHECK(some.taken.size() == 6);
+  result = on.accept_waiting(100, some.take, some.wanted);
+  CHECK(result == accept_result::empty);
+}
+
+ASYNC_TEST("accept_some lets a shortage pass, and loses nothing") {
+  auto at = local();
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  auto one = co_await client::connect(at);
+  taking some;
+  {
+    const fault<&system::calls::accept4> full(EMFILE, 1, 2);
+    auto result = co_await on.accept_some(1, some.take, some.wanted);
+    CHECK(result == accept_result::shortage);
+    result = on.accept_waiting(1, some.take, some.wanted);
+    CHECK(result == accept_result::shortage);
+  }
+  CHECK(some.taken.empty());
+  const auto result = co_await on.accept_some(1, some.take, some.wanted);
+  CHECK(result == accept_result::more);
+  CHECK(some.taken.size() == 1);
+}
+
+ASYNC_TEST("accept_some throws when the listener is broken, and what is thrown by what takes the connection") {
+  auto at = local();
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  auto one = co_await client::connect(at);
+  taking some;
+  {
+    const fault<&system::calls::accept4> broken(EINVAL);
+    const auto code = co_await error_of(on.accept_some(1, some.take, some.wanted));
+    CHECK(code == std::error_code(EINVAL, std::system_category()));
+  }
+  const acceptor::taker refuses = [](descriptor) { throw_error("take", EPERM); };
+  const auto code = co_await error_of(on.accept_some(1, refuses, some.wanted));
+  CHECK(code == std::error_code(EPERM, std::system_category()));
+}
+
+ASYNC_TEST("accept_some ends when the acceptor is closed, be it by what takes the connection") {
+  auto at = local();
+  const auto executor = co_await asio::this_coro::executor;
+  taking some;
+  std::optional<accept_result> result;
+  acceptor on(executor, open_listener(at, listen_settings()));
+  const auto wait = [&]() -> asio::awaitable<void> { result = co_await on.accept_some(1, some.take, some.wanted); };
+  asio::co_spawn(executor, wait(), asio::detached);
+  co_await yield(3);
+  on.close();
+  const bool ended = co_await eventually([&] { return result.has_value(); });
+  CHECK(ended);
+  CHECK(result == accept_result::ended);
+
+  acceptor other(executor, open_listener(at, listen_settings()));
+  std::vector<client> clients;
+  for (int i = 0; i < 2; ++i) clients.push_back(co_await client::connect(at));
+  const acceptor::taker closes = [&](descriptor) { other.close(); };
+  result = co_await other.accept_some(2, closes, some.wanted);
+  CHECK(result == accept_result::ended);
+  result = co_await other.accept_some(2, closes, some.wanted);
+  CHECK(result == accept_result::ended);
+}
+
+PLAIN_TEST("a cancelled accept_some leaves the connection to the next one, or has taken it") {
+  const auto runs = cancel_at_every_turn([](cancellation& cancelled) -> asio::awaitable<void> {
+    auto at = local();
+    acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+    auto one = co_await client::connect(at);
+    taking some;
+    const auto result = co_await cancelled(on.accept_some(1, some.take, some.wanted));
+    CHECK(some.taken.size() == (result ? 1 : 0));
+    if (!result) CHECK(on.accept_waiting(1, some.take, some.wanted) == accept_result::more);
+    CHECK(some.taken.size() == 1);
+  });
+  CHECK(runs > 0);
+}
+
 ASYNC_TEST("another process that makes the socket blocking does not block an accept") {
   auto at = local();
   acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
@@ -256,6 +357,9 @@ ASYNC_TEST("a local listener that takes no more connections gives up those that 
   }
   CHECK_FALSE(on.try_accept());
   CHECK(on.ended());
+  taking some;
+  const auto result = co_await on.accept_some(1, some.take, some.wanted);
+  CHECK(result == accept_result::ended);
 }
 
 ASYNC_TEST("a tcp listener never ends by itself") {

@@ -8,8 +8,6 @@
 #include <variant>
 
 #include "../messaging/delivery.hpp"
-#include "environment.hpp"
-#include "exit_codes.hpp"
 
 namespace cohort {
 
