@@ -38,17 +38,9 @@ class accept_loop {
 
   /// Accepts everything that is in the listeners' queues, whether there is room or not, and nothing after that.
   ///
-  /// A listener for whose connections there are no descriptors now stays open until there were some: `wait` gets the
+  /// A listener for whose connections there are no descriptors now stays open until there are some: `wait` gets the
   /// awaitable<void> that does that, and may cancel it.
-  template <class Wait>
-  void accept_what_waits(Wait wait) {
-    emptying_ = true;
-    std::erase_if(listeners_, [&](const auto& each) {
-      if (accept_all(*each.second)) return false;
-      wait(accept_rest(each.second));
-      return true;
-    });
-  }
+  void accept_what_waits(const std::function<void(asio::awaitable<void>)>& wait);
 
   /// There may be room again.
   void note_room() { room_.notify(); }
@@ -58,6 +50,8 @@ class accept_loop {
 
  private:
   asio::awaitable<void> accept_on(std::shared_ptr<acceptor> on);
+
+  acceptor::taker server_of(const acceptor& on) const;
 
   /// False when there are not enough descriptors.
   bool accept_all(acceptor& on);
