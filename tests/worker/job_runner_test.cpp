@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "../../include/cohort/core/event.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../../include/cohort/worker/worker.hpp"
 #include "../support/harness.hpp"
 
