@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/cluster/cluster.hpp"
+#include "../../include/cohort/net/endpoint.hpp"
 
 #include <algorithm>
 #include <cerrno>

@@ -13,6 +13,7 @@
 #include "../../include/cohort/core/event.hpp"
 #include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../../include/cohort/worker/worker.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../support/harness.hpp"
 
 namespace cohort::test {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "../core/config.hpp"
 #include "../process/exit_status.hpp"
 
 namespace cohort {

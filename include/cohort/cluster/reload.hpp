@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "../core/config.hpp"
+
 namespace cohort {
 
 /// What a worker may reach before it is replaced by a fresh one. 0: no limit.

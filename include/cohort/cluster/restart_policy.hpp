@@ -6,6 +6,8 @@
 #include <deque>
 #include <optional>
 
+#include "../core/config.hpp"
+
 namespace cohort {
 
 /// What a restart policy does when it starts no more replacements.

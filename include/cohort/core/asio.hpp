@@ -36,6 +36,8 @@
 #include <asio/use_awaitable.hpp>
 #include <asio/version.hpp>
 
+#include "config.hpp"
+
 #if ASIO_VERSION < 102200
 #error "cohort needs Asio 1.22 or later"
 #endif

@@ -4,6 +4,8 @@
 #include <string>
 #include <system_error>
 
+#include "config.hpp"
+
 namespace cohort {
 
 /// What can go wrong beyond an errno. Every failure of the library is a std::system_error that holds one of these or an

@@ -4,6 +4,8 @@
 #include <exception>
 #include <string>
 
+#include "config.hpp"
+
 namespace cohort::detail {
 
 /// What an exception says: what(), or that it is no std::exception. Call it with one that is set.

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: BSL-1.0
 /// The bodies of everything that is no template, for the separately compiled mode.
 ///
-/// Define COHORT_SEPARATE_COMPILATION for the whole program, and include this in one translation unit.
+/// Define COHORT_SEPARATE_COMPILATION for the whole program, and include this in one translation unit, before any other
+/// header. (Or link the library that Meson's option `compiled` builds of the same files.)
 #pragma once
 
 #ifndef COHORT_SEPARATE_COMPILATION
 #error "cohort/impl/src.hpp: define COHORT_SEPARATE_COMPILATION for the whole program"
 #endif
 
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 takes the frames of coroutines that wait for a lambda for types of the main file.
+#pragma GCC diagnostic ignored "-Wsubobject-linkage"
+#endif
+
+#include "../core/config.ipp"
 #include "../core/error.ipp"
 #include "../core/event.ipp"
 #include "../core/semaphore.ipp"
@@ -52,36 +59,54 @@
 #include "../messaging/delivery.ipp"
 #include "../messaging/delivery_queue.ipp"
 #include "../messaging/endpoint.ipp"
+#include "../worker/connection_handler.ipp"
 #include "../worker/detail/accept_loop.ipp"
 #include "../worker/detail/connection_error.ipp"
+#include "../worker/detail/connection_set.ipp"
 #include "../worker/detail/direct_channels.ipp"
+#include "../worker/detail/drain.ipp"
 #include "../worker/detail/idle_connections.ipp"
 #include "../worker/detail/job_runner.ipp"
+#include "../worker/detail/parent_link.ipp"
+#include "../worker/detail/worker_impl.ipp"
+#include "../worker/environment.ipp"
 #include "../worker/run_worker.ipp"
 #include "../worker/worker.ipp"
-#include "../cluster/agent.ipp"
 #include "../cluster/cluster.ipp"
 #include "../cluster/control/client.ipp"
 #include "../cluster/control/metrics.ipp"
 #include "../cluster/control/protocol.ipp"
 #include "../cluster/control/server.ipp"
 #include "../cluster/distribution.ipp"
+#include "../cluster/distribution/distributor.ipp"
+#include "../cluster/distribution/grants.ipp"
 #include "../cluster/distribution/handoff.ipp"
+#include "../cluster/distribution/listener_set.ipp"
 #include "../cluster/distribution/open_listeners.ipp"
+#include "../cluster/distribution/pickers.ipp"
+#include "../cluster/distribution/reuse_port.ipp"
 #include "../cluster/distribution/shared_listener.ipp"
 #include "../cluster/events.ipp"
 #include "../cluster/exit_reason.ipp"
-#include "../cluster/picker.ipp"
 #include "../cluster/reload.ipp"
 #include "../cluster/restart_policy.ipp"
+#include "../cluster/run_agent.ipp"
 #include "../cluster/serve.ipp"
 #include "../cluster/service/orphan_reaper.ipp"
 #include "../cluster/service/sd_notify.ipp"
+#include "../cluster/service/served_primary.ipp"
+#include "../cluster/service/signals.ipp"
 #include "../cluster/service/status_reporter.ipp"
 #include "../cluster/supervision/agent_supervisor.ipp"
 #include "../cluster/supervision/message_router.ipp"
+#include "../cluster/supervision/primary.ipp"
+#include "../cluster/supervision/primary_context.ipp"
 #include "../cluster/supervision/process_watch.ipp"
+#include "../cluster/supervision/restarting.ipp"
+#include "../cluster/supervision/rolling_update.ipp"
 #include "../cluster/supervision/schedule_executor.ipp"
 #include "../cluster/supervision/worker_process.ipp"
+#include "../cluster/supervision/worker_set.ipp"
 #include "../cluster/supervision/worker_supervisor.ipp"
-#include "../cluster/upgrade/protocol.ipp"
+#include "../cluster/upgrade/handover.ipp"
+#include "../cluster/upgrade/predecessor.ipp"

@@ -10,6 +10,8 @@
 
 #include <sys/types.h>
 
+#include "../core/config.hpp"
+
 namespace cohort {
 
 /// A process of a cluster, as the others know it.

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "../core/config.hpp"
+
 namespace cohort {
 
 /// Connections that the kernel holds for a listener until somebody accepts them.

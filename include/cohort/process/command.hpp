@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "../core/config.hpp"
 #include "detail/option_types.hpp"
 #include "stdio.hpp"
 

@@ -12,6 +12,8 @@
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
+#include "child.hpp"
+#include "detail/option_types.hpp"
 #include "pid_file.hpp"
 #include "pipe.hpp"
 

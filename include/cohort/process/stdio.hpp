@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 
+#include "../core/config.hpp"
 #include "../core/descriptor.hpp"
 
 namespace cohort {

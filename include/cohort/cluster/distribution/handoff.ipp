@@ -17,6 +17,22 @@
 
 namespace cohort {
 
+COHORT_INLINE handoff_distributor::handoff_distributor(const asio::any_io_executor& executor, descriptor socket,
+                                                       std::uint32_t number, picking how, std::size_t max_open,
+                                                       std::function<void(std::exception_ptr)> failed,
+                                                       queue_owner owner)
+    : distributor(owner),
+      tasks_(executor),
+      changed_(executor),
+      acceptor_(executor, std::move(socket)),
+      how_(std::move(how)),
+      max_open_(max_open),
+      number_(number) {
+  tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
+    if (failure && !stopping_) failed(failure);
+  });
+}
+
 COHORT_INLINE void handoff_distributor::join(const worker_ptr& who) {
   workers_.push_back(std::make_shared<worker_entry>(who));
   if (how_.counts || max_open_ != 0) who->tell(worker_protocol::count_connections());
@@ -58,7 +74,7 @@ COHORT_INLINE handoff_distributor::lease_guard::lease_guard(handoff_distributor&
                                                             std::shared_ptr<worker_entry> at)
     : owner_(&owner), at_(std::move(at)) {
   ++at_->in_flight;
-  ++at_->who->leased;
+  ++at_->who->figures.leased;
 }
 
 COHORT_INLINE handoff_distributor::lease_guard& handoff_distributor::lease_guard::operator=(
@@ -75,7 +91,7 @@ COHORT_INLINE void handoff_distributor::lease_guard::keep() {
 }
 
 COHORT_INLINE void handoff_distributor::lease_guard::release() {
-  if (at_) --at_->who->leased;
+  if (at_) --at_->who->figures.leased;
   keep();
 }
 
@@ -170,7 +186,7 @@ COHORT_INLINE asio::awaitable<void> handoff_distributor::empty_queue() {
 COHORT_INLINE void handoff_distributor::deliver_soon(descriptor accepted) {
   any_handle socket(acceptor_.accepts(), std::move(accepted));
   lease_guard to = pick(socket);
-  tasks_.start(deliver(std::move(socket), std::move(to)), [](std::exception_ptr) {});
+  tasks_.start(deliver(std::move(socket), std::move(to)));
 }
 
 COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle socket, lease_guard to) {

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "../../core/config.hpp"
 #include "../codec/byte_buffer.hpp"
 #include "frame.hpp"
 #include "fifo.hpp"

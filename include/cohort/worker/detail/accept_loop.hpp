@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
+/// A worker's accepting, on listeners that come and go.
+///
+/// The worker's connection_set owns it. It runs on the worker's executor.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +15,8 @@
 #include "../../ipc/handle.hpp"
 #include "../../net/acceptor.hpp"
 
-namespace cohort {
+namespace cohort::detail {
 
-/// A worker's accepting, on listeners that come and go.
-///
 /// Distinct objects: safe. Shared objects: unsafe. Must outlive what it has started.
 class accept_loop {
  public:
@@ -25,7 +26,7 @@ class accept_loop {
   /// `start(awaitable<void>)` runs a coroutine, `has_room()` says whether one more connection may be accepted, and
   /// `serve(any_handle)` gets each.
   accept_loop(const asio::any_io_executor& executor, std::function<void(asio::awaitable<void>)> start,
-            std::function<bool()> has_room, std::function<void(any_handle)> serve)
+              std::function<bool()> has_room, std::function<void(any_handle)> serve)
       : start_(std::move(start)), has_room_(std::move(has_room)), serve_(std::move(serve)), room_(executor) {}
 
   /// Accepts on this one from now on, instead of the one that has had its key.
@@ -71,7 +72,7 @@ class accept_loop {
   bool emptying_ = false;
 };
 
-}  // namespace cohort
+}  // namespace cohort::detail
 
 #ifndef COHORT_SEPARATE_COMPILATION
 #include "accept_loop.ipp"

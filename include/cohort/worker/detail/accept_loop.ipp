@@ -9,7 +9,7 @@
 
 #include "../../core/descriptor.hpp"
 
-namespace cohort {
+namespace cohort::detail {
 
 COHORT_INLINE void accept_loop::add(key which, std::shared_ptr<acceptor> on) {
   close(which);
@@ -73,4 +73,4 @@ COHORT_INLINE asio::awaitable<void> accept_loop::accept_rest(std::shared_ptr<acc
   on->close();
 }
 
-}  // namespace cohort
+}  // namespace cohort::detail
