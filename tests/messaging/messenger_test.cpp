@@ -19,6 +19,7 @@
 #include "../../include/cohort/ipc/codec/codec.hpp"
 #include "../../include/cohort/messaging/endpoint.hpp"
 #include "townhall.hpp"
+#include "../../include/cohort/messaging/endpoint.hpp"
 
 namespace cohort::test {
 namespace {

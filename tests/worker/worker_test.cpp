@@ -19,6 +19,7 @@
 
 #include "../../include/cohort/core/timeout.hpp"
 #include "../../include/cohort/ipc/channel_pair.hpp"
+#include "../../include/cohort/net/acceptor.hpp"
 #include "../../include/cohort/net/endpoint.hpp"
 #include "../../include/cohort/worker/connection_handler.hpp"
 #include "../../include/cohort/worker/options.hpp"

@@ -79,6 +79,7 @@
 #include "../cluster/control/metrics.ipp"
 #include "../cluster/control/protocol.ipp"
 #include "../cluster/control/server.ipp"
+#include "../cluster/control/sessions.ipp"
 #include "../cluster/distribution.ipp"
 #include "../cluster/distribution/distributor.ipp"
 #include "../cluster/distribution/grants.ipp"

@@ -202,7 +202,7 @@ ASYNC_TEST("a worker with as many connections as it may have gets the next one w
   CHECK(said == "1");
   co_await yield(50);
   CHECK(one.who->figures.leased == 1);
-  one.who->ended = 1;
+  one.who->figures.ended = 1;
   s.distributor.on_ended();
   said = co_await one.take();
   CHECK(said == "2");

@@ -143,42 +143,27 @@ COHORT_INLINE handoff_distributor::lease_guard handoff_distributor::pick(const a
 }
 
 COHORT_INLINE asio::awaitable<void> handoff_distributor::accept() {
-  constexpr int at_a_time = 64;
-  while (!stopping_) {
+  constexpr std::size_t at_a_time = 64;
+  const acceptor::taker take = [this](descriptor accepted) { deliver_soon(std::move(accepted)); };
+  const acceptor::condition wanted = [this] { return has_room() && !stopping_; };
+  auto result = accept_result::more;
+  while (result != accept_result::ended && !stopping_) {
     // Nobody takes more: it stays in the kernel's queue, where it costs nothing and is not lost with anybody.
     while (!has_room() && !stopping_) co_await changed_.wait();
-    bool shortage = false;
-    try {
-      if (!stopping_) co_await acceptor_.wait();
-      for (int i = 0; i < at_a_time && has_room() && !stopping_; ++i) {
-        descriptor accepted = acceptor_.try_accept();
-        if (!accepted) break;
-        deliver_soon(std::move(accepted));
-      }
-    } catch (const std::system_error& error) {
-      if (stopping_) co_return;
-      if (!acceptor::is_shortage(error.code())) throw;
-      shortage = true;
-    }
-    if (shortage) co_await acceptor_.pause();
+    if (!stopping_) result = co_await acceptor_.accept_some(at_a_time, take, wanted);
   }
 }
 
 COHORT_INLINE asio::awaitable<void> handoff_distributor::empty_queue() {
+  constexpr auto all = std::numeric_limits<std::size_t>::max();
+  const acceptor::taker take = [this](descriptor accepted) { deliver_soon(std::move(accepted)); };
+  const acceptor::condition wanted = [this] { return has_room(); };
   stop_handshakes(acceptor_.native_handle());
   co_await last_call();
-  for (;;) {
+  for (auto result = accept_result::more; result == accept_result::more || result == accept_result::shortage;) {
     while (!has_room()) co_await changed_.wait();
-    bool shortage = false;
-    try {
-      descriptor accepted = acceptor_.try_accept();
-      if (!accepted) break;
-      deliver_soon(std::move(accepted));
-    } catch (const std::system_error& error) {
-      if (!acceptor::is_shortage(error.code())) throw;
-      shortage = true;
-    }
-    if (shortage) co_await acceptor_.pause();
+    result = acceptor_.accept_waiting(all, take, wanted);
+    if (result == accept_result::shortage) co_await acceptor_.pause();
   }
   acceptor_.close();
 }
