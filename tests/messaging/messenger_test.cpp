@@ -19,7 +19,6 @@
 #include "../../include/cohort/ipc/codec/codec.hpp"
 #include "../../include/cohort/messaging/endpoint.hpp"
 #include "townhall.hpp"
-#include "../../include/cohort/messaging/endpoint.hpp"
 
 namespace cohort::test {
 namespace {
