@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "connection_handler.hpp"
+#include "options.hpp"
 #include "../core/asio.hpp"
 
 namespace cohort {
