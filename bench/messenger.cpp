@@ -32,6 +32,9 @@
 
 #include "cohort/cluster/serve.hpp"
 #include "cohort/messaging/messenger.hpp"
+#include <cohort/cluster/cluster.hpp>
+#include <cohort/ipc/peer.hpp>
+#include <cohort/worker/run_worker.hpp>
 #include "ipc/raw.hpp"
 #include "ipc/setting.hpp"
 #include "support.hpp"

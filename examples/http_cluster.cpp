@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include <cohort/cohort.hpp>
+#include <cohort/net/endpoint.hpp>
 
 #include "http.hpp"
 

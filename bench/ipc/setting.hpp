@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cohort/ipc/channel.hpp"
+#include <cohort/ipc/channel_pair.hpp>
 
 #include "../support.hpp"
 

@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include <cohort/cohort.hpp>
+#include <cohort/net/endpoint.hpp>
 
 #include "../http.hpp"
 #include "lines.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/cluster/cluster.hpp"
+#include "../../include/cohort/net/endpoint.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -595,7 +596,7 @@ ASYNC_TEST("a worker that talks nonsense is killed and replaced") {
 ASYNC_TEST("of events that nobody reads the newest are kept") {
   restart_policy policy;
   policy.max_restarts = 5000;
-  policy.max_failed_boots = 1500;
+  policy.max_failed_boots = 1100;
   auto options = options_for(distribution::shared, 1);
   options.program = command("/nope/worker");
   options.restart = policy;

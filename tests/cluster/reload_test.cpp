@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/cluster/reload.hpp"
+#include "../../include/cohort/core/task_group.hpp"
+#include "../../include/cohort/core/timeout.hpp"
 
 #include <chrono>
 #include <cstddef>

@@ -15,6 +15,7 @@
 #include <signal.h>
 
 #include "../../include/cohort/cluster/cluster.hpp"
+#include "../../include/cohort/net/endpoint.hpp"
 #include "../process/children.hpp"
 #include "../worker/client.hpp"
 

@@ -46,12 +46,12 @@ ASYNC_TEST("SIGTERM and SIGINT end a server when the last request is answered, a
     for (const int signal : {SIGTERM, SIGINT}) {
       auto s = co_await server::ready(how);
       auto slow = co_await client::connect(s->at());
-      slow.say("slow 150");
-      const auto first = co_await ask_once(s->at(), "echo x");
-      CHECK(first == "x");
+      const auto begun = co_await slow.ask("hold");
+      CHECK(begun == "holding");
       s->primary.signal(signal);
-      const auto answer = co_await slow.line();
-      CHECK(answer == "slow done");
+      co_await s->until(kind::draining, 2);
+      const auto answer = co_await slow.ask("go on");
+      CHECK(answer == "hold done");
       const auto status = co_await s->ended();
       CHECK(status == exit_status::exited(0));
       CHECK(s->count(kind::exited) == 2);
@@ -89,9 +89,8 @@ ASYNC_TEST("SIGTERM to all processes at once is one stop, in whatever order it r
   for (int run = 0; run < 4; ++run) {
     auto s = co_await server::ready();
     auto slow = co_await client::connect(s->at());
-    slow.say("slow 150");
-    const auto other = co_await ask_once(s->at(), "echo x");
-    CHECK(other == "x");
+    const auto begun = co_await slow.ask("hold");
+    CHECK(begun == "holding");
     if (run % 2 == 0) s->primary.signal(SIGTERM);
     if (run >= 2) co_await s->until(run % 2 == 0 ? kind::draining : kind::ready);
     for (const auto pid : s->pids(kind::ready)) {
@@ -100,8 +99,9 @@ ASYNC_TEST("SIGTERM to all processes at once is one stop, in whatever order it r
       }
     }
     if (run % 2 == 1) s->primary.signal(SIGTERM);
-    const auto answer = co_await slow.line();
-    CHECK(answer == "slow done");
+    co_await s->until(kind::draining, 2);
+    const auto answer = co_await slow.ask("go on");
+    CHECK(answer == "hold done");
     const auto status = co_await s->ended();
     CHECK(status == exit_status::exited(0));
   }
@@ -228,11 +228,13 @@ ASYNC_TEST("an exception from on_event stops the server gracefully, with status 
   auto s = co_await server::start(program.err(stdio::pipe));
   co_await s->until(kind::ready, 2);
   auto slow = co_await client::connect(s->at());
-  slow.say("slow 150");
+  const auto begun = co_await slow.ask("hold");
+  CHECK(begun == "holding");
   const auto left = co_await ask_once(s->at(), "drain");
   CHECK(left == "drain done");
-  const auto answer = co_await slow.line();
-  CHECK(answer == "slow done");
+  co_await s->until(kind::draining);
+  const auto answer = co_await slow.ask("go on");
+  CHECK(answer == "hold done");
   const auto said = co_await s->primary.err().read_all();
   CHECK(said == "no more events, please\n");
   const auto status = co_await s->ended();

@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 
 #include "../../include/cohort/ipc/channel.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 
 namespace cohort::fuzz {
 

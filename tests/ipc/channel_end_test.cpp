@@ -10,6 +10,7 @@
 
 #include "channels.hpp"
 #include "raw_end.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 
 namespace cohort::test {
 namespace {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/ipc/channel.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 
 #include <algorithm>
 #include <cstdint>

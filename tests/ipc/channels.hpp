@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../../include/cohort/ipc/channel.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../support/harness.hpp"
 #include "protocol.hpp"
 

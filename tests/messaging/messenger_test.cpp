@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "townhall.hpp"
+#include "../../include/cohort/messaging/endpoint.hpp"
 
 namespace cohort::test {
 namespace {

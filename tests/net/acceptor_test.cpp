@@ -14,6 +14,7 @@
 
 #include "../../include/cohort/net/endpoint.hpp"
 #include "../../include/cohort/net/unix_listener.hpp"
+#include "../../include/cohort/ipc/handle.hpp"
 #include "../support/at_the_limit.hpp"
 #include "../support/cancellation.hpp"
 #include "../support/fault.hpp"

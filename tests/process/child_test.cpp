@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/process/child.hpp"
+#include "../../include/cohort/core/timeout.hpp"
 
 #include <cerrno>
 #include <chrono>

@@ -232,7 +232,7 @@ ASYNC_TEST("a run that fails is a result, and the next one begins at its time") 
   s.start();
   co_await s.clock.pass(30s);
   CHECK(s.crew.told() ==
-        texts{"job@1 10 +0: no space", "job@2 20 +0: an exception that is none of std", "job@3 30 +0: ok"});
+        texts{"job@1 10 +0: no space", "job@2 20 +0: an exception that is no std::exception", "job@3 30 +0: ok"});
   co_await s.end();
 }
 

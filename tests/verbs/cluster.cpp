@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include "../../include/cohort/cluster/serve.hpp"
+#include "../../include/cohort/ipc/peer.hpp"
 #include "line_server.hpp"
 #include "verb.hpp"
 

@@ -19,6 +19,7 @@
 
 #include "../../include/cohort/process/spawn.hpp"
 #include "verb.hpp"
+#include "../../include/cohort/core/system.hpp"
 
 namespace cohort::test {
 namespace {

@@ -12,6 +12,8 @@
 
 #include "../../include/cohort/cluster/serve.hpp"
 #include "../../include/cohort/worker/run_worker.hpp"
+#include "../../include/cohort/ipc/peer.hpp"
+#include "../../include/cohort/net/inherited_sockets.hpp"
 #include "line_server.hpp"
 #include "verb.hpp"
 

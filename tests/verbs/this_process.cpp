@@ -18,6 +18,7 @@
 
 #include "../../include/cohort/process/daemonize.hpp"
 #include "../../include/cohort/process/this_process.hpp"
+#include "../../include/cohort/process/detail/own_program.hpp"
 #include "verb.hpp"
 
 namespace cohort::test {

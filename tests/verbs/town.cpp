@@ -15,6 +15,7 @@
 
 #include "../../include/cohort/cluster/agent.hpp"
 #include "../../include/cohort/worker/run_worker.hpp"
+#include "../../include/cohort/cluster/run_agent.hpp"
 #include "line_server.hpp"
 #include "verb.hpp"
 

@@ -11,6 +11,7 @@
 
 #include "../../include/cohort/ipc/peer.hpp"
 #include "../../include/cohort/worker/run_worker.hpp"
+#include "../../include/cohort/worker/protocol.hpp"
 #include "line_server.hpp"
 #include "verb.hpp"
 

@@ -8,7 +8,11 @@
 
 #include <sys/socket.h>
 
+#include "../../include/cohort/ipc/channel_pair.hpp"
+#include "../../include/cohort/worker/options.hpp"
+#include "../../include/cohort/worker/parent_channel.hpp"
 #include "../../include/cohort/worker/worker.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../support/harness.hpp"
 
 namespace cohort::test {
@@ -27,12 +31,8 @@ any_handle local_socket() { return socket_of(AF_UNIX, handle_kind::local_socket)
 /// A worker that is only there to be passed on.
 struct scene {
   explicit scene(const asio::any_io_executor& executor)
-      : ends(make_channel_pair()), self(executor, channel(executor), &none) {}
+      : ends(make_channel_pair()), self(executor, {executor, std::move(ends.second)}, &none, worker_options()) {}
   static asio::awaitable<void> none(tcp::socket, worker&) { co_return; }
-  cohort::channel<worker_protocol::to_parent, worker_protocol::to_child> channel(
-      const asio::any_io_executor& executor) {
-    return {executor, std::move(ends.second)};
-  }
   std::pair<descriptor, descriptor> ends;
   worker self;
 };

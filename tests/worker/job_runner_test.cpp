@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <exception>
-#include <map>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -11,11 +10,17 @@
 #include <utility>
 
 #include "../../include/cohort/core/event.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
+#include "../../include/cohort/worker/connection_handler.hpp"
+#include "../../include/cohort/worker/options.hpp"
+#include "../../include/cohort/worker/parent_channel.hpp"
 #include "../../include/cohort/worker/worker.hpp"
 #include "../support/harness.hpp"
 
 namespace cohort::test {
 namespace {
+
+using detail::job_runner;
 
 asio::awaitable<void> no_connections(asio::ip::tcp::socket, worker&) { co_return; }
 
@@ -39,6 +44,7 @@ class scene {
  private:
   descriptor parent_;
   worker self_;
+  job_runner::job_map jobs_ = jobs();
 
  public:
   job_runner runner;
@@ -47,11 +53,11 @@ class scene {
   scene(const asio::any_io_executor& executor, std::pair<descriptor, descriptor> channel)
       : gate(executor),
         parent_(std::move(channel.first)),
-        self_(executor, {executor, std::move(channel.second)}, &no_connections),
-        runner(self_, jobs(), [this] { ++ends; }) {}
+        self_(executor, parent_channel(executor, std::move(channel.second)), &no_connections, worker_options()),
+        runner(self_, jobs_, [this] { ++ends; }) {}
 
-  std::map<std::string, job_runner::job> jobs() {
-    std::map<std::string, job_runner::job> all;
+  job_runner::job_map jobs() {
+    job_runner::job_map all;
     all["waits"] = [this](worker& who) { return wait(who); };
     all["throws"] = [](worker&) -> asio::awaitable<void> { throw std::runtime_error("no space"); };
     all["throws a number"] = [](worker&) -> asio::awaitable<void> { throw 42; };

@@ -8,9 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "../../include/cohort/net/acceptor.hpp"
 #include "../../include/cohort/net/endpoint.hpp"
 #include "../../include/cohort/ipc/peer.hpp"
 #include "../../include/cohort/worker/run_worker.hpp"
+#include "../../include/cohort/worker/protocol.hpp"
 #include "../process/children.hpp"
 #include "client.hpp"
 

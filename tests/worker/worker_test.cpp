@@ -17,7 +17,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../../include/cohort/core/timeout.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
+#include "../../include/cohort/net/acceptor.hpp"
 #include "../../include/cohort/net/endpoint.hpp"
+#include "../../include/cohort/worker/connection_handler.hpp"
+#include "../../include/cohort/worker/options.hpp"
+#include "../../include/cohort/worker/parent_channel.hpp"
 #include "../support/fault.hpp"
 #include "../verbs/line_server.hpp"
 #include "client.hpp"
@@ -118,10 +124,8 @@ class scene : public std::enable_shared_from_this<scene> {
   scene(const asio::any_io_executor& executor, std::pair<descriptor, descriptor> ends, connection_handler handler,
         const worker_options& options)
       : parent(executor, std::move(ends.first)),
-        self(std::make_unique<worker>(
-            executor,
-            channel<worker_protocol::to_parent, worker_protocol::to_child>(executor, std::move(ends.second)),
-            std::move(handler), options)) {}
+        self(std::make_unique<worker>(executor, parent_channel(executor, std::move(ends.second)), std::move(handler),
+                                      options)) {}
 
   std::uint64_t pings_ = 0;
 };
@@ -1108,7 +1112,8 @@ PLAIN_TEST("a worker knows its slot from the environment") {
     if (value != nullptr) ::setenv("COHORT_SLOT", value, 1);
     asio::io_context context;
     auto ends = make_channel_pair();
-    const worker self(context.get_executor(), {context.get_executor(), std::move(ends.second)}, &serve_lines);
+    const worker self(context.get_executor(), {context.get_executor(), std::move(ends.second)}, &serve_lines,
+                      worker_options());
     ::unsetenv("COHORT_SLOT");
     return self.slot();
   };

@@ -10,7 +10,6 @@
 #include "../core/asio.hpp"
 #include "../process/command.hpp"
 #include "../worker/options.hpp"
-#include "../worker/worker.hpp"
 
 namespace cohort {
 
@@ -45,12 +44,4 @@ struct agent_options {
   std::optional<cohort::command> command;
 };
 
-/// The whole of an agent's process: what serve() does in it. `shared` is the worker_options of its cluster, whose title
-/// and jobs are the agent's too.
-int run_agent(const agent_options& options, const worker_options& shared = {});
-
 }  // namespace cohort
-
-#ifndef COHORT_SEPARATE_COMPILATION
-#include "agent.ipp"
-#endif

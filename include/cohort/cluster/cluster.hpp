@@ -1,33 +1,27 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cstdint>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include <unistd.h>
-
 #include "../core/asio.hpp"
-#include "../core/error.hpp"
-#include "../core/event.hpp"
-#include "../core/queue.hpp"
-#include "../ipc/peer.hpp"
-#include "supervision/agent_supervisor.hpp"
-#include "supervision/worker_supervisor.hpp"
-#include "distribution.hpp"
 #include "events.hpp"
-#include "distribution/open_listeners.hpp"
-#include "supervision/message_router.hpp"
 #include "options.hpp"
-#include "supervision/worker_process.hpp"
+#include "reload.hpp"
 #include "stats.hpp"
-#include "upgrade/protocol.hpp"
+#include "upgrade/result.hpp"
 
 namespace cohort {
+
+class message_endpoint;
+class primary;
+
+namespace upgrade {
+class predecessor;
+}
 
 /// The primary of a cluster: keeps N workers alive behind a set of listeners.
 ///
@@ -35,27 +29,16 @@ namespace cohort {
 /// draining one already while it drains), and stops them all before it ends itself. If it dies, its workers see their
 /// channels close, drain and end.
 ///
-/// Distinct objects: safe. Shared objects: unsafe.
-class cluster final : private worker_supervisor, private agent_owner {
+/// Distinct objects: safe. Shared objects: unsafe; all calls are made on the executor.
+class cluster {
  public:
-  cluster(asio::any_io_executor executor, cluster_options options)
-      : worker_supervisor(executor, detail::normalized(std::move(options))),
-        events_(executor, 1024),
-        all_ready_(executor),
-        agents_(executor, options_, *this),
-        router_(executor, workers_, agents_.members(), [this](const worker_ptr& who) { replace_slow(*who); }) {}
+  cluster(asio::any_io_executor executor, cluster_options options);
+  ~cluster();
 
   cluster(const cluster&) = delete;
   cluster& operator=(const cluster&) = delete;
 
-  using worker_supervisor::get_executor;
-  using worker_supervisor::kill_worker;
-  using worker_supervisor::reload;
-  using worker_supervisor::scale;
-  using worker_supervisor::size;
-
-  /// What messages of the primary itself go and come by; see `messenger`.
-  message_endpoint& messages() noexcept { return router_.endpoint(); }
+  asio::any_io_executor get_executor();
 
   /// Serves until stop() or kill() is called or the restart policy gives up, and returns when every worker is gone: 0,
   /// or 1 if it gave up. Call it once. Cancelling it is not supported: call stop().
@@ -67,17 +50,25 @@ class cluster final : private worker_supervisor, private agent_owner {
   asio::awaitable<int> run(upgrade::predecessor* predecessor = nullptr);
 
   /// Stops gracefully: listens no more, lets the workers finish, kills those that overrun the drain timeout by 5 s.
-  void stop(const std::string& why) override;
-
-  /// Waits until all agents and as many workers as there should be have been ready at the same time, for the first
-  /// time. Not when it stops before: cancel it then, which throws operation_aborted.
-  asio::awaitable<void> all_ready() { return all_ready_.wait(); }
-
-  /// Whether it has been told to stop, or has given up.
-  bool is_stopping() const noexcept { return stop_.is_set(); }
+  void stop(const std::string& why);
 
   /// Stops at once: kills every worker.
   void kill(const std::string& why);
+
+  /// Whether it has been told to stop, or has given up.
+  bool is_stopping() const noexcept;
+
+  /// Waits until all agents and as many workers as there should be have been ready at the same time, for the first
+  /// time. If the cluster stops before, this does not return: cancel it then, which throws operation_aborted.
+  asio::awaitable<void> all_ready();
+
+  /// Replaces every worker by a new one, of the program as it is on the disk now: starts new ones, and has the old ones
+  /// drain when the new ones are ready, see reload_options. A new one that does not get ready ends this, and what it
+  /// was to replace goes on.
+  ///
+  /// One at a time: a second call waits for the first one, and then does its own. Cancelling throws operation_aborted;
+  /// new workers that do not serve yet are sent away. When the cluster stops, so does this.
+  asio::awaitable<reload_result> reload(std::string why = "asked");
 
   /// Starts the primary's program as it is on the disk now, which takes the listeners over, by serve() or by run() with
   /// a predecessor. When all of its workers serve, this one stops gracefully; if that does not come about, this one
@@ -87,97 +78,33 @@ class cluster final : private worker_supervisor, private agent_owner {
   /// Cancelling throws operation_aborted and kills the new primary. When the cluster stops, so does this.
   asio::awaitable<upgrade_result> upgrade(std::vector<std::pair<std::string, std::string>> environment = {});
 
+  /// Has so many workers from now on, one at least: starts those that are missing, and has those of the highest slots
+  /// drain. Throws what a further listener of distribution::reuse_port may throw, and errc::invalid_option while an
+  /// upgrade is under way; then nothing has changed.
+  void scale(unsigned workers);
+
+  /// How many workers there should be.
+  unsigned size() const noexcept;
+
+  /// Ends one worker as a crash would: it is replaced by the restart policy. False if there is none in this slot.
+  bool kill_worker(unsigned slot);
+
   /// Has all processes open their log files again, which have been moved away: tells the workers and the agents, and
   /// calls cluster_options::on_reopen.
   void reopen();
 
-  /// What there is now. Of each worker's own figures as it has told them last.
+  /// What messages of the primary itself go and come by; see `messenger`.
+  message_endpoint& messages() noexcept;
+
+  /// What there is now. Of each worker the figures that it has told last.
   cluster_stats stats() const;
 
   /// The next event; empty when run() has ended and all have been taken. Nobody need read them: of those that wait, the
   /// last 1024 are kept. Cancelling takes nothing.
-  asio::awaitable<std::optional<cluster_event>> next_event() { return events_.pop(); }
+  asio::awaitable<std::optional<cluster_event>> next_event();
 
  private:
-  struct listener_state {
-    std::string text;     // as the options name it
-    std::string address;  // with the port that was chosen
-    bool inherited = false;
-    socket_file file;         // of a unix socket
-    std::string handed_file;  // the same, while it is a predecessor's
-    std::unique_ptr<distributor> to;
-  };
-
-  /// Lets stop() find the successor while there is one that is not ready.
-  struct borrowed_pointer {
-    borrowed_pointer(peer<upgrade::protocol>*& p, peer<upgrade::protocol>& to) : place(p) { place = &to; }
-    ~borrowed_pointer() { place = nullptr; }
-    peer<upgrade::protocol>*& place;
-  };
-
-  struct finished_guard {
-    cluster& owner;
-    ~finished_guard() { owner.events_.close(); }
-  };
-
-  void emit(cluster_event event) override;
-
-  /// `borrowed`: a predecessor's still.
-  void distribute(opened_listener opened, bool borrowed);
-
-  /// Waits until all workers serve. Then says so to everybody, has the predecessor go, and begins with the schedules,
-  /// which the predecessor's must not run beside.
-  asio::awaitable<void> begin_together(upgrade::predecessor* predecessor);
-
-  asio::awaitable<void> succeed(upgrade::predecessor& predecessor);
-
-  /// Ends a successor that will not be one, unless it does so itself, as one does that gives up.
-  static asio::awaitable<exit_status> end_successor(peer<upgrade::protocol>& successor);
-
-  /// Hands the listeners to the successor and waits for its word; says what is wrong, if anything.
-  asio::awaitable<std::string> hand_over_to(peer<upgrade::protocol>& successor);
-
-  std::vector<schedule> schedules() const;
-
-  void check_agents() const;
-
-  void replace_slow(worker_process& who);
-
-  message_router& router() override { return router_; }
-  void on_agent_event(cluster_event event) override { emit(std::move(event)); }
-  void on_agent_lost(const std::string& why) override { give_up(why, nullptr); }
-  command own_program() override { return program_.start(); }
-
-  void on_agent(const std::string& name, bool is_there) override;
-
-  template <class M>
-  void tell_workers(const M& message) {
-    byte_buffer bytes;
-    encode(bytes, message);
-    chores_.start(send_to_workers(fingerprint<M>(), std::string(bytes.view())), [](std::exception_ptr) {});
-  }
-
-  asio::awaitable<void> send_to_workers(std::uint64_t type, std::string body);
-
-  void join(const worker_ptr& who) override;
-
-  void leave(const worker_ptr& who) override;
-
-  void on_ended(const worker_ptr&) override;
-
-  void nobody_takes() override;
-
-  void resize(unsigned workers) override;
-
-  bool workers_accept() const override;
-
-  queue<cluster_event> events_;
-  event all_ready_;
-  std::vector<listener_state> listeners_;
-  agent_supervisor agents_;
-  message_router router_;
-  peer<upgrade::protocol>* successor_ = nullptr;
-  worker_process::clock::time_point begun_{};
+  std::unique_ptr<primary> primary_;
 };
 
 }  // namespace cohort

@@ -5,9 +5,9 @@
 
 #include "../core/config.hpp"
 
-#include <chrono>
-
 #include <fmt/format.h>
+
+#include "../core/error.hpp"
 
 namespace cohort {
 
@@ -29,12 +29,6 @@ COHORT_INLINE distribution parse_distribution(std::string_view name) {
     if (to_string(each) == name) return each;
   }
   throw_error(fmt::format("distribution: unknown: {}", name), errc::invalid_option);
-}
-
-COHORT_INLINE asio::awaitable<void> distributor::last_call() {
-  const auto executor = co_await asio::this_coro::executor;
-  asio::steady_timer pause(executor, std::chrono::milliseconds(100));
-  co_await pause.async_wait(asio::use_awaitable);
 }
 
 }  // namespace cohort

@@ -10,7 +10,7 @@
 
 #include <signal.h>
 
-#include "../worker/protocol.hpp"
+#include "../worker/exit_codes.hpp"
 
 namespace cohort {
 

@@ -1,52 +1,11 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <exception>
-#include <functional>
-#include <map>
-#include <optional>
-#include <string>
-
-#include "../core/asio.hpp"
-#include "../core/error.hpp"
-#include "../core/task_group.hpp"
 #include "../worker/connection_handler.hpp"
-#include "control/server.hpp"
-#include "cluster.hpp"
-#include "events.hpp"
+#include "../worker/worker.hpp"
 #include "options.hpp"
-#include "service/status_reporter.hpp"
 
 namespace cohort {
-namespace detail {
-
-asio::awaitable<void> reload(cluster& primary, std::string why);
-
-asio::awaitable<void> upgrade_primary(cluster& primary, const status_reporter& service);
-
-/// Has one worker more or less; what keeps it from that is said on stderr.
-void scale_by(cluster& primary, int difference);
-
-/// Does what the options say to signals, until it is cancelled.
-asio::awaitable<void> handle_signals(cluster& primary, std::map<int, cluster_action> actions,
-                                          const status_reporter& service, task_group& tasks);
-
-asio::awaitable<void> report(cluster& primary, std::function<void(const cluster_event&)> to,
-                                    std::exception_ptr& failure);
-
-/// An address whose connections the handler does not take would make every worker fail.
-void check_handler(const cluster_options& options, const connection_handler& handler);
-
-/// The cluster goes on without its control socket.
-void say_broken(std::exception_ptr broken);
-
-/// Opens the control socket of a primary that takes over, as soon as the one before it has let go of it.
-asio::awaitable<void> succeed_control(cluster& primary, std::string path, const status_reporter& service,
-                                             std::optional<control_server>& control);
-
-int run_primary(cluster_options options);
-
-}  // namespace detail
 
 /// The whole of a clustered server: call it from main and return what it returns.
 ///

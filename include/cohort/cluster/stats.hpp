@@ -13,7 +13,7 @@
 #include "../process/exit_status.hpp"
 #include "../net/accept_queue.hpp"
 #include "exit_reason.hpp"
-#include "supervision/worker_process.hpp"
+#include "worker_state.hpp"
 
 namespace cohort {
 

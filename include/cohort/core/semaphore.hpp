@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
+/// A number of permits that coroutines of one strand take and give back.
 #pragma once
 
 #include <cstddef>
-#include <list>
 #include <utility>
 
 #include "asio.hpp"
-#include "error.hpp"
-#include "event.hpp"
+#include "wait_queue.hpp"
 
 namespace cohort {
 
@@ -18,56 +17,36 @@ namespace cohort {
 /// Distinct objects: safe. Shared objects: unsafe. Must outlive the operations that wait on it.
 class semaphore {
  public:
-  semaphore(asio::any_io_executor executor, std::size_t permits)
-      : executor_(std::move(executor)), available_(permits) {}
+  semaphore(asio::any_io_executor executor, std::size_t permits) : queue_(std::move(executor), permits) {}
 
   semaphore(const semaphore&) = delete;
   semaphore& operator=(const semaphore&) = delete;
 
-  asio::any_io_executor get_executor() { return executor_; }
+  asio::any_io_executor get_executor() const { return queue_.get_executor(); }
 
   /// Permits that nobody holds.
-  std::size_t available() const noexcept { return available_; }
+  std::size_t available() const noexcept { return queue_.available(); }
 
   /// Coroutines that wait for a permit.
-  std::size_t waiting() const noexcept { return waiting_.size(); }
+  std::size_t waiting() const noexcept { return queue_.waiting(); }
 
   /// Takes a permit. Does not suspend if one is there and nobody waits for it.
   ///
   /// Throws errc::closed after close(). Cancelling throws operation_aborted and takes none.
   asio::awaitable<void> acquire();
 
-  /// Takes a permit if one is there that nobody waits for. Not while somebody who has been given one has yet to
-  /// continue: who asks later would be ahead of him.
+  /// Takes a permit if one is there that nobody waits for. False also while a coroutine that has been given a permit
+  /// has yet to continue: one that asks later would be ahead of it.
   bool try_acquire() noexcept;
 
-  /// Gives a permit back: to who has waited longest, which continues in a later turn of the loop.
-  void release();
+  /// Gives a permit back: to the coroutine that has waited longest, which continues in a later turn of the loop.
+  void release() { queue_.release(); }
 
-  /// Lets nobody have a permit any more: those who wait throw errc::closed.
+  /// Lets nobody have a permit any more: coroutines that wait throw errc::closed.
   void close();
 
  private:
-  struct waiter {
-    explicit waiter(semaphore& semaphore)
-        : owner(semaphore), woken(owner.executor_), place(owner.waiting_.insert(owner.waiting_.end(), this)) {}
-    waiter(const waiter&) = delete;
-
-    ~waiter();
-
-    semaphore& owner;
-    event woken;
-    std::list<waiter*>::iterator place;
-    bool queued = true;
-    bool has_permit = false;
-  };
-
-  void hand_out();
-
-  asio::any_io_executor executor_;
-  std::size_t available_;
-  std::list<waiter*> waiting_;  // none while a permit is there, unless somebody comes for his
-  std::size_t coming_ = 0;      // who have been given a permit and have not continued yet
+  detail::wait_queue queue_;
   bool closed_ = false;
 };
 

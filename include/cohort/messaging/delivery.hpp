@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-/// What the processes of a cluster send each other by way of a messenger, and what became of it.
+/// What the processes of a cluster send each other by way of a messenger, and what became of it: plain data.
 #pragma once
 
 #include <cstddef>

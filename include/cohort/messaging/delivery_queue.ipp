@@ -6,55 +6,40 @@
 #include "../core/config.hpp"
 
 #include <algorithm>
+#include <utility>
+
+#include "../core/scope.hpp"
 
 namespace cohort {
 
 COHORT_INLINE delivery_queue::delivery_queue(const asio::any_io_executor& executor, const delivery_options& options)
-    : executor_(executor), options_(options) {
-  options_.in_flight = std::max<std::size_t>(options_.in_flight, 1);
-  options_.queue = std::max<std::size_t>(options_.queue, 1);
-}
+    : options_(options), turns_(executor, std::max<std::size_t>(options.in_flight, 1)) {}
 
-COHORT_INLINE delivery_queue::queue_place::~queue_place() {
-  if (queued) owner.waiting_.erase(place);
-  if (!granted) return;  // else it was cancelled in the moment in which it came
-  --owner.coming_;
-  owner.pass_on();
-}
-
-COHORT_INLINE void delivery_queue::queue_place::refuse(undelivered reason) {
-  owner.waiting_.erase(place);
-  queued = false;
-  why = reason;
-  come.set();
-}
-
-COHORT_INLINE void delivery_queue::pass_on() {
-  --in_flight_;
-  grant();
-}
-
-COHORT_INLINE void delivery_queue::grant() {
-  while (in_flight_ < options_.in_flight && !waiting_.empty()) {
-    queue_place& next = *waiting_.front();
-    waiting_.pop_front();
-    ++in_flight_;
-    ++coming_;
-    next.queued = false;
-    next.granted = true;
-    next.come.set();
+COHORT_INLINE asio::awaitable<receipt> delivery_queue::deliver(member who,
+                                                               std::function<asio::awaitable<receipt>()> carry,
+                                                               std::function<void()> give_up) {
+  if (closed_) co_return detail::not_delivered(std::move(who), undelivered::slow);
+  if (turns_.available() == 0 && waiting() >= std::max<std::size_t>(options_.queue, 1)) make_room();
+  if (closed_) {
+    give_up();
+    co_return detail::not_delivered(std::move(who), undelivered::slow);
   }
+  const bool has_turn = co_await turns_.acquire();
+  if (!has_turn) co_return detail::not_delivered(std::move(who), closed_ ? undelivered::slow : undelivered::dropped);
+  const detail::on_exit next([this] { turns_.release(); });
+  auto result = co_await carry();
+  co_return result;
 }
 
-COHORT_INLINE bool delivery_queue::make_room() {
-  if (options_.slow == slow_receiver::block) return false;
-  if (options_.slow == slow_receiver::drop_oldest) {
-    if (!waiting_.empty()) waiting_.front()->refuse(undelivered::dropped);
-    return false;
+COHORT_INLINE void delivery_queue::make_room() {
+  switch (options_.slow) {
+    case slow_receiver::block: break;
+    case slow_receiver::drop_oldest: turns_.refuse_oldest(); break;
+    case slow_receiver::disconnect:
+      closed_ = true;
+      turns_.refuse_all();
+      break;
   }
-  closed_ = true;
-  while (!waiting_.empty()) waiting_.front()->refuse(undelivered::slow);
-  return true;
 }
 
 }  // namespace cohort

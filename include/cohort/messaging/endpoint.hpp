@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
+/// A process's part in the messages of its cluster.
+///
+/// A worker owns one, and so does the primary. It runs on their executor.
 #pragma once
 
 #include <cstddef>
@@ -11,14 +14,13 @@
 #include <utility>
 
 #include "../core/asio.hpp"
-#include "../core/error.hpp"
 #include "../core/semaphore.hpp"
 #include "delivery.hpp"
 
 namespace cohort {
 
-/// A process's part in the messages of its cluster: what listens here, and the way out. Knows messages as bytes and the
-/// fingerprints of their types; `messenger` is the typed view of it.
+/// The listeners of a process, and the way out for its messages. Knows messages as bytes and the fingerprints of their
+/// types; `messenger` is the typed view of it.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
 class message_endpoint {
@@ -30,7 +32,7 @@ class message_endpoint {
   /// no more of them, however slow a receiver is.
   static constexpr std::size_t window = 128;
 
-  /// `carry` takes a letter to where it goes, by way of the primary or directly.
+  /// `carry` takes a message to where it goes, by way of the primary or directly.
   message_endpoint(const asio::any_io_executor& executor, member self, carrier carry)
       : self_(std::move(self)), carry_(std::move(carry)), permits_(executor, window) {}
 
@@ -42,14 +44,14 @@ class message_endpoint {
   /// This process.
   const member& self() const noexcept { return self_; }
 
-  /// Expires with this object: for those that remove their listeners when they go, and may go later.
+  /// Expires with this object: for owners of listeners that remove them at their end, which may come later.
   std::weak_ptr<const void> alive() const noexcept { return alive_; }
 
-  /// Sends a letter, and waits until it is known what became of it. Throws what the way out throws; cancelling throws
-  /// operation_aborted, and takes it back from those that have not got it.
+  /// Sends a message, and waits until it is known what became of it. Throws what the way out throws; cancelling throws
+  /// operation_aborted, and takes it back from the processes that have not got it.
   asio::awaitable<receipt> send(const recipient& to, std::uint64_t type, std::string body, bool directly = false);
 
-  /// Gives a letter to what listens to it, in the order in which that was added, and waits for all of it.
+  /// Gives a message to its listeners, in the order in which they were added, and waits for all of them.
   asio::awaitable<receipt> receive(routed_message what);
 
   /// Adds a listener; what is returned is for remove(), and never used again.
@@ -69,11 +71,6 @@ class message_endpoint {
     listener call;
     bool once;
     bool removed;
-  };
-
-  struct permit {
-    semaphore& of;
-    ~permit() { of.release(); }
   };
 
   asio::awaitable<receipt> hand_in(routed_message what, bool directly);

@@ -8,6 +8,9 @@
 #include <exception>
 #include <vector>
 
+#include "../core/scope.hpp"
+#include "../core/text_of.hpp"
+
 namespace cohort {
 
 COHORT_INLINE asio::awaitable<receipt> message_endpoint::send(const recipient& to, std::uint64_t type, std::string body,
@@ -36,10 +39,8 @@ COHORT_INLINE asio::awaitable<receipt> message_endpoint::receive(routed_message 
     if (each->once) remove(each->number);
     try {
       co_await each->call(what.body, what.from);
-    } catch (const std::exception& error) {
-      result.failures.push_back({self_, undelivered::failed, error.what()});
     } catch (...) {
-      result.failures.push_back({self_, undelivered::failed, "an exception that is no std::exception"});
+      result.failures.push_back({self_, undelivered::failed, detail::text_of(std::current_exception())});
     }
   }
   if (result.failures.size() > 1) result.failures.resize(1);
@@ -67,7 +68,7 @@ COHORT_INLINE void message_endpoint::unignore(std::uint64_t type) {
 
 COHORT_INLINE asio::awaitable<receipt> message_endpoint::hand_in(routed_message what, bool directly) {
   co_await permits_.acquire();
-  const permit mine{permits_};
+  const detail::on_exit give_back([this] { permits_.release(); });
   auto result = co_await carry_(std::move(what), directly);
   co_return result;
 }

@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: BSL-1.0
+/// Typed messages among the processes of a cluster.
+///
+/// A handler, an agent or the primary owns a messenger, for as long as it listens. It runs on the executor of the
+/// process's worker or cluster object.
 #pragma once
 
 #include <concepts>
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "../core/asio.hpp"
-#include "../ipc/channel.hpp"
+#include "../core/await_safety.hpp"
+#include "../ipc/codec/byte_buffer.hpp"
 #include "../ipc/codec/codec.hpp"
 #include "../ipc/codec/schema.hpp"
 #include "delivery.hpp"
-#include "endpoint.hpp"
+#include "detail/message_client.hpp"
 
 namespace cohort {
 
@@ -74,35 +79,21 @@ class messenger {
  public:
   /// For a process: a `worker`, which an agent is too, or the `cluster` in the primary.
   template <class Process>
-  requires requires(Process& p) {
-    { p.messages() } -> std::same_as<message_endpoint&>;
-  }
+    requires requires(Process& p) {
+      { p.messages() } -> std::same_as<message_endpoint&>;
+    }
   explicit messenger(Process& self, unheard_policy unheard = unheard_policy::refuse)
-      : endpoint_(&self.messages()), alive_(endpoint_->alive()), unheard_(unheard) {
-    if (unheard_ == unheard_policy::ignore) {
-      for (const auto type : types::fingerprints) endpoint_->ignore(type);
-    }
-  }
-
-  messenger(const messenger&) = delete;
-  messenger& operator=(const messenger&) = delete;
-
-  ~messenger() {
-    if (alive_.expired()) return;
-    for (const std::uint64_t each : mine_) endpoint_->remove(each);
-    if (unheard_ == unheard_policy::ignore) {
-      for (const auto type : types::fingerprints) endpoint_->unignore(type);
-    }
-  }
+      : client_(self.messages(), unheard == unheard_policy::ignore ? std::span<const std::uint64_t>(types::fingerprints)
+                                                                   : std::span<const std::uint64_t>()) {}
 
   /// This process.
-  const member& self() const noexcept { return endpoint_->self(); }
+  const member& self() const noexcept { return client_.self(); }
 
   /// Has messages to one process (a slot, a pid, an agent) go by a channel of the two, which the primary brings about
   /// when it is first used, and in which no other process has a part; those that wait there wait in the sender. The
   /// process is that which was there at first, until it drains or ends. Other messages, and all of the primary's, go
   /// through the primary as before.
-  void send_directly(bool on = true) noexcept { directly_ = on; }
+  void send_directly(bool on = true) noexcept { client_.send_directly(on); }
 
   /// Calls `listener(message)` or `listener(message, const member& from)` for each message of type M from now on, in
   /// the order in which listeners were added. It returns nothing, or an awaitable<void>: the next listener waits for
@@ -121,15 +112,12 @@ class messenger {
   }
 
   /// Removes a listener. One that runs comes to its end.
-  void off(subscription which) {
-    std::erase(mine_, which.which_);
-    endpoint_->remove(which.which_);
-  }
+  void off(subscription which) { client_.remove(which.which_); }
 
   template <class M>
-  requires(types::template contains<std::remove_cvref_t<M>>)
-      [[nodiscard]] asio::awaitable<receipt> send_to(const recipient& who, M&& message) {
-    static_assert(detail::safe_in_await<M&&>,
+    requires(types::template contains<std::remove_cvref_t<M>>)
+  [[nodiscard]] asio::awaitable<receipt> send_to(const recipient& who, M&& message) {
+    static_assert(detail::survives_await<M&&>,
                   "GCC before 13 would destroy this message twice inside co_await: name it first");
     using message_type = std::remove_cvref_t<M>;
     // Encoded before this returns, so that the message need not outlive the call; what that throws, the operation does.
@@ -142,7 +130,7 @@ class messenger {
     } catch (...) {
       failure = std::current_exception();
     }
-    return send(*endpoint_, who, fingerprint<message_type>(), std::move(body), directly_, failure);
+    return client_.send(who, fingerprint<message_type>(), std::move(body), std::move(failure));
   }
 
   /// To all workers and agents, this process too if it is one of them.
@@ -181,14 +169,11 @@ class messenger {
   template <class M, class Listener>
   subscription add(Listener listener, bool once) {
     static_assert(can_be_heard<M>, "cohort: not one of this messenger's messages");
-    const std::uint64_t which = endpoint_->add(
-        fingerprint<M>(),
-        [listener = std::make_shared<Listener>(std::move(listener))](const std::string& body, const member& from) {
-          return hear<M>(listener, body, from);
-        },
-        once);
-    mine_.push_back(which);
-    return subscription(which);
+    detail::message_client::listener call = [listener = std::make_shared<Listener>(std::move(listener))](
+                                                const std::string& body, const member& from) {
+      return hear<M>(listener, body, from);
+    };
+    return subscription(client_.add(fingerprint<M>(), std::move(call), once));
   }
 
   template <class M, class Listener>
@@ -208,18 +193,7 @@ class messenger {
     co_return;
   }
 
-  static asio::awaitable<receipt> send(message_endpoint& endpoint, recipient who, std::uint64_t type, std::string body,
-                                       bool directly, std::exception_ptr failure) {
-    if (failure) std::rethrow_exception(failure);
-    auto result = co_await endpoint.send(who, type, std::move(body), directly);
-    co_return result;
-  }
-
-  message_endpoint* endpoint_;
-  std::weak_ptr<const void> alive_;
-  unheard_policy unheard_;
-  std::vector<std::uint64_t> mine_;
-  bool directly_ = false;
+  detail::message_client client_;
 };
 
 }  // namespace cohort

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+/// How many connections wait at a listener: plain data.
 #pragma once
 
 #include <cstdint>

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: BSL-1.0
+/// A listening socket that other processes may share, and the accepting on it.
+///
+/// Whoever accepts owns an acceptor, and uses it on the executor that the acceptor was made with.
 #pragma once
 
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <system_error>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
-#include "../core/error.hpp"
-#include "../ipc/handle.hpp"
 
 namespace cohort {
+
+enum class handle_kind : std::uint8_t;
 
 /// Lets no more connections begin at a listening socket, in every process that has it; those that have begun go on.
 ///
@@ -19,7 +25,15 @@ namespace cohort {
 /// client is refused at once. A datagram socket is left alone.
 void stop_handshakes(int fd) noexcept;
 
-/// A listening socket that other processes may share, and the accepting on it.
+/// What accept_some() and accept_waiting() have ended with.
+enum class accept_result {
+  more,      ///< there may be more: as many as were wanted have been taken
+  empty,     ///< nothing is left in the queue
+  shortage,  ///< there are not enough descriptors, or memory; what waits in the queue is not lost
+  ended,     ///< the acceptor is closed, or its queue is empty and stays so, see acceptor::ended()
+};
+
+/// Accepts at a listening socket.
 ///
 /// Accepted sockets come as bare descriptors, close-on-exec and in no reactor, so that they can go on to another
 /// process.
@@ -39,7 +53,29 @@ class acceptor {
   int native_handle() const { return fd_; }
 
   /// What it accepts.
-  handle_kind accepts() const noexcept { return local_ ? handle_kind::local_socket : handle_kind::tcp_socket; }
+  handle_kind accepts() const noexcept;
+
+  using taker = std::function<void(descriptor accepted)>;
+  using condition = std::function<bool()>;
+
+  /// Waits until a connection may be there, and takes up to `most`, for as long as `wanted()` is true, which is asked
+  /// before each. `take` gets them, one at a time; it and `wanted` may close the acceptor.
+  ///
+  /// This is the body of a loop that ends with accept_result::ended, or when the loop wants no more:
+  ///
+  ///     auto result = accept_result::more;
+  ///     while (result != accept_result::ended && !stopping) {
+  ///       while (!has_room() && !stopping) co_await changed.wait();
+  ///       result = co_await on.accept_some(16, take, wanted);
+  ///     }
+  ///
+  /// After accept_result::shortage it has paused, see pause(). Throws what try_accept() and `take` throw, but for a
+  /// shortage. Cancelling throws operation_aborted; closing does not: then the result is accept_result::ended.
+  asio::awaitable<accept_result> accept_some(std::size_t most, taker take, condition wanted);
+
+  /// The same without a wait before or after: takes what is in the queue now. After accept_result::shortage, call
+  /// pause() before the next try.
+  accept_result accept_waiting(std::size_t most, const taker& take, const condition& wanted);
 
   /// Waits until a connection may be there: others may take it first. Cancelling or closing throws operation_aborted.
   asio::awaitable<void> wait();

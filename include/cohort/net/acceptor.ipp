@@ -6,6 +6,7 @@
 #include "../core/config.hpp"
 
 #include <iterator>
+#include <utility>
 
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -13,7 +14,9 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "../core/error.hpp"
 #include "../core/system.hpp"
+#include "../ipc/handle.hpp"
 
 namespace cohort {
 
@@ -41,6 +44,37 @@ COHORT_INLINE acceptor::acceptor(const asio::any_io_executor& executor, descript
   // Another process's copy shares this flag, and one that cleared it would block us in accept (accept(2)).
   stream_.native_non_blocking(true);
   (void)hold_reserve();
+}
+
+COHORT_INLINE handle_kind acceptor::accepts() const noexcept {
+  return local_ ? handle_kind::local_socket : handle_kind::tcp_socket;
+}
+
+COHORT_INLINE asio::awaitable<accept_result> acceptor::accept_some(std::size_t most, taker take, condition wanted) {
+  auto result = accept_result::ended;
+  try {
+    if (is_open()) co_await wait();
+    result = accept_waiting(most, take, wanted);
+    if (result == accept_result::shortage) co_await pause();
+  } catch (const std::system_error&) {
+    if (is_open()) throw;
+    result = accept_result::ended;
+  }
+  co_return result;
+}
+
+COHORT_INLINE accept_result acceptor::accept_waiting(std::size_t most, const taker& take, const condition& wanted) {
+  try {
+    for (std::size_t i = 0; i < most && is_open() && wanted(); ++i) {
+      descriptor accepted = try_accept();
+      if (!accepted) return ended() ? accept_result::ended : accept_result::empty;
+      take(std::move(accepted));
+    }
+  } catch (const std::system_error& error) {
+    if (is_open() && !is_shortage(error.code())) throw;
+    if (is_open()) return accept_result::shortage;
+  }
+  return is_open() ? accept_result::more : accept_result::ended;
 }
 
 COHORT_INLINE asio::awaitable<void> acceptor::wait() {

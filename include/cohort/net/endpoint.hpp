@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+/// TCP and UDP addresses as text, and listening sockets made of them.
 #pragma once
 
 #include <cerrno>

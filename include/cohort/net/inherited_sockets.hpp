@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
+/// The sockets that a service manager has opened for this process. Whoever serves them owns the object; it uses no
+/// executor.
 #pragma once
 
 #include <climits>

@@ -12,8 +12,13 @@
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
+#include "detail/option_types.hpp"
 #include "pid_file.hpp"
 #include "pipe.hpp"
+
+namespace cohort {
+class child;
+}
 
 namespace cohort::this_process {
 

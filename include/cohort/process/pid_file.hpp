@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include <fcntl.h>
 #include <sys/types.h>
 
 #include "../core/descriptor.hpp"

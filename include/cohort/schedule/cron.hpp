@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+/// Cron expressions, and the times that they stand for: plain data.
 #pragma once
 
 #include <chrono>

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
+/// Decides which schedules are to run when.
+///
+/// Whoever runs the schedules owns the planner, which uses no executor.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +29,7 @@ struct schedule_run {
   unsigned attempt = 1;
 };
 
-/// Decides which schedules are to run when. It asks no clock, starts nothing and waits for nothing: whoever runs them
+/// The times of schedules, and which of their runs have begun. It asks no clock, starts nothing and waits for nothing: whoever runs them
 /// asks it at the times that it names, and tells it what has ended.
 ///
 /// The time may be put forward, which makes runs late, and back: times of a timetable that come a second time are not

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
+/// Runs schedules at their times.
+///
+/// Whoever calls run_schedules() owns the clock, the host and the planner, and all of it runs on the caller's executor.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +17,9 @@
 #include "../core/error.hpp"
 #include "../core/event.hpp"
 #include "../core/task_group.hpp"
-#include "schedule.hpp"
+#include "../core/text_of.hpp"
 #include "planner.hpp"
+#include "schedule.hpp"
 
 namespace cohort {
 
@@ -75,8 +79,7 @@ class schedule_runner {
         sleeps_.start(clock_.sleep_until(*next), [this](std::exception_ptr thrown) { note(thrown, true); });
       }
       co_await changed_.wait();
-      sleeps_.cancel();
-      co_await sleeps_.wait_empty();
+      co_await sleeps_.cancel_and_wait();
       changed_.reset();  // last, since the sleep that has ended just now has set it too
       if (failure_) std::rethrow_exception(failure_);
     }
@@ -89,12 +92,9 @@ class schedule_runner {
 
   /// Ends what still runs, all of which uses this object.
   asio::awaitable<void> finish() {
-    watches_.cancel();
-    sleeps_.cancel();
-    runs_.cancel();
-    co_await watches_.wait_empty();
-    co_await sleeps_.wait_empty();
-    co_await runs_.wait_empty();
+    co_await watches_.cancel_and_wait();
+    co_await sleeps_.cancel_and_wait();
+    co_await runs_.cancel_and_wait();
   }
 
  private:
@@ -153,10 +153,8 @@ class schedule_runner {
     } catch (const std::system_error& error) {
       result.what = error.what();
       if (error.code() == errc::peer_closed) shared->lost = true;
-    } catch (const std::exception& error) {
-      result.what = error.what();
     } catch (...) {
-      result.what = "an exception that is none of std";
+      result.what = text_of(std::current_exception());
     }
     const auto duration = std::chrono::duration_cast<std::chrono::microseconds>(clock_.now() - result.started);
     result.duration = std::max(duration, std::chrono::microseconds(0));  // the clock may have been set back

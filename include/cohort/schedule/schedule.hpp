@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+/// What a schedule is, and how its runs end: plain data, which main fills in and the primary reads.
 #pragma once
 
 #include <chrono>
@@ -58,28 +59,28 @@ class schedule {
   schedule& at_start();
 
   schedule& on_all_workers() { return on(schedule_place::all_workers); }
-  schedule& on_one_worker() { return on(schedule_place::one_worker); }  ///< as at first
+  schedule& on_one_worker() { return on(schedule_place::one_worker); }  ///< default
   /// In the agent of that name, or in the first one.
   schedule& on_agent(std::string name = {});
 
-  /// Lets a run begin while the one before still runs. At first that is missed.
+  /// Lets a run begin while the one before still runs. Default: such a run is missed.
   schedule& allow_overlap();
 
-  /// missed_runs::skip at first.
+  /// Default: missed_runs::skip.
   schedule& missed(missed_runs policy);
 
-  /// How late a run may begin before it counts as missed. 10 s at first. Throws errc::invalid_option if it is negative
+  /// How late a run may begin before it counts as missed. Default: 10 s. Throws errc::invalid_option if it is negative
   /// or over `longest`.
   schedule& lateness(duration limit);
 
   /// Lets each run begin later by a random time below `limit`, so that several machines do not begin together. To be
-  /// shorter than the time from one run to the next, or runs fall into it and are left out. None at first. Throws
+  /// shorter than the time from one run to the next, or runs fall into it and are left out. Default: none. Throws
   /// errc::invalid_option if it is negative or over `longest`.
   schedule& jitter(duration limit);
 
   /// Runs again, `retry_pause` later and in another worker if there is one, when the worker dies in the middle, or when
   /// none is there: until a run has come to its end, well or not, but `attempts` times at most, since it may be the job
-  /// that kills them. At first, and with 1, it runs at most once. In all workers it runs at most once always.
+  /// that kills them. Default, and with 1: it runs at most once. In all workers it runs at most once always.
   schedule& at_least_once(unsigned attempts = 5);
 
   static constexpr duration retry_pause{1'000};

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: BSL-1.0
+/// What serves the connections of a worker.
+///
+/// The worker owns a copy, and calls it on its executor.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <type_traits>
 #include <utility>
 
 #include "../core/asio.hpp"
-#include "../ipc/handle.hpp"
+#include "../core/descriptor.hpp"
 
 namespace cohort {
 
+class any_handle;
 class worker;
+enum class handle_kind : std::uint8_t;
 
 namespace detail {
 
@@ -23,6 +29,9 @@ inline constexpr bool serves_tcp = serves_socket<Handler, asio::ip::tcp::socket>
 template <class Handler>
 inline constexpr bool serves_local = serves_socket<Handler, asio::local::stream_protocol::socket>;
 
+asio::ip::tcp::socket make_tcp_socket(const asio::any_io_executor& executor, descriptor fd);
+asio::local::stream_protocol::socket make_local_socket(const asio::any_io_executor& executor, descriptor fd);
+
 }  // namespace detail
 
 /// Serves one connection: `asio::awaitable<void> handle(asio::ip::tcp::socket socket, cohort::worker& self)`.
@@ -34,36 +43,35 @@ inline constexpr bool serves_local = serves_socket<Handler, asio::local::stream_
 class connection_handler {
  public:
   template <class Handler>
-  requires(detail::serves_tcp<Handler> || detail::serves_local<Handler>) connection_handler(Handler handler)
+    requires(detail::serves_tcp<Handler> || detail::serves_local<Handler>)
+  connection_handler(Handler handler)  // NOLINT(google-explicit-constructor)
       : takes_tcp_(detail::serves_tcp<Handler>),
         takes_local_(detail::serves_local<Handler>),
-        serve_([handler = std::move(handler)](any_handle socket, const asio::any_io_executor& executor,
+        serve_([handler = std::move(handler)](bool local, descriptor fd, const asio::any_io_executor& executor,
                                               worker& self) mutable -> asio::awaitable<void> {
-          using asio::local::stream_protocol;
           if constexpr (!detail::serves_tcp<Handler>) {
-            return handler(std::move(socket).as<stream_protocol::socket>(executor), self);
+            return handler(detail::make_local_socket(executor, std::move(fd)), self);
           } else {
             if constexpr (detail::serves_local<Handler>) {
-              const bool local = socket.kind() == handle_kind::local_socket;
-              if (local) return handler(std::move(socket).as<stream_protocol::socket>(executor), self);
+              if (local) return handler(detail::make_local_socket(executor, std::move(fd)), self);
             }
-            return handler(std::move(socket).as<asio::ip::tcp::socket>(executor), self);
+            return handler(detail::make_tcp_socket(executor, std::move(fd)), self);
           }
         }) {}
 
   /// Whether it takes a handle_kind::tcp_socket, or a handle_kind::local_socket.
-  bool takes(handle_kind kind) const noexcept {
-    return (kind == handle_kind::tcp_socket && takes_tcp_) || (kind == handle_kind::local_socket && takes_local_);
-  }
+  bool takes(handle_kind kind) const noexcept;
 
   /// Calls it with the socket that it wants. Throws errc::wrong_handle_kind for one that it does not take.
-  asio::awaitable<void> operator()(any_handle socket, const asio::any_io_executor& executor, worker& self) const {
-    return serve_(std::move(socket), executor, self);
-  }
+  asio::awaitable<void> operator()(any_handle socket, const asio::any_io_executor& executor, worker& self) const;
 
  private:
   bool takes_tcp_, takes_local_;
-  std::function<asio::awaitable<void>(any_handle, const asio::any_io_executor&, worker&)> serve_;
+  std::function<asio::awaitable<void>(bool local, descriptor, const asio::any_io_executor&, worker&)> serve_;
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "connection_handler.ipp"
+#endif

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+/// How a worker behaves: plain data, which the main of a program fills in.
 #pragma once
 
 #include <chrono>
@@ -42,7 +43,7 @@ struct worker_options {
   /// The jobs of schedules, by their names. What one throws is the result of that run.
   std::map<std::string, std::function<asio::awaitable<void>(worker&)>> jobs;
   /// Lets the worker live on after an exception of `run` or of what else is no connection: the cluster is told
-  /// (cluster_event::kind::failed). Off at first; on for agents.
+  /// (cluster_event::kind::failed). Default: off; on for agents.
   bool survives_exceptions = false;
   /// Serves a UDP socket (addresses that begin with `udp:`), which it owns a copy of, until the worker drains: wait for
   /// datagrams by worker::readable(). It is cancelled when another worker takes the socket over.

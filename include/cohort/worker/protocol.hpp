@@ -8,26 +8,13 @@
 #include <variant>
 
 #include "../messaging/delivery.hpp"
+#include "environment.hpp"
+#include "exit_codes.hpp"
 
 namespace cohort {
 
-/// With what status a worker exits. Decided once; of several reasons the one that stands first here wins.
-enum class worker_exit : int {
-  fatal = 1,            ///< an exception that is not a connection's own
-  do_not_restart = 78,  ///< worker::do_not_restart(): EX_CONFIG of sysexits.h
-  orphaned = 110,       ///< the parent is gone
-  asked = 0,            ///< the parent or SIGTERM asked for it
-};
-
-namespace detail {
-inline constexpr const char* slot_variable = "COHORT_SLOT";
-inline constexpr const char* generation_variable = "COHORT_GENERATION";
-inline constexpr const char* agent_variable = "COHORT_AGENT";
-}  // namespace detail
-
 /// Both directions of it, for spawn<worker_protocol>() and parent<worker_protocol>().
 struct worker_protocol {
-
   /// With an acceptor: accept on it. `grant` is different each time that a listener is given to somebody.
   struct listen {
     std::uint32_t listener = 0;
@@ -66,7 +53,7 @@ struct worker_protocol {
   /// All agents and workers are ready, or have been once.
   struct all_ready {};
 
-  /// A call: do the job of the schedule of that name, and answer with `ran` when it has ended.
+  /// A call: do the job of the schedule of that name, and answer with `job_result` when it has ended.
   struct start_job {
     std::string schedule;
   };
@@ -79,7 +66,7 @@ struct worker_protocol {
   /// The worker is set up: it serves.
   struct ready {};
 
-  /// The answer to `run`.
+  /// The answer to `start_job`.
   struct job_result {
     bool refused = false;             ///< the worker is on its way out and has not begun with it
     std::optional<std::string> what;  ///< the text of what the job has thrown
@@ -90,7 +77,8 @@ struct worker_protocol {
     std::string what;
   };
 
-  /// With one end of a channel: give it to that process (a recipient::kind and what belongs to it), with `meet`.
+  /// With one end of a channel: give it to that process (a recipient::kind and what belongs to it), with
+  /// `connect_offer`.
   struct connect_request {
     std::uint8_t to = 0;
     std::int64_t number = 0;
@@ -117,9 +105,10 @@ struct worker_protocol {
     std::uint64_t connections = 0;
   };
 
-  using to_child = std::variant<listen, unlisten, serve, drain, ping, reopen, count_connections, all_ready, routed_message,
-                                  receipt, start_job, connect_offer>;
-  using to_parent = std::variant<ready, draining, pong, ended, failed, routed_message, receipt, job_result, connect_request>;
+  using to_child = std::variant<listen, unlisten, serve, drain, ping, reopen, count_connections, all_ready,
+                                routed_message, receipt, start_job, connect_offer>;
+  using to_parent =
+      std::variant<ready, draining, pong, ended, failed, routed_message, receipt, job_result, connect_request>;
 };
 
 }  // namespace cohort

@@ -13,10 +13,25 @@
 #include <sys/prctl.h>
 
 #include "../ipc/peer.hpp"
+#include "exit_codes.hpp"
+#include "parent_channel.hpp"
 #include "protocol.hpp"
-#include "worker.hpp"
 
 namespace cohort {
+namespace detail {
+
+/// Lets go of the coroutines that have not ended before the worker goes that they use.
+class worker_loop : public asio::io_context {
+ public:
+  worker_loop() : asio::io_context(1) {}
+
+  struct ending {
+    worker_loop& loop;
+    ~ending() { loop.shutdown(); }
+  };
+};
+
+}  // namespace detail
 
 COHORT_INLINE int run_worker(connection_handler handler, const worker_options& options) {
   try {

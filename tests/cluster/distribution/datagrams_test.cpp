@@ -12,6 +12,9 @@
 
 #include "../running.hpp"
 #include "bound_sockets.hpp"
+#include "../../../include/cohort/core/task_group.hpp"
+#include "../../../include/cohort/core/timeout.hpp"
+#include "../../../include/cohort/net/endpoint.hpp"
 
 namespace cohort::test {
 namespace {

@@ -101,8 +101,8 @@ ASYNC_TEST("connections go to the workers in turn, in their order") {
     const auto said = co_await two.take();
     CHECK(said == expected);
   }
-  CHECK(one.who->leased == 2);
-  CHECK(two.who->leased == 2);
+  CHECK(one.who->figures.leased == 2);
+  CHECK(two.who->figures.leased == 2);
   co_await s.end();
   CHECK(s.failures.empty());
 }
@@ -114,13 +114,13 @@ ASYNC_TEST("a worker that dies before it takes a socket gives it back, and anoth
   s.distributor.join(one.who);
   s.distributor.join(two.who);
   co_await s.connect();
-  const bool given = co_await eventually([&] { return one.who->leased == 1; });
+  const bool given = co_await eventually([&] { return one.who->figures.leased == 1; });
   CHECK(given);
   one.there.close();
   const auto said = co_await two.take();
   CHECK(said == "1");
-  CHECK(one.who->leased == 0);
-  CHECK(two.who->leased == 1);
+  CHECK(one.who->figures.leased == 0);
+  CHECK(two.who->figures.leased == 1);
   s.distributor.leave(one.who);
   co_await s.end();
 }
@@ -168,14 +168,14 @@ ASYNC_TEST("a worker that does not answer holds up its window of sockets, and no
   fake_worker hangs(executor, 1), other(executor, 2);
   s.distributor.join(hangs.who);
   for (std::size_t i = 0; i < window + 3; ++i) co_await s.connect();
-  const bool full = co_await eventually([&] { return hangs.who->leased == window; });
+  const bool full = co_await eventually([&] { return hangs.who->figures.leased == window; });
   CHECK(full);
   s.distributor.join(other.who);
   for (const char* const expected : {"33", "34", "35"}) {
     const auto said = co_await other.take();
     CHECK(said == expected);
   }
-  CHECK(hangs.who->leased == window);
+  CHECK(hangs.who->figures.leased == window);
   hangs.there.close();
   std::vector<std::string> rest;
   for (std::size_t i = 0; i < window; ++i) {
@@ -184,7 +184,7 @@ ASYNC_TEST("a worker that does not answer holds up its window of sockets, and no
   }
   std::sort(rest.begin(), rest.end());
   CHECK(std::unique(rest.begin(), rest.end()) == rest.end());
-  CHECK(hangs.who->leased == 0);
+  CHECK(hangs.who->figures.leased == 0);
   co_await s.end();
 }
 
@@ -201,12 +201,12 @@ ASYNC_TEST("a worker with as many connections as it may have gets the next one w
   auto said = co_await one.take();
   CHECK(said == "1");
   co_await yield(50);
-  CHECK(one.who->leased == 1);
-  one.who->ended = 1;
+  CHECK(one.who->figures.leased == 1);
+  one.who->figures.ended = 1;
   s.distributor.on_ended();
   said = co_await one.take();
   CHECK(said == "2");
-  CHECK(one.who->leased == 2);
+  CHECK(one.who->figures.leased == 2);
   co_await s.end();
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../../include/cohort/cluster/picker.hpp"
+#include "../../../include/cohort/cluster/distribution/pickers.hpp"
 
 #include <cstddef>
 #include <map>

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "../../../include/cohort/cluster/cluster.hpp"
+#include "../../../include/cohort/net/endpoint.hpp"
+#include "../../../include/cohort/net/unix_listener.hpp"
 #include "../../process/children.hpp"
 #include "../../process/directory.hpp"
 #include "../../worker/client.hpp"

@@ -10,6 +10,7 @@
 
 #include "../running.hpp"
 #include "../switch_file.hpp"
+#include "../../../include/cohort/core/task_group.hpp"
 
 namespace cohort::test {
 namespace {

@@ -57,9 +57,9 @@ ASYNC_TEST("a worker that stays too long in a state is killed, one that has left
   quick->enter(worker_state::ready);
   const auto killed = co_await slow->peer.wait();
   CHECK(killed == exit_status::killed(SIGKILL));
-  CHECK(slow->timed_out);
+  CHECK(slow->end.cause == end_cause::timed_out);
   CHECK(quick->peer.process().running());
-  CHECK_FALSE(quick->timed_out);
+  CHECK_FALSE(quick->end.cause.has_value());
   quick->kill();
   const auto ended = co_await quick->peer.wait();
   CHECK(ended == exit_status::killed(SIGKILL));

@@ -51,9 +51,10 @@ class giver {
   };
 
   static asio::awaitable<void> give(lease_window& window, asio::any_io_executor executor, std::shared_ptr<data> s) {
-    co_await window.wait_room(executor, [s] {
+    const auto check = [s] {
       if (!s->pointless.empty()) throw std::runtime_error(s->pointless);
-    });
+    };
+    co_await window.wait_room(executor, check);
     s->given.emplace(window, executor);
   }
 
@@ -119,13 +120,34 @@ ASYNC_TEST("a wait that is cancelled leaves its turn to the next one") {
   lease_window window(1);
   giver first(window, executor), second(window, executor), third(window, executor);
   co_await yield(5);
-  first.end();
-  second.cancel();  // in the moment in which its turn has come
-  co_await yield(10);
+  second.cancel();
+  co_await yield(5);
   CHECK(second.ended());
   CHECK_FALSE(second.has_room());
+  CHECK_FALSE(third.has_room());
+  first.end();
+  co_await yield(5);
   CHECK(third.has_room());
   third.end();
+}
+
+ASYNC_TEST("a wait that is cancelled in the moment in which its turn comes loses no room") {
+  const auto executor = co_await asio::this_coro::executor;
+  for (const bool cancelled_first : {false, true}) {
+    lease_window window(1);
+    giver first(window, executor), second(window, executor), third(window, executor);
+    co_await yield(5);
+    if (cancelled_first) second.cancel();
+    first.end();
+    if (!cancelled_first) second.cancel();
+    co_await yield(10);
+    CHECK(second.ended());
+    CHECK(second.has_room() != third.has_room());
+    second.end();
+    co_await yield(5);
+    CHECK(third.has_room());
+    third.end();
+  }
 }
 
 ASYNC_TEST("a wait that has become pointless ends when all look again, and the others wait on") {

@@ -22,7 +22,7 @@
 #include "../reload.hpp"
 #include "../../schedule/schedule.hpp"
 #include "../stats.hpp"
-#include "../upgrade/protocol.hpp"
+#include "../upgrade/result.hpp"
 
 namespace cohort {
 

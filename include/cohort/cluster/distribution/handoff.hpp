@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -15,9 +16,9 @@
 #include "../../core/task_group.hpp"
 #include "../../ipc/handle.hpp"
 #include "../../net/acceptor.hpp"
-#include "../distribution.hpp"
-#include "../picker.hpp"
 #include "../supervision/worker_process.hpp"
+#include "distributor.hpp"
+#include "pickers.hpp"
 
 namespace cohort {
 
@@ -28,20 +29,9 @@ class handoff_distributor final : public distributor {
  public:
   /// `max_open`: connections that a worker may have, 0 for no limit. `failed(std::exception_ptr)` is called when the
   /// listener breaks, for good.
-  template <class Failed>
   handoff_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, picking how,
-                      std::size_t max_open, Failed failed, queue_owner owner = queue_owner::cluster)
-      : distributor(owner),
-        tasks_(executor),
-        changed_(executor),
-        acceptor_(executor, std::move(socket)),
-        how_(std::move(how)),
-        max_open_(max_open),
-        number_(number) {
-    tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
-      if (failure && !stopping_) failed(failure);
-    });
-  }
+                      std::size_t max_open, std::function<void(std::exception_ptr)> failed,
+                      queue_owner owner = queue_owner::cluster);
 
   void join(const worker_ptr& who) override;
 

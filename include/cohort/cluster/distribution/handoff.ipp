@@ -17,6 +17,22 @@
 
 namespace cohort {
 
+COHORT_INLINE handoff_distributor::handoff_distributor(const asio::any_io_executor& executor, descriptor socket,
+                                                       std::uint32_t number, picking how, std::size_t max_open,
+                                                       std::function<void(std::exception_ptr)> failed,
+                                                       queue_owner owner)
+    : distributor(owner),
+      tasks_(executor),
+      changed_(executor),
+      acceptor_(executor, std::move(socket)),
+      how_(std::move(how)),
+      max_open_(max_open),
+      number_(number) {
+  tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
+    if (failure && !stopping_) failed(failure);
+  });
+}
+
 COHORT_INLINE void handoff_distributor::join(const worker_ptr& who) {
   workers_.push_back(std::make_shared<worker_entry>(who));
   if (how_.counts || max_open_ != 0) who->tell(worker_protocol::count_connections());
@@ -58,7 +74,7 @@ COHORT_INLINE handoff_distributor::lease_guard::lease_guard(handoff_distributor&
                                                             std::shared_ptr<worker_entry> at)
     : owner_(&owner), at_(std::move(at)) {
   ++at_->in_flight;
-  ++at_->who->leased;
+  ++at_->who->figures.leased;
 }
 
 COHORT_INLINE handoff_distributor::lease_guard& handoff_distributor::lease_guard::operator=(
@@ -75,7 +91,7 @@ COHORT_INLINE void handoff_distributor::lease_guard::keep() {
 }
 
 COHORT_INLINE void handoff_distributor::lease_guard::release() {
-  if (at_) --at_->who->leased;
+  if (at_) --at_->who->figures.leased;
   keep();
 }
 
@@ -127,42 +143,27 @@ COHORT_INLINE handoff_distributor::lease_guard handoff_distributor::pick(const a
 }
 
 COHORT_INLINE asio::awaitable<void> handoff_distributor::accept() {
-  constexpr int at_a_time = 64;
-  while (!stopping_) {
+  constexpr std::size_t at_a_time = 64;
+  const acceptor::taker take = [this](descriptor accepted) { deliver_soon(std::move(accepted)); };
+  const acceptor::condition wanted = [this] { return has_room() && !stopping_; };
+  auto result = accept_result::more;
+  while (result != accept_result::ended && !stopping_) {
     // Nobody takes more: it stays in the kernel's queue, where it costs nothing and is not lost with anybody.
     while (!has_room() && !stopping_) co_await changed_.wait();
-    bool shortage = false;
-    try {
-      if (!stopping_) co_await acceptor_.wait();
-      for (int i = 0; i < at_a_time && has_room() && !stopping_; ++i) {
-        descriptor accepted = acceptor_.try_accept();
-        if (!accepted) break;
-        deliver_soon(std::move(accepted));
-      }
-    } catch (const std::system_error& error) {
-      if (stopping_) co_return;
-      if (!acceptor::is_shortage(error.code())) throw;
-      shortage = true;
-    }
-    if (shortage) co_await acceptor_.pause();
+    if (!stopping_) result = co_await acceptor_.accept_some(at_a_time, take, wanted);
   }
 }
 
 COHORT_INLINE asio::awaitable<void> handoff_distributor::empty_queue() {
+  constexpr auto all = std::numeric_limits<std::size_t>::max();
+  const acceptor::taker take = [this](descriptor accepted) { deliver_soon(std::move(accepted)); };
+  const acceptor::condition wanted = [this] { return has_room(); };
   stop_handshakes(acceptor_.native_handle());
   co_await last_call();
-  for (;;) {
+  for (auto result = accept_result::more; result == accept_result::more || result == accept_result::shortage;) {
     while (!has_room()) co_await changed_.wait();
-    bool shortage = false;
-    try {
-      descriptor accepted = acceptor_.try_accept();
-      if (!accepted) break;
-      deliver_soon(std::move(accepted));
-    } catch (const std::system_error& error) {
-      if (!acceptor::is_shortage(error.code())) throw;
-      shortage = true;
-    }
-    if (shortage) co_await acceptor_.pause();
+    result = acceptor_.accept_waiting(all, take, wanted);
+    if (result == accept_result::shortage) co_await acceptor_.pause();
   }
   acceptor_.close();
 }
@@ -170,7 +171,7 @@ COHORT_INLINE asio::awaitable<void> handoff_distributor::empty_queue() {
 COHORT_INLINE void handoff_distributor::deliver_soon(descriptor accepted) {
   any_handle socket(acceptor_.accepts(), std::move(accepted));
   lease_guard to = pick(socket);
-  tasks_.start(deliver(std::move(socket), std::move(to)), [](std::exception_ptr) {});
+  tasks_.start(deliver(std::move(socket), std::move(to)));
 }
 
 COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle socket, lease_guard to) {

@@ -47,6 +47,31 @@ COHORT_INLINE listen_settings settings_for(distribution how, const cluster_optio
   return settings;
 }
 
+/// A TCP listener, or a UDP socket: for distribution::reuse_port as many as there are workers.
+template <class Endpoint>
+opened_listener listen_at(Endpoint endpoint, const std::string& text, distribution how, const cluster_options& options) {
+  const auto open = [](Endpoint& at, const listen_settings& settings) {
+    if constexpr (std::is_same_v<Endpoint, asio::ip::udp::endpoint>) {
+      return open_datagram_socket(at, settings);
+    } else {
+      return open_listener(at, settings);
+    }
+  };
+  opened_listener result;
+  result.text = text;
+  result.distribution = how;
+  const listen_settings settings = settings_for(how, options);
+  if (settings.reuse_port && endpoint.port() != 0) check_unused(endpoint);
+  do {
+    result.sockets.push_back(open(endpoint, settings));
+  } while (settings.reuse_port && result.sockets.size() < options.worker_count());
+  result.address = cohort::to_string(endpoint);
+  if (settings.reuse_port) {
+    result.open_one_more = [open, endpoint, settings]() mutable { return open(endpoint, settings); };
+  }
+  return result;
+}
+
 COHORT_INLINE asio::ip::udp::endpoint parse_udp_endpoint(const std::string& text) {
   const auto endpoint = parse_endpoint(text.substr(4));
   return {endpoint.address(), endpoint.port()};

@@ -2,68 +2,50 @@
 #pragma once
 
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
-#include <exception>
+#include <functional>
 #include <map>
 #include <optional>
-#include <random>
-#include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "../../core/asio.hpp"
-#include "../../core/event.hpp"
 #include "../../core/task_group.hpp"
-#include "../../worker/protocol.hpp"
 #include "../agent.hpp"
-#include "../events.hpp"
-#include "../exit_reason.hpp"
-#include "message_router.hpp"
-#include "../options.hpp"
-#include "../restart_policy.hpp"
-#include "worker_process.hpp"
 #include "../stats.hpp"
+#include "message_router.hpp"
+#include "primary_context.hpp"
 #include "process_watch.hpp"
+#include "restarting.hpp"
+#include "worker_set.hpp"
 
 namespace cohort {
 
-/// What the agents of a cluster want of it.
-class agent_owner {
- public:
-  virtual void on_agent_event(cluster_event event) = 0;
+/// What an agent_supervisor asks of its cluster.
+struct agent_hooks {
+  /// The program of an agent that is no program of its own.
+  std::function<command()> own_program;
   /// An agent that was ready has ended, or another one is ready in its place.
-  virtual void on_agent(const std::string& name, bool is_there) = 0;
-  /// The restart policy has given up, and the cluster is to stop.
-  virtual void on_agent_lost(const std::string& why) = 0;
-  virtual command own_program() = 0;
-  virtual message_router& router() = 0;
-
- protected:
-  ~agent_owner() = default;
+  std::function<void(const std::string& name, bool is_there)> changed;
 };
 
-/// The agents of a cluster: starts each, and starts it again when it has ended.
+/// The agents of a cluster: starts each, and starts it again when it has ended. The cluster owns it.
 ///
 /// Distinct objects: safe. Shared objects: unsafe. Must outlive stop().
-class agent_supervisor final : private process_watch {
+class agent_supervisor final : private process_events {
  public:
-  agent_supervisor(const asio::any_io_executor& executor, const cluster_options& options, agent_owner& owner)
-      : process_watch(options), owner_(owner), changed_(executor), tasks_(executor) {}
+  agent_supervisor(primary_context& context, worker_set& agents, message_router& router, agent_hooks hooks);
 
-  /// The processes that there are.
-  const std::vector<worker_ptr>& members() const noexcept { return members_; }
+  agent_supervisor(const agent_supervisor&) = delete;
+  agent_supervisor& operator=(const agent_supervisor&) = delete;
 
-  std::vector<agent_stats> stats() const;
-
-  /// Starts all of them, and returns when all are ready; or with what is wrong with one, or when they are to stop.
+  /// Starts all of them, and returns when all are ready; or with what is wrong with one, or when the cluster stops.
   asio::awaitable<std::string> start();
 
   /// Everybody in the cluster is ready.
   void announce();
 
-  /// From here on none is started.
+  /// From here on no agent is started; the cluster stops.
   void begin_stop();
 
   /// Has them stop, and waits until they have.
@@ -71,55 +53,39 @@ class agent_supervisor final : private process_watch {
 
   void kill();
 
+  std::vector<agent_stats> stats() const;
+
  private:
-  /// One agent's life, and that of those in its place.
-  asio::awaitable<void> keep(agent_options what);
-
-  struct membership {
-    membership(std::vector<worker_ptr>& all, worker_ptr who) : all_(all), who_(std::move(who)) { all_.push_back(who_); }
-    membership(const membership&) = delete;
-    ~membership() { std::erase(all_, who_); }
-
-   private:
-    std::vector<worker_ptr>& all_;
-    worker_ptr who_;
+  struct place {
+    restarting life;
+    std::uint64_t restarts = 0;
+    bool was_ready = false;  // one of those that were here
   };
 
-  void on_exit(worker_process& who, const worker_ending& how);
+  void on_ready(const worker_ptr& who) override;
+  void on_draining(const worker_ptr& who, const worker_protocol::draining& word) override;
+  void on_figures(const worker_ptr&) override {}
+  void on_end(const worker_ptr&) override {}
 
-  /// How long to wait before it is started again; none if it is not to be.
-  std::optional<std::chrono::milliseconds> next_pause(const worker_process& who, restart_policy::history& history);
+  /// One agent's life, and that of those that follow in its place.
+  asio::awaitable<void> keep(agent_options what);
 
+  /// Decides about the next one in the place of an agent that has ended; none if there is to be none.
+  std::optional<std::chrono::milliseconds> next_pause(const worker_process& who, place& here);
+
+  bool all_were_ready() const;
   void begin_with_trouble(const std::string& name, const std::string& why);
-
-  void lose(const std::string& name, const std::exception_ptr& failure);
-
+  command program_for(const agent_options& what) const;
   std::chrono::milliseconds limit_of(const worker_process& who) const;
 
-  void emit(cluster_event event) override { owner_.on_agent_event(std::move(event)); }
-  void on_state() override { changed_.notify(); }
-  void on_pong(const worker_ptr&) override {}
-  void on_ended(const worker_ptr&) override {}
-  void leave(const worker_ptr&) override {}
-  message_router& router() override { return owner_.router(); }
-
-  command program_for(const worker_process& who) override;
-
-  void on_ready(const worker_ptr& who) override;
-
-  void on_draining(const worker_ptr& who, const worker_protocol::draining& word) override;
-
-  agent_owner& owner_;
-  event changed_;
-  task_group tasks_;  // one for each
-  std::vector<worker_ptr> members_;
-  std::set<std::string> started_;  // those that have been ready once
-  std::map<std::string, std::uint64_t> restarts_;
-  std::size_t ready_ = 0;
+  primary_context& context_;
+  worker_set& agents_;
+  agent_hooks hooks_;
+  process_watch watch_;
+  task_group tasks_;  // one for each agent
+  std::map<std::string, place> places_;
   std::string trouble_;
-  std::minstd_rand random_{std::random_device{}()};
   bool announced_ = false;
-  bool stopping_ = false;
 };
 
 }  // namespace cohort

@@ -3,25 +3,123 @@
 
 #include "agent_supervisor.hpp"
 
-#include "../../core/config.hpp"
-
+#include <algorithm>
+#include <exception>
 #include <memory>
+#include <utility>
 
 #include <fmt/format.h>
 
+#include "../../core/config.hpp"
+#include "../../core/scope.hpp"
+#include "../../core/text_of.hpp"
+
 namespace cohort {
+
+COHORT_INLINE agent_supervisor::agent_supervisor(primary_context& context, worker_set& agents, message_router& router,
+                                                 agent_hooks hooks)
+    : context_(context),
+      agents_(agents),
+      hooks_(std::move(hooks)),
+      watch_(context, router, *this),
+      tasks_(context.get_executor()) {}
+
+COHORT_INLINE asio::awaitable<std::string> agent_supervisor::start() {
+  const auto& wanted = context_.options.agents;
+  for (const auto& each : wanted) {
+    places_.emplace(each.name, place{restarting(context_)});
+    tasks_.start(keep(each), [this, name = each.name](std::exception_ptr failure) {
+      if (failure) context_.give_up(fmt::format("agent {}: {}", name, detail::text_of(failure)), nullptr);
+    });
+  }
+  while (trouble_.empty() && !context_.stop.is_set() && !all_were_ready()) co_await context_.changed.wait();
+  co_return trouble_;
+}
+
+COHORT_INLINE bool agent_supervisor::all_were_ready() const {
+  return std::all_of(places_.begin(), places_.end(), [](const auto& each) { return each.second.was_ready; });
+}
+
+COHORT_INLINE asio::awaitable<void> agent_supervisor::keep(agent_options what) {
+  place& here = places_.at(what.name);
+  std::chrono::milliseconds pause{0};
+  while (!context_.stop.is_set()) {
+    const auto who = std::make_shared<worker_process>(tasks_.get_executor(), 0, 1, context_.options.delivery);
+    who->agent = what.name;
+    agents_.add(who);
+    const detail::on_exit leaves([this, &who] { agents_.remove(who); });
+    if (pause.count() > 0) co_await who->wait(pause);
+    if (context_.stop.is_set()) co_return;
+    co_await watch_.launch(who, program_for(what));
+    if (who->peer.process()) {
+      const worker_ending how = co_await watch_.attend(who);
+      const exit_reason reason = here.life.on_exit(*who, how);
+      if (who->ready_since) hooks_.changed(who->agent, false);
+      if (reason == exit_reason::do_not_restart) {
+        context_.emit(event_about(*who, cluster_event::kind::not_restarted));
+        if (!here.was_ready) begin_with_trouble(what.name, "will not be restarted");
+        co_return;
+      }
+    }
+    if (context_.stop.is_set()) co_return;
+    if (!here.was_ready) {
+      begin_with_trouble(what.name, who->end.trouble);
+      co_return;
+    }
+    const auto next = next_pause(*who, here);
+    if (!next) co_return;
+    pause = *next;
+  }
+}
+
+COHORT_INLINE std::optional<std::chrono::milliseconds> agent_supervisor::next_pause(const worker_process& who,
+                                                                                    place& here) {
+  const auto pause = here.life.next_pause(who);
+  if (pause) {
+    ++here.restarts;
+  } else if (context_.options.restart.on_give_up == give_up_action::shut_down) {
+    context_.give_up(fmt::format("agent {}: too many restarts", who.agent), nullptr);
+  } else {
+    context_.emit(event_about(who, cluster_event::kind::degraded, "too many restarts"));
+  }
+  return pause;
+}
+
+COHORT_INLINE void agent_supervisor::announce() {
+  announced_ = true;
+  for (const auto& each : agents_) each->tell(worker_protocol::all_ready());
+}
+
+COHORT_INLINE void agent_supervisor::begin_stop() {
+  for (const auto& each : agents_) each->cancel_wait();
+}
+
+COHORT_INLINE asio::awaitable<void> agent_supervisor::stop() {
+  for (const auto& each : agents_) {
+    if (each->state() == worker_state::waiting || each->state() == worker_state::dead) continue;
+    context_.enter(*each, worker_state::stopping);
+    each->end.asked = true;
+    each->limit_state(limit_of(*each));
+    each->tell(worker_protocol::drain());
+  }
+  co_await tasks_.wait_empty();
+}
+
+COHORT_INLINE void agent_supervisor::kill() {
+  for (const auto& each : agents_) each->kill();
+}
 
 COHORT_INLINE std::vector<agent_stats> agent_supervisor::stats() const {
   std::vector<agent_stats> result;
-  for (const auto& each : options_.agents) {
+  for (const auto& each : context_.options.agents) {
     agent_stats one;
     one.name = each.name;
-    if (const auto count = restarts_.find(each.name); count != restarts_.end()) one.restarts = count->second;
-    for (const auto& who : members_) {
+    if (const auto at = places_.find(each.name); at != places_.end()) one.restarts = at->second.restarts;
+    for (const auto& who : agents_) {
       if (who->agent != each.name) continue;
       one.pid = who->pid();
       one.state = who->state();
-      one.memory = who->health.memory;
+      one.memory = who->figures.health.memory;
       const auto since = worker_process::clock::now() - who->started();
       if (one.pid != 0) one.uptime = std::chrono::duration_cast<std::chrono::milliseconds>(since);
     }
@@ -30,157 +128,37 @@ COHORT_INLINE std::vector<agent_stats> agent_supervisor::stats() const {
   return result;
 }
 
-COHORT_INLINE asio::awaitable<std::string> agent_supervisor::start() {
-  for (const auto& each : options_.agents) {
-    tasks_.start(keep(each), [this, name = each.name](std::exception_ptr failure) {
-      if (failure) lose(name, failure);
-    });
-  }
-  while (trouble_.empty() && !stopping_ && ready_ < options_.agents.size()) co_await changed_.wait();
-  co_return trouble_;
-}
-
-COHORT_INLINE void agent_supervisor::announce() {
-  announced_ = true;
-  for (const auto& each : members_) each->tell(worker_protocol::all_ready());
-}
-
-COHORT_INLINE void agent_supervisor::begin_stop() {
-  stopping_ = true;
-  for (const auto& each : members_) each->cancel_wait();
-  changed_.notify();
-}
-
-COHORT_INLINE asio::awaitable<void> agent_supervisor::stop() {
-  begin_stop();
-  for (const auto& each : members_) {
-    if (each->state() == worker_state::waiting || each->state() == worker_state::dead) continue;
-    enter(*each, worker_state::stopping);
-    each->asked = true;
-    each->limit_state(limit_of(*each));
-    each->tell(worker_protocol::drain());
-  }
-  co_await tasks_.wait_empty();
-}
-
-COHORT_INLINE void agent_supervisor::kill() {
-  begin_stop();
-  for (const auto& each : members_) each->kill();
-}
-
-COHORT_INLINE asio::awaitable<void> agent_supervisor::keep(agent_options what) {
-  restart_policy::history history;
-  bool was_ready = false;
-  std::chrono::milliseconds pause{0};
-  while (!stopping_) {
-    const auto who = std::make_shared<worker_process>(tasks_.get_executor(), 0, 1, options_.delivery);
-    who->agent = what.name;
-    const membership here(members_, who);
-    if (pause.count() > 0) co_await who->wait(pause);
-    if (stopping_) co_return;
-    co_await launch(who);
-    if (who->peer.process()) {
-      const worker_ending how = co_await attend(who);
-      on_exit(*who, how);
-      if (classify(how) == exit_reason::do_not_restart) {
-        emit(about(*who, cluster_event::kind::not_restarted));
-        if (!was_ready) begin_with_trouble(what.name, "will not be restarted");
-        co_return;
-      }
-    }
-    if (stopping_) co_return;
-    if (who->ready_since) was_ready = true;
-    if (!was_ready) {
-      begin_with_trouble(what.name, who->trouble);
-      co_return;
-    }
-    const auto next = next_pause(*who, history);
-    if (!next) co_return;
-    pause = *next;
-  }
-}
-
-COHORT_INLINE void agent_supervisor::on_exit(worker_process& who, const worker_ending& how) {
-  cluster_event exited = about(who, cluster_event::kind::exited);
-  exited.status = how.status;
-  exited.reason = classify(how);
-  if (who.trouble.empty()) who.trouble = fmt::to_string(how.status);
-  enter(who, worker_state::dead);
-  who.peer.close();
-  emit(std::move(exited));
-  if (who.ready_since) owner_.on_agent(who.agent, false);
-}
-
-COHORT_INLINE std::optional<std::chrono::milliseconds> agent_supervisor::next_pause(const worker_process& who,
-                                                                                    restart_policy::history& history) {
-  const auto now = worker_process::clock::now();
-  std::optional<std::chrono::milliseconds> served;
-  if (who.ready_since) options_.restart.note_ready(history);
-  if (who.ready_since) served = std::chrono::duration_cast<std::chrono::milliseconds>(now - *who.ready_since);
-  const double fraction = std::uniform_real_distribution<double>(0, 1)(random_);
-  const auto pause = options_.restart.next(history, now, served, fraction);
-  if (pause) ++restarts_[who.agent];
-  if (!pause) {
-    const std::string why = "too many restarts";
-    if (options_.restart.on_give_up == give_up_action::shut_down) {
-      owner_.on_agent_lost(fmt::format("agent {}: {}", who.agent, why));
-    } else {
-      emit(about(who, cluster_event::kind::degraded, why));
-    }
-  } else if (pause->count() > 0) {
-    cluster_event event = about(who, cluster_event::kind::restarting);
-    event.after = *pause;
-    emit(std::move(event));
-  }
-  return pause;
-}
-
 COHORT_INLINE void agent_supervisor::begin_with_trouble(const std::string& name, const std::string& why) {
   if (trouble_.empty()) trouble_ = fmt::format("agent {}: not ready: {}", name, why);
-  changed_.notify();
-}
-
-COHORT_INLINE void agent_supervisor::lose(const std::string& name, const std::exception_ptr& failure) {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::exception& error) {
-    owner_.on_agent_lost(fmt::format("agent {}: {}", name, error.what()));
-  }
+  context_.changed.notify();
 }
 
 COHORT_INLINE std::chrono::milliseconds agent_supervisor::limit_of(const worker_process& who) const {
-  for (const auto& each : options_.agents) {
-    if (each.name == who.agent) return each.drain_timeout + kill_after;
+  auto own = context_.options.worker.drain_timeout;
+  for (const auto& each : context_.options.agents) {
+    if (each.name == who.agent) own = each.drain_timeout;
   }
-  return drain_limit();
+  return context_.drain_limit(own);
 }
 
-COHORT_INLINE command agent_supervisor::program_for(const worker_process& who) {
-  for (const auto& each : options_.agents) {
-    if (each.name == who.agent && each.command) return *each.command;
-  }
-  return owner_.own_program();
+COHORT_INLINE command agent_supervisor::program_for(const agent_options& what) const {
+  return what.command ? *what.command : hooks_.own_program();
 }
 
 COHORT_INLINE void agent_supervisor::on_ready(const worker_ptr& who) {
   if (who->state() != worker_state::starting) return;
-  enter(*who, worker_state::ready);
-  cluster_event event = about(*who, cluster_event::kind::ready);
-  event.after = std::chrono::duration_cast<std::chrono::microseconds>(worker_process::clock::now() - who->started());
-  emit(std::move(event));
+  place& here = places_.at(who->agent);
+  const bool first = !std::exchange(here.was_ready, true);
+  here.life.on_ready(*who);
   if (announced_) who->tell(worker_protocol::all_ready());
-  if (started_.insert(who->agent).second) {
-    ++ready_;
-  } else {
-    owner_.on_agent(who->agent, true);
-  }
+  if (!first) hooks_.changed(who->agent, true);
 }
 
 COHORT_INLINE void agent_supervisor::on_draining(const worker_ptr& who, const worker_protocol::draining& word) {
-  emit(about(*who, cluster_event::kind::draining, word.reason));
-  if (who->state() != worker_state::starting && who->state() != worker_state::ready) return;
-  who->trouble = word.reason;
-  enter(*who, worker_state::draining);
+  context_.emit(event_about(*who, cluster_event::kind::draining, word.reason));
+  if (!who->is_coming_or_ready()) return;
+  who->end.trouble = word.reason;
+  context_.enter(*who, worker_state::draining);
   who->limit_state(limit_of(*who));
 }
 

@@ -14,6 +14,7 @@
 
 #include <unistd.h>
 
+#include "../../core/random.hpp"
 #include "../../core/task_group.hpp"
 
 namespace cohort {
@@ -34,7 +35,7 @@ COHORT_INLINE asio::awaitable<receipt> message_router::route(routed_message what
     co_return result;
   }
   task_group all(endpoint_.get_executor());
-  for (const auto& each : to) all.start(deliver(each, shared, result), [](std::exception_ptr) {});
+  for (const auto& each : to) all.start(deliver(each, shared, result), ignored("it ends this way only if cancelled"));
   std::exception_ptr cancelled;
   try {
     co_await all.wait_empty();
@@ -43,8 +44,7 @@ COHORT_INLINE asio::awaitable<receipt> message_router::route(routed_message what
   }
   if (cancelled) {
     co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-    all.cancel();
-    co_await all.wait_empty();
+    co_await all.cancel_and_wait();
     std::rethrow_exception(cancelled);
   }
   co_return result;
@@ -63,6 +63,13 @@ COHORT_INLINE asio::awaitable<void> message_router::connect(worker_ptr from, wor
   word.from = from->as_member();
   co_await to.front()->peer.send_handle(word, std::move(end));
 }
+
+COHORT_INLINE message_router::message_router(const asio::any_io_executor& executor, const worker_set& workers,
+                                             const worker_set& agents, std::function<void(const worker_ptr&)> too_slow)
+    : workers_(workers),
+      agents_(agents),
+      too_slow_(std::move(too_slow)),
+      endpoint_(executor, this_member(), [this](routed_message what, bool) { return route(std::move(what)); }) {}
 
 COHORT_INLINE member message_router::this_member() {
   member self;
@@ -88,10 +95,10 @@ COHORT_INLINE member message_router::nobody_at(const routed_message& what) {
   return who;
 }
 
-COHORT_INLINE message_router::process_list message_router::receivers(const routed_message& what) {
+COHORT_INLINE std::vector<worker_ptr> message_router::receivers(const routed_message& what) {
   const auto to = detail::address_of(what);
-  process_list result;
-  const auto add = [&result](const process_list& from, auto&& wanted) {
+  std::vector<worker_ptr> result;
+  const auto add = [&result](const worker_set& from, auto&& wanted) {
     for (const auto& each : from) {
       if (is_there(*each) && wanted(*each)) result.push_back(each);
     }
@@ -106,7 +113,7 @@ COHORT_INLINE message_router::process_list message_router::receivers(const route
     case recipient::kind::any_worker:
       add(workers_, [](const worker_process& who) { return who.is_serving(); });
       if (result.size() > 1) {
-        std::swap(result.front(), result[std::uniform_int_distribution<std::size_t>(0, result.size() - 1)(random_)]);
+        std::swap(result.front(), result[detail::random_index(result.size())]);
         result.resize(1);
       }
       break;
@@ -126,14 +133,13 @@ COHORT_INLINE message_router::process_list message_router::receivers(const route
   return result;
 }
 
-COHORT_INLINE void message_router::keep_best(process_list& those) {
+COHORT_INLINE void message_router::keep_best(std::vector<worker_ptr>& those) {
   const auto rank = [](const worker_ptr& who) {
-    return who->is_serving()                                                               ? 0
-           : who->state() == worker_state::ready || who->state() == worker_state::starting ? 1
-                                                                                           : 2;
+    return who->is_serving() ? 0 : who->is_coming_or_ready() ? 1 : 2;
   };
-  std::stable_sort(those.begin(), those.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
-  if (those.size() > 1) those.resize(1);
+  const auto best =
+      std::min_element(those.begin(), those.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  if (best != those.end()) those = {*best};
 }
 
 COHORT_INLINE asio::awaitable<void> message_router::deliver(worker_ptr to, std::shared_ptr<const routed_message> what,

@@ -3,82 +3,64 @@
 
 #include "process_watch.hpp"
 
-#include "../../core/config.hpp"
-
 #include <algorithm>
 #include <cstdint>
-#include <exception>
 #include <system_error>
+#include <utility>
 #include <variant>
 
 #include <signal.h>
 
 #include <fmt/format.h>
 
+#include "../../core/config.hpp"
+#include "../../core/error.hpp"
 #include "../../core/timeout.hpp"
-#include "../../ipc/peer.hpp"
+#include "../../worker/environment.hpp"
 
 namespace cohort {
 
-COHORT_INLINE asio::awaitable<void> process_watch::launch(worker_ptr who) {
-  command program = program_for(*who);
+COHORT_INLINE asio::awaitable<void> process_watch::launch(worker_ptr who, command program) {
   program.in(stdio::null).die_with_parent(false).process_group(process_group::own);
   program.env(detail::slot_variable, std::to_string(who->number()));
   program.env(detail::generation_variable, std::to_string(who->generation()));
   if (!who->agent.empty()) program.env(detail::agent_variable, who->agent);
-  if (options_.on_start && who->agent.empty()) options_.on_start(who->number(), program);
-  enter(*who, worker_state::starting);
-  who->oom_kills = detail::count_oom_kills();
+  const auto& on_start = context_.options.on_start;
+  if (on_start && who->agent.empty()) on_start(who->number(), program);
+  context_.enter(*who, worker_state::starting);
+  who->end.oom_kills = detail::count_oom_kills();
   try {
     who->peer = co_await spawn<worker_protocol>(std::move(program));
   } catch (const std::system_error& error) {
-    fail(*who, error.what());
+    context_.fail(*who, error.what());
     co_return;
   }
-  who->limit_state(options_.start_timeout);
-  emit(about(*who, cluster_event::kind::started));
+  who->limit_state(context_.options.start_timeout);
+  context_.emit(event_about(*who, cluster_event::kind::started));
 }
 
 COHORT_INLINE asio::awaitable<worker_ending> process_watch::attend(worker_ptr who) {
-  const auto executor = co_await asio::this_coro::executor;
-  task_group beside(executor);
-  beside.start(watch(who), [](std::exception_ptr) {});
-  beside.start(take_messages(who), [](std::exception_ptr) {});
-  beside.start(take_connect_requests(who, beside), [](std::exception_ptr) {});
-  if (options_.hang_timeout.count() != 0) beside.start(ping_loop(who), [](std::exception_ptr) {});
+  task_group beside(context_.get_executor());
+  constexpr ignored told("what is wrong with the channel, listen_to() is told too");
+  beside.start(close_after_exit(who), ignored("reap() learns the status"));
+  beside.start(take_messages(who), told);
+  beside.start(take_connect_requests(who, beside), told);
+  if (context_.options.hang_timeout.count() != 0) beside.start(ping_loop(who), told);
   const std::string trouble = co_await listen_to(who);
-  beside.cancel();
-  co_await beside.wait_empty();
-  leave(who);
-  if (!trouble.empty()) fail(*who, trouble);
+  co_await beside.cancel_and_wait();
+  to_.on_end(who);
+  if (!trouble.empty()) context_.fail(*who, trouble);
   worker_ending how;
   how.status = co_await reap(who);
   how.was_ready = who->ready_since.has_value();
-  how.asked = who->asked;
-  how.hung = who->hung;
-  how.killed = who->killed;
-  how.out_of_memory = detail::count_oom_kills() > who->oom_kills;
+  how.asked = who->end.asked;
+  how.hung = who->end.cause == end_cause::hung;
+  how.killed = who->end.cause.has_value();
+  how.out_of_memory = detail::count_oom_kills() > who->end.oom_kills;
   co_return how;
 }
 
-COHORT_INLINE void process_watch::enter(worker_process& who, worker_state next) {
-  who.enter(next);
-  on_state();
-}
-
-COHORT_INLINE void process_watch::fail(worker_process& who, const std::string& why) {
-  who.trouble = why;
-  emit(about(who, cluster_event::kind::failed, why));
-}
-
-COHORT_INLINE cluster_event process_watch::about(const worker_process& who, cluster_event::kind what,
-                                                 std::string text) {
-  cluster_event event(what, who.number(), who.pid(), std::move(text));
-  event.agent = who.agent;
-  return event;
-}
-
-COHORT_INLINE asio::awaitable<void> process_watch::watch(worker_ptr who) {
+COHORT_INLINE asio::awaitable<void> process_watch::close_after_exit(worker_ptr who) {
   co_await who->peer.wait();
   asio::steady_timer last_words(co_await asio::this_coro::executor, std::chrono::milliseconds(200));
   co_await last_words.async_wait(asio::use_awaitable);
@@ -86,71 +68,76 @@ COHORT_INLINE asio::awaitable<void> process_watch::watch(worker_ptr who) {
 }
 
 COHORT_INLINE asio::awaitable<void> process_watch::take_messages(worker_ptr who) {
-  co_await who->peer.serve_calls([this](routed_message what) { return router().route(std::move(what)); });
+  co_await who->peer.serve_calls([this](routed_message what) { return router_.route(std::move(what)); });
 }
 
 COHORT_INLINE asio::awaitable<void> process_watch::take_connect_requests(worker_ptr who, task_group& beside) {
   while (auto given = co_await who->peer.receive_handle()) {
     const auto* const whom = std::get_if<worker_protocol::connect_request>(&given->message);
     if (whom == nullptr) continue;
-    beside.start(router().connect(who, *whom, std::move(given->handle)), [](std::exception_ptr) {});
+    beside.start(router_.connect(who, *whom, std::move(given->handle)), ignored("the channel is closed then"));
   }
 }
 
 COHORT_INLINE asio::awaitable<std::string> process_watch::listen_to(worker_ptr who) {
   try {
-    while (auto message = co_await who->peer.receive()) {
-      if (std::holds_alternative<worker_protocol::ready>(*message)) {
-        on_ready(who);
-      } else if (const auto* word = std::get_if<worker_protocol::draining>(&*message)) {
-        on_draining(who, *word);
-      } else if (const auto* answer = std::get_if<worker_protocol::pong>(&*message)) {
-        who->health = *answer;
-        if (answer->number == who->pinged) who->lag = worker_process::clock::now() - who->pinged_at;
-        on_pong(who);
-      } else if (const auto* count = std::get_if<worker_protocol::ended>(&*message)) {
-        who->ended = count->connections;
-        on_ended(who);
-      } else if (const auto* trouble = std::get_if<worker_protocol::failed>(&*message)) {
-        fail(*who, trouble->what);
-      }
-    }
+    while (auto message = co_await who->peer.receive()) hear(who, *message);
   } catch (const std::system_error& error) {
-    // A worker that died in the middle of a word is told by its exit status; one that talks nonsense is ended.
+    // A worker that died in the middle of a message is told by its exit status; one that talks nonsense is ended.
     if (error.code() != errc::peer_closed && error.code() != asio::error::operation_aborted) {
       who->kill();
       co_return error.what();
     }
   }
-  if (who->timed_out) co_return timeout_text(*who);
+  if (who->end.cause == end_cause::timed_out) co_return timeout_text(*who);
   co_return std::string();
 }
 
+COHORT_INLINE void process_watch::hear(const worker_ptr& who, const worker_protocol::to_parent& message) {
+  if (std::holds_alternative<worker_protocol::ready>(message)) {
+    to_.on_ready(who);
+  } else if (const auto* word = std::get_if<worker_protocol::draining>(&message)) {
+    to_.on_draining(who, *word);
+  } else if (const auto* answer = std::get_if<worker_protocol::pong>(&message)) {
+    auto& figures = who->figures;
+    figures.health = *answer;
+    if (answer->number == figures.pinged) figures.lag = worker_process::clock::now() - figures.pinged_at;
+    to_.on_figures(who);
+  } else if (const auto* count = std::get_if<worker_protocol::ended>(&message)) {
+    who->figures.ended = count->connections;
+    to_.on_figures(who);
+  } else if (const auto* trouble = std::get_if<worker_protocol::failed>(&message)) {
+    context_.fail(*who, trouble->what);
+  }
+}
+
 COHORT_INLINE asio::awaitable<void> process_watch::ping_loop(worker_ptr who) {
-  const auto interval = options_.ping_interval;
-  const auto allowed = std::max<std::int64_t>(1, options_.hang_timeout / interval);
+  const auto interval = context_.options.ping_interval;
+  const auto hang_timeout = context_.options.hang_timeout;
+  const auto allowed = std::max<std::int64_t>(1, hang_timeout / interval);
   asio::steady_timer timer(co_await asio::this_coro::executor);
+  auto& figures = who->figures;
   for (std::int64_t missed = 0; missed < allowed;) {
     timer.expires_after(interval);
     co_await timer.async_wait(asio::use_awaitable);
     if (who->state() == worker_state::starting) continue;  // it has its own limit
-    if (who->health.number != who->pinged) {
+    if (figures.health.number != figures.pinged) {
       ++missed;
       continue;
     }
     missed = 0;
     worker_protocol::ping question;
-    question.number = ++who->pinged;
-    who->pinged_at = worker_process::clock::now();
+    question.number = ++figures.pinged;
+    figures.pinged_at = worker_process::clock::now();
     who->tell(question);
   }
-  who->hung = true;
-  fail(*who, fmt::format("hung: no answer for {} s", std::chrono::duration<double>(options_.hang_timeout).count()));
-  leave(who);
+  who->end.cause = end_cause::hung;
+  context_.fail(*who, fmt::format("hung: no answer for {} s", std::chrono::duration<double>(hang_timeout).count()));
+  to_.on_end(who);
   who->signal(SIGABRT);
-  timer.expires_after(kill_after);
+  timer.expires_after(primary_context::kill_after);
   co_await timer.async_wait(asio::use_awaitable);
-  who->kill();
+  who->kill(end_cause::hung);
 }
 
 COHORT_INLINE asio::awaitable<exit_status> process_watch::reap(worker_ptr who) {
@@ -158,7 +145,7 @@ COHORT_INLINE asio::awaitable<exit_status> process_watch::reap(worker_ptr who) {
   bool late = false;
   try {
     // Its channel has ended, so it is about to exit; one that closes it and stays has no right to.
-    status = co_await with_timeout(who->peer.wait(), kill_after);
+    status = co_await with_timeout(who->peer.wait(), primary_context::kill_after);
   } catch (const std::system_error& error) {
     late = error.code() == errc::timed_out;
   }
@@ -175,9 +162,10 @@ COHORT_INLINE asio::awaitable<exit_status> process_watch::reap(worker_ptr who) {
 
 COHORT_INLINE std::string process_watch::timeout_text(const worker_process& who) const {
   if (who.state() == worker_state::starting) {
-    return fmt::format("not ready after {} s", std::chrono::duration<double>(options_.start_timeout).count());
+    return fmt::format("not ready after {} s", std::chrono::duration<double>(context_.options.start_timeout).count());
   }
-  return fmt::format("not done {} s after the drain timeout", std::chrono::duration<double>(kill_after).count());
+  return fmt::format("not done {} s after the drain timeout",
+                     std::chrono::duration<double>(primary_context::kill_after).count());
 }
 
 }  // namespace cohort

@@ -3,13 +3,18 @@
 
 #include "schedule_executor.hpp"
 
-#include "../../core/config.hpp"
-
 #include <stdexcept>
+#include <utility>
 
+#include "../../core/config.hpp"
+#include "../../core/error.hpp"
 #include "../../worker/protocol.hpp"
 
 namespace cohort {
+
+COHORT_INLINE schedule_executor::schedule_executor(const worker_set& workers, const worker_set& agents,
+                                                   std::function<void(const schedule_result&)> ended)
+    : workers_(workers), agents_(agents), ended_(std::move(ended)) {}
 
 COHORT_INLINE std::vector<unsigned> schedule_executor::workers() const {
   std::vector<unsigned> slots;
@@ -20,7 +25,7 @@ COHORT_INLINE std::vector<unsigned> schedule_executor::workers() const {
 }
 
 COHORT_INLINE asio::awaitable<void> schedule_executor::perform(const schedule& what, unsigned slot) {
-  const worker_ptr who = slot == 0 ? find_agent(what.agent()) : find_worker(slot);
+  const worker_ptr who = slot == 0 ? agents_.ready_agent(what.agent()) : workers_.serving_in(slot);
   const char* const nobody = slot == 0 ? "there is no agent" : "the worker is gone";
   if (!who || !who->peer.is_open()) throw_error(nobody, errc::peer_closed);
   worker_protocol::start_job order;
@@ -28,20 +33,6 @@ COHORT_INLINE asio::awaitable<void> schedule_executor::perform(const schedule& w
   const auto answer = co_await who->peer.call<worker_protocol::job_result>(order);
   if (answer.refused) throw_error("the worker is on its way out", errc::peer_closed);
   if (answer.what) throw std::runtime_error(*answer.what);
-}
-
-COHORT_INLINE schedule_executor::worker_ptr schedule_executor::find_worker(unsigned slot) const {
-  for (const auto& each : workers_) {
-    if (each->number() == slot && each->is_serving()) return each;
-  }
-  return nullptr;
-}
-
-COHORT_INLINE schedule_executor::worker_ptr schedule_executor::find_agent(const std::string& name) const {
-  for (const auto& each : agents_) {
-    if (each->state() == worker_state::ready && (name.empty() || each->agent == name)) return each;
-  }
-  return nullptr;
 }
 
 }  // namespace cohort

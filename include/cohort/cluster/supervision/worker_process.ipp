@@ -3,26 +3,18 @@
 
 #include "worker_process.hpp"
 
-#include "../../core/config.hpp"
-
-#include <algorithm>
 #include <cassert>
+#include <system_error>
 
 #include <signal.h>
 
+#include "../../core/config.hpp"
+
 namespace cohort {
 
-COHORT_INLINE std::string_view to_string(worker_state state) noexcept {
-  switch (state) {
-    case worker_state::waiting: return "waiting";
-    case worker_state::starting: return "starting";
-    case worker_state::ready: return "ready";
-    case worker_state::draining: return "draining";
-    case worker_state::stopping: return "stopping";
-    case worker_state::dead: return "dead";
-  }
-  return "unknown";
-}
+COHORT_INLINE worker_process::worker_process(const asio::any_io_executor& executor, unsigned number,
+                                             unsigned generation, const delivery_options& how)
+    : deliveries(executor, how), deadline_(executor), number_(number), generation_(generation) {}
 
 COHORT_INLINE member worker_process::as_member() const {
   member who;
@@ -40,17 +32,19 @@ COHORT_INLINE void worker_process::enter(worker_state next) {
   deadline_.cancel();
 }
 
+COHORT_INLINE std::size_t worker_process::open() const noexcept {
+  return figures.leased > figures.ended ? static_cast<std::size_t>(figures.leased - figures.ended) : 0;
+}
+
 COHORT_INLINE void worker_process::limit_state(std::chrono::milliseconds limit) {
   deadline_.expires_after(limit);
   deadline_.async_wait([self = shared_from_this(), expected = state_](std::error_code error) {
-    if (error || self->state_ != expected) return;
-    self->timed_out = true;
-    self->kill();
+    if (!error && self->state_ == expected) self->kill(end_cause::timed_out);
   });
 }
 
-COHORT_INLINE void worker_process::kill() {
-  killed = true;
+COHORT_INLINE void worker_process::kill(end_cause why) {
+  if (peer.process() && !end.cause) end.cause = why;
   signal(SIGKILL);
 }
 
@@ -58,7 +52,7 @@ COHORT_INLINE void worker_process::signal(int signal_number) {
   try {
     if (peer.process()) peer.signal(signal_number);
   } catch (const std::system_error&) {
-    // It has become another user's, and is beyond our reach.
+    // Its end is waited for all the same.
   }
 }
 
@@ -66,19 +60,6 @@ COHORT_INLINE asio::awaitable<void> worker_process::wait(std::chrono::millisecon
   deadline_.expires_after(pause);
   std::error_code ignored;
   co_await deadline_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-}
-
-COHORT_INLINE std::minstd_rand& worker_process::randomness() {
-  static thread_local std::minstd_rand generator{std::random_device{}()};
-  return generator;
-}
-
-COHORT_INLINE std::ptrdiff_t count_in(const std::vector<std::shared_ptr<worker_process>>& workers, worker_state state) {
-  return std::count_if(workers.begin(), workers.end(), [&](const auto& each) { return each->state() == state; });
-}
-
-COHORT_INLINE bool all_ready(const std::vector<std::shared_ptr<worker_process>>& workers) {
-  return count_in(workers, worker_state::ready) == static_cast<std::ptrdiff_t>(workers.size());
 }
 
 }  // namespace cohort

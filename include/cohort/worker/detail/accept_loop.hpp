@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
+/// A worker's accepting, on listeners that come and go.
+///
+/// The worker's connection_set owns it. It runs on the worker's executor.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +15,8 @@
 #include "../../ipc/handle.hpp"
 #include "../../net/acceptor.hpp"
 
-namespace cohort {
+namespace cohort::detail {
 
-/// A worker's accepting, on listeners that come and go.
-///
 /// Distinct objects: safe. Shared objects: unsafe. Must outlive what it has started.
 class accept_loop {
  public:
@@ -25,7 +26,7 @@ class accept_loop {
   /// `start(awaitable<void>)` runs a coroutine, `has_room()` says whether one more connection may be accepted, and
   /// `serve(any_handle)` gets each.
   accept_loop(const asio::any_io_executor& executor, std::function<void(asio::awaitable<void>)> start,
-            std::function<bool()> has_room, std::function<void(any_handle)> serve)
+              std::function<bool()> has_room, std::function<void(any_handle)> serve)
       : start_(std::move(start)), has_room_(std::move(has_room)), serve_(std::move(serve)), room_(executor) {}
 
   /// Accepts on this one from now on, instead of the one that has had its key.
@@ -37,17 +38,9 @@ class accept_loop {
 
   /// Accepts everything that is in the listeners' queues, whether there is room or not, and nothing after that.
   ///
-  /// A listener for whose connections there are no descriptors now stays open until there were some: `wait` gets the
+  /// A listener for whose connections there are no descriptors now stays open until there are some: `wait` gets the
   /// awaitable<void> that does that, and may cancel it.
-  template <class Wait>
-  void accept_what_waits(Wait wait) {
-    emptying_ = true;
-    std::erase_if(listeners_, [&](const auto& each) {
-      if (accept_all(*each.second)) return false;
-      wait(accept_rest(each.second));
-      return true;
-    });
-  }
+  void accept_what_waits(const std::function<void(asio::awaitable<void>)>& wait);
 
   /// There may be room again.
   void note_room() { room_.notify(); }
@@ -57,6 +50,8 @@ class accept_loop {
 
  private:
   asio::awaitable<void> accept_on(std::shared_ptr<acceptor> on);
+
+  acceptor::taker server_of(const acceptor& on) const;
 
   /// False when there are not enough descriptors.
   bool accept_all(acceptor& on);
@@ -71,7 +66,7 @@ class accept_loop {
   bool emptying_ = false;
 };
 
-}  // namespace cohort
+}  // namespace cohort::detail
 
 #ifndef COHORT_SEPARATE_COMPILATION
 #include "accept_loop.ipp"

@@ -5,11 +5,13 @@
 
 #include "../../core/config.hpp"
 
+#include <cstddef>
+#include <limits>
 #include <system_error>
 
 #include "../../core/descriptor.hpp"
 
-namespace cohort {
+namespace cohort::detail {
 
 COHORT_INLINE void accept_loop::add(key which, std::shared_ptr<acceptor> on) {
   close(which);
@@ -31,37 +33,38 @@ COHORT_INLINE void accept_loop::close_all() {
   room_.notify();
 }
 
+COHORT_INLINE void accept_loop::accept_what_waits(const std::function<void(asio::awaitable<void>)>& wait) {
+  emptying_ = true;
+  std::erase_if(listeners_, [&](const auto& each) {
+    if (accept_all(*each.second)) return false;
+    wait(accept_rest(each.second));
+    return true;
+  });
+}
+
+COHORT_INLINE acceptor::taker accept_loop::server_of(const acceptor& on) const {
+  return [this, kind = on.accepts()](descriptor accepted) { serve_(any_handle(kind, std::move(accepted))); };
+}
+
 COHORT_INLINE asio::awaitable<void> accept_loop::accept_on(std::shared_ptr<acceptor> on) {
   // Few at a time: other workers wait at the same queue, and the connections here want their turn.
-  constexpr int at_a_time = 8;
-  while (on->is_open()) {
-    bool shortage = false;
-    try {
-      while (!has_room_() && on->is_open()) co_await room_.wait();
-      if (on->is_open()) co_await on->wait();
-      if (emptying_) co_return;
-      for (int i = 0; i < at_a_time && on->is_open() && has_room_(); ++i) {
-        descriptor accepted = on->try_accept();
-        if (!accepted && on->ended()) co_return;
-        if (!accepted) break;
-        serve_(any_handle(on->accepts(), std::move(accepted)));
-      }
-    } catch (const std::system_error& error) {
-      if (!on->is_open()) co_return;
-      if (!acceptor::is_shortage(error.code())) throw;
-      shortage = true;
-    }
-    if (shortage) co_await on->pause();
+  constexpr std::size_t at_a_time = 8;
+  const acceptor::taker serve = server_of(*on);
+  const acceptor::condition wanted = [this] { return !emptying_ && has_room_(); };
+  auto result = accept_result::more;
+  while (result != accept_result::ended && !emptying_) {
+    while (!has_room_() && on->is_open()) co_await room_.wait();
+    result = co_await on->accept_some(at_a_time, serve, wanted);
   }
 }
 
 COHORT_INLINE bool accept_loop::accept_all(acceptor& on) {
+  constexpr auto all = std::numeric_limits<std::size_t>::max();
   try {
-    while (descriptor accepted = on.try_accept()) serve_(any_handle(on.accepts(), std::move(accepted)));
-  } catch (const std::system_error& error) {
-    return !acceptor::is_shortage(error.code());  // of one that is broken nothing can be saved
+    return on.accept_waiting(all, server_of(on), [] { return true; }) != accept_result::shortage;
+  } catch (const std::system_error&) {
+    return true;  // of one that is broken nothing can be saved
   }
-  return true;
 }
 
 COHORT_INLINE asio::awaitable<void> accept_loop::accept_rest(std::shared_ptr<acceptor> on) {
@@ -73,4 +76,4 @@ COHORT_INLINE asio::awaitable<void> accept_loop::accept_rest(std::shared_ptr<acc
   on->close();
 }
 
-}  // namespace cohort
+}  // namespace cohort::detail

@@ -8,8 +8,9 @@
 #include <cerrno>
 
 #include "../../core/asio.hpp"
+#include "../../core/error.hpp"
 
-namespace cohort {
+namespace cohort::detail {
 
 COHORT_INLINE bool is_of_connection(const std::error_code& code) noexcept {
   if (code == asio::error::eof || code == asio::error::operation_aborted || code == errc::timed_out) return true;
@@ -34,4 +35,4 @@ COHORT_INLINE bool is_of_connection(const std::error_code& code) noexcept {
   }
 }
 
-}  // namespace cohort
+}  // namespace cohort::detail

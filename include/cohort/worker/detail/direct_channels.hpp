@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
+/// A worker's channels to other processes of its cluster, for messages that do not go through the primary.
+///
+/// The worker's parent_link owns them. They run on the worker's executor.
 #pragma once
 
 #include <cstdint>
@@ -12,33 +15,31 @@
 #include "../../core/error.hpp"
 #include "../../core/task_group.hpp"
 #include "../../ipc/channel.hpp"
-#include "../protocol.hpp"
 #include "../../messaging/delivery.hpp"
 #include "../../messaging/endpoint.hpp"
+#include "../parent_channel.hpp"
+#include "../protocol.hpp"
 
-namespace cohort {
+namespace cohort::detail {
 
-/// A worker's channels to other processes of its cluster, for messages that do not go through the primary: one to each
-/// process that this one sends to, and one from each that sends here.
+/// One channel to each process that this one sends to, and one from each that sends here.
 ///
 /// Distinct objects: safe. Shared objects: unsafe. Cancel `tasks()` and wait for it before this goes.
 class direct_channels {
  public:
-  using to_primary = channel<worker_protocol::to_parent, worker_protocol::to_child>;
-
-  /// `primary` is who introduces processes to each other, and `here` gets what comes.
-  direct_channels(const asio::any_io_executor& executor, to_primary& primary, message_endpoint& here)
+  /// `primary` gives the other end of a new channel to the process that it is for; `here` gets what comes.
+  direct_channels(const asio::any_io_executor& executor, parent_channel& primary, message_endpoint& here)
       : primary_(primary), here_(here), tasks_(executor) {}
 
   task_group& tasks() noexcept { return tasks_; }
 
-  /// Takes a letter to the one process that it is for. Cancelling throws operation_aborted, and takes it back.
+  /// Sends a message to the one process that it is for. Cancelling throws operation_aborted, and takes it back.
   asio::awaitable<receipt> send(routed_message what);
 
-  /// Takes this process's end of a line from another one.
+  /// Takes this process's end of a channel that another process has asked for.
   void accept_offer(descriptor end);
 
-  /// Tells those who send here that they should not any more.
+  /// Tells the processes that send here to send by way of the primary from now on.
   void decline();
 
  private:
@@ -48,29 +49,29 @@ class direct_channels {
 
   std::shared_ptr<outgoing> line_to(address to);
 
-  /// Gives the other end away. If nobody takes it, it is closed, and the line ends.
+  /// Gives the other end away. If no process takes it, it is closed, and the channel ends.
   asio::awaitable<void> offer(address to, descriptor end);
 
-  /// Forgets a line that has ended, or whose other end wants no more. Calls that are under way hold it.
+  /// Forgets a channel that has ended, or whose other end wants no more. Calls that are under way keep it.
   asio::awaitable<void> watch(address to, std::shared_ptr<outgoing> line);
 
   void forget(const address& to, const std::shared_ptr<outgoing>& line);
 
-  /// Reads for as long as there is somebody at the other end.
+  /// Reads until the other end is closed.
   static asio::awaitable<void> listen_to(std::shared_ptr<incoming> line);
 
   asio::awaitable<void> answer(std::shared_ptr<incoming> line);
 
   static member nobody_at(const routed_message& what);
 
-  to_primary& primary_;
+  parent_channel& primary_;
   message_endpoint& here_;
   task_group tasks_;
   std::map<address, std::shared_ptr<outgoing>> out_;
   std::map<incoming*, std::shared_ptr<incoming>> in_;
 };
 
-}  // namespace cohort
+}  // namespace cohort::detail
 
 #ifndef COHORT_SEPARATE_COMPILATION
 #include "direct_channels.ipp"

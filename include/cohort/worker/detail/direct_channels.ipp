@@ -11,8 +11,9 @@
 #include <variant>
 
 #include "../../ipc/channel_pair.hpp"
+#include "post_if_open.hpp"
 
-namespace cohort {
+namespace cohort::detail {
 
 COHORT_INLINE asio::awaitable<receipt> direct_channels::send(routed_message what) {
   const auto line = line_to({what.to, what.number, what.name});
@@ -22,24 +23,18 @@ COHORT_INLINE asio::awaitable<receipt> direct_channels::send(routed_message what
   } catch (const std::system_error& error) {
     if (error.code() == asio::error::operation_aborted) throw;
   }
-  co_return detail::not_delivered(nobody_at(what), undelivered::gone);
+  co_return not_delivered(nobody_at(what), undelivered::gone);
 }
 
 COHORT_INLINE void direct_channels::accept_offer(descriptor end) {
   auto line = std::make_shared<incoming>(tasks_.get_executor(), std::move(end));
   in_.emplace(line.get(), line);
   tasks_.start(listen_to(line), [this, line](std::exception_ptr) { in_.erase(line.get()); });
-  tasks_.start(answer(line), [](std::exception_ptr) {});
+  tasks_.start(answer(line), ignored("listen_to() hears of the end too"));
 }
 
 COHORT_INLINE void direct_channels::decline() {
-  for (const auto& [key, line] : in_) {
-    try {
-      line->post(worker_protocol::draining());
-    } catch (const std::system_error&) {
-      // It is gone itself.
-    }
-  }
+  for (const auto& [key, line] : in_) post_if_open(*line, worker_protocol::draining());
 }
 
 COHORT_INLINE std::shared_ptr<direct_channels::outgoing> direct_channels::line_to(address to) {
@@ -47,8 +42,8 @@ COHORT_INLINE std::shared_ptr<direct_channels::outgoing> direct_channels::line_t
   if (!known) {
     auto ends = make_channel_pair();
     known = std::make_shared<outgoing>(tasks_.get_executor(), std::move(ends.first));
-    tasks_.start(watch(to, known), [](std::exception_ptr) {});
-    tasks_.start(offer(to, std::move(ends.second)), [](std::exception_ptr) {});
+    tasks_.start(watch(to, known), ignored("it catches what the channel throws"));
+    tasks_.start(offer(to, std::move(ends.second)), ignored("the end is closed then, and the calls say so"));
   }
   return known;
 }
@@ -85,11 +80,11 @@ COHORT_INLINE asio::awaitable<void> direct_channels::answer(std::shared_ptr<inco
 
 COHORT_INLINE member direct_channels::nobody_at(const routed_message& what) {
   member who;
-  const auto to = detail::address_of(what);
+  const auto to = address_of(what);
   if (to.what() == recipient::kind::slot) who.slot = static_cast<std::uint32_t>(what.number);
   if (to.what() == recipient::kind::process) who.pid = static_cast<std::int32_t>(what.number);
   who.agent = what.name;
   return who;
 }
 
-}  // namespace cohort
+}  // namespace cohort::detail

@@ -1,42 +1,23 @@
 // SPDX-License-Identifier: BSL-1.0
+/// The connections of a worker that wait for their next request, so that they can be closed when it drains.
+///
+/// The worker owns the list; each wait is in the frame of worker::readable(), on the worker's executor.
 #pragma once
 
 #include <system_error>
 
-#include <poll.h>
-
 #include "../../core/asio.hpp"
 
-namespace cohort {
+namespace cohort::detail {
 
-/// The connections of a worker that wait for their next request, so that they can be closed when it drains.
-///
-/// Distinct objects: safe. Shared objects: unsafe.
+class idle_wait;
+
+/// The waits that are under way. Distinct objects: safe. Shared objects: unsafe. Must outlive the waits.
 class idle_connections {
  public:
-  /// See worker::readable().
-  template <class Socket>
-  asio::awaitable<bool> readable(Socket& socket) {
-    if (!over_) {
-      const auto outer = co_await asio::this_coro::cancellation_state;
-      waiting mine(*this);
-      // The wait has a cancellation of its own, for the drain; the coroutine's reaches it through this.
-      if (outer.slot().is_connected()) {
-        outer.slot().assign([&mine](asio::cancellation_type type) { mine.wake.emit(type); });
-      }
-      std::error_code error;
-      co_await socket.async_wait(
-          Socket::wait_read,
-          asio::bind_cancellation_slot(mine.wake.slot(), asio::redirect_error(asio::use_awaitable, error)));
-      if (outer.slot().is_connected()) outer.slot().clear();
-      if (!error) co_return true;
-      if (!mine.told || error != asio::error::operation_aborted || outer.cancelled() != asio::cancellation_type::none) {
-        throw std::system_error(error, "readable");
-      }
-    }
-    pollfd look{socket.native_handle(), POLLIN, 0};
-    co_return ::poll(&look, 1, 0) > 0;
-  }
+  idle_connections() = default;
+  idle_connections(const idle_connections&) = delete;
+  idle_connections& operator=(const idle_connections&) = delete;
 
   /// Tells a part of them, 0 to 1, that their time is up.
   void close(double part);
@@ -45,23 +26,46 @@ class idle_connections {
   void close_all();
 
  private:
-  struct waiting {
-    explicit waiting(idle_connections& o);
-    waiting(const waiting&) = delete;
-    ~waiting();
+  friend class idle_wait;
 
-    idle_connections& owner;
-    asio::cancellation_signal wake;
-    bool told = false;  // that its time is up
-    waiting* next;
-    waiting* previous = nullptr;
-  };
-
-  waiting* first_ = nullptr;
+  idle_wait* first_ = nullptr;
   bool over_ = false;
 };
 
-}  // namespace cohort
+/// One wait, all but the operation itself, which depends on the type of the socket: see worker::readable().
+class idle_wait {
+ public:
+  /// `outer` is the state of the coroutine that waits.
+  idle_wait(idle_connections& owner, const asio::cancellation_state& outer);
+  idle_wait(const idle_wait&) = delete;
+  idle_wait& operator=(const idle_wait&) = delete;
+  ~idle_wait();
+
+  /// False when the time of all connections is up: result() only looks then.
+  bool wanted() const noexcept { return linked_; }
+
+  /// The completion token of the wait.
+  auto token() { return asio::bind_cancellation_slot(wake_.slot(), asio::redirect_error(asio::use_awaitable, error_)); }
+
+  /// Whether `fd` has something to read. Throws what the wait has failed with, operation_aborted if the coroutine was
+  /// cancelled.
+  bool result(int fd);
+
+ private:
+  friend class idle_connections;
+
+  idle_connections& owner_;
+  asio::cancellation_state outer_;
+  // The wait has a cancellation of its own, for the drain; the coroutine's reaches it through this.
+  asio::cancellation_signal wake_;
+  std::error_code error_;
+  bool linked_ = false;
+  bool told_ = false;  // that its time is up
+  idle_wait* next_ = nullptr;
+  idle_wait* previous_ = nullptr;
+};
+
+}  // namespace cohort::detail
 
 #ifndef COHORT_SEPARATE_COMPILATION
 #include "idle_connections.ipp"

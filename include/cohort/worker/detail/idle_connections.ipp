@@ -9,16 +9,18 @@
 #include <cstddef>
 #include <utility>
 
-namespace cohort {
+#include <poll.h>
+
+namespace cohort::detail {
 
 COHORT_INLINE void idle_connections::close(double part) {
   std::size_t all = 0;
-  for (waiting* each = first_; each != nullptr; each = each->next) all += each->told ? 0 : 1;
+  for (idle_wait* each = first_; each != nullptr; each = each->next_) all += each->told_ ? 0 : 1;
   auto due = static_cast<std::size_t>(std::ceil(static_cast<double>(all) * part));
-  for (waiting *each = first_, *next = nullptr; each != nullptr && due > 0; each = next) {
-    next = each->next;
-    if (std::exchange(each->told, true)) continue;
-    each->wake.emit(asio::cancellation_type::terminal);
+  for (idle_wait *each = first_, *next = nullptr; each != nullptr && due > 0; each = next) {
+    next = each->next_;
+    if (std::exchange(each->told_, true)) continue;
+    each->wake_.emit(asio::cancellation_type::terminal);
     --due;
   }
 }
@@ -28,14 +30,33 @@ COHORT_INLINE void idle_connections::close_all() {
   close(1);
 }
 
-COHORT_INLINE idle_connections::waiting::waiting(idle_connections& o) : owner(o), next(o.first_) {
-  if (next) next->previous = this;
-  owner.first_ = this;
+COHORT_INLINE idle_wait::idle_wait(idle_connections& owner, const asio::cancellation_state& outer)
+    : owner_(owner), outer_(outer), linked_(!owner.over_) {
+  if (!linked_) return;
+  next_ = owner_.first_;
+  if (next_ != nullptr) next_->previous_ = this;
+  owner_.first_ = this;
+  if (outer_.slot().is_connected()) {
+    outer_.slot().assign([this](asio::cancellation_type type) { wake_.emit(type); });
+  }
 }
 
-COHORT_INLINE idle_connections::waiting::~waiting() {
-  if (next) next->previous = previous;
-  (previous ? previous->next : owner.first_) = next;
+COHORT_INLINE idle_wait::~idle_wait() {
+  if (!linked_) return;
+  if (next_ != nullptr) next_->previous_ = previous_;
+  (previous_ != nullptr ? previous_->next_ : owner_.first_) = next_;
 }
 
-}  // namespace cohort
+COHORT_INLINE bool idle_wait::result(int fd) {
+  if (linked_) {
+    if (outer_.slot().is_connected()) outer_.slot().clear();
+    if (!error_) return true;
+    if (!told_ || error_ != asio::error::operation_aborted || outer_.cancelled() != asio::cancellation_type::none) {
+      throw std::system_error(error_, "readable");
+    }
+  }
+  pollfd look{fd, POLLIN, 0};
+  return ::poll(&look, 1, 0) > 0;
+}
+
+}  // namespace cohort::detail

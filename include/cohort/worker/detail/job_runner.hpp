@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
+/// Does the jobs of schedules in a worker, when the primary says that it is time.
+///
+/// The worker owns it. Jobs run on the worker's executor.
 #pragma once
 
 #include <cstddef>
@@ -8,23 +11,22 @@
 #include <utility>
 
 #include "../../core/asio.hpp"
-#include "../../core/error.hpp"
 #include "../protocol.hpp"
 
 namespace cohort {
 
 class worker;
 
-/// Does the jobs of schedules in a worker, when the primary says that it is time.
-///
-/// Distinct objects: safe. Shared objects: unsafe. Must outlive the runs.
+namespace detail {
+
+/// Distinct objects: safe. Shared objects: unsafe. Must outlive the runs, and `jobs` must outlive it.
 class job_runner {
  public:
-  using job = std::function<asio::awaitable<void>(worker&)>;
+  using job_map = std::map<std::string, std::function<asio::awaitable<void>(worker&)>>;
 
   /// `ended()` is called after each run.
-  job_runner(worker& self, std::map<std::string, job> jobs, std::function<void()> ended)
-      : self_(self), jobs_(std::move(jobs)), ended_(std::move(ended)) {}
+  job_runner(worker& self, const job_map& jobs, std::function<void()> ended)
+      : self_(self), jobs_(jobs), ended_(std::move(ended)) {}
 
   job_runner(const job_runner&) = delete;
   job_runner& operator=(const job_runner&) = delete;
@@ -38,20 +40,14 @@ class job_runner {
   asio::awaitable<worker_protocol::job_result> run(std::string schedule);
 
  private:
-  struct counted {
-    explicit counted(job_runner& o) : owner(o) { ++owner.running_; }
-    counted(const counted&) = delete;
-    ~counted();
-    job_runner& owner;
-  };
-
   worker& self_;
-  std::map<std::string, job> jobs_;
+  const job_map& jobs_;
   std::function<void()> ended_;
   std::size_t running_ = 0;
   bool declines_ = false;
 };
 
+}  // namespace detail
 }  // namespace cohort
 
 #ifndef COHORT_SEPARATE_COMPILATION

@@ -9,7 +9,11 @@
 
 #include <fmt/format.h>
 
-namespace cohort {
+#include "../../core/error.hpp"
+#include "../../core/scope.hpp"
+#include "../../core/text_of.hpp"
+
+namespace cohort::detail {
 
 COHORT_INLINE asio::awaitable<worker_protocol::job_result> job_runner::run(std::string schedule) {
   worker_protocol::job_result result;
@@ -19,20 +23,14 @@ COHORT_INLINE asio::awaitable<worker_protocol::job_result> job_runner::run(std::
   if (found == jobs_.end() || !found->second) {
     throw_error(fmt::format("schedule \"{}\": no such job in worker_options::jobs", schedule), errc::invalid_option);
   }
-  const counted until_the_end(*this);
+  const on_exit last([this] { ended_(); });
+  const counted one(running_);
   try {
     co_await found->second(self_);
-  } catch (const std::exception& error) {
-    result.what = error.what();
   } catch (...) {
-    result.what = "an exception that is no std::exception";
+    result.what = text_of(std::current_exception());
   }
   co_return result;
 }
 
-COHORT_INLINE job_runner::counted::~counted() {
-  --owner.running_;
-  owner.ended_();
-}
-
-}  // namespace cohort
+}  // namespace cohort::detail

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include "picker.hpp"
+#include "pickers.hpp"
 
-#include "../core/config.hpp"
+#include "../../core/config.hpp"
 
 #include <netinet/in.h>
 

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include "protocol.hpp"
-
-#include "../../core/config.hpp"
+#include "predecessor.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdlib>
 #include <system_error>
 #include <utility>
 
@@ -15,11 +14,15 @@
 
 #include <fmt/format.h>
 
+#include "../../core/config.hpp"
+#include "../../core/error.hpp"
 #include "../../core/timeout.hpp"
 
 namespace cohort {
 
 namespace upgrade {
+
+COHORT_INLINE bool asked_for() noexcept { return std::getenv(variable) != nullptr && has_parent(); }
 
 COHORT_INLINE predecessor::predecessor(const asio::any_io_executor& executor) : channel_(parent<protocol>(executor)) {
   ::unsetenv(variable);

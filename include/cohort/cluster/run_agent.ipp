@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include "agent.hpp"
+#include "run_agent.hpp"
 
 #include "../core/config.hpp"
-
 #include "../worker/run_worker.hpp"
 
 namespace cohort {

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../../core/asio.hpp"
+#include "../../net/unix_listener.hpp"
+#include "../stats.hpp"
+#include "../supervision/primary_context.hpp"
+#include "../upgrade/protocol.hpp"
+#include "distributor.hpp"
+#include "open_listeners.hpp"
+
+namespace cohort {
+
+/// The listeners of a cluster, each with its distributor. The cluster owns it; the worker_supervisor tells it who can
+/// serve.
+///
+/// Distinct objects: safe. Shared objects: unsafe.
+class listener_set {
+ public:
+  explicit listener_set(primary_context& context) : context_(context) {}
+  listener_set(const listener_set&) = delete;
+  listener_set& operator=(const listener_set&) = delete;
+
+  /// Opens all that the options name, or takes it from `handed`. `borrowed`: what was handed is a predecessor's still.
+  /// Throws as open_listeners() does.
+  void open(std::vector<upgrade::listener> handed, bool borrowed);
+
+  /// See distributor, for each of them.
+  void join(const worker_ptr& who);
+  void leave(const worker_ptr& who);
+  void on_ended();
+  void cancel();
+  void resize(unsigned workers);
+  bool workers_accept() const;
+
+  /// Ends the listening: removes the files of unix sockets, and waits until all accepted connections are with a worker,
+  /// or the worker's drain timeout has passed.
+  asio::awaitable<void> stop();
+
+  /// Copies of all sockets go to a successor.
+  asio::awaitable<void> hand_over(peer<upgrade::protocol>& successor);
+
+  /// The successor serves at these addresses; their queues and files are its from now on.
+  void release(const std::vector<std::string>& texts);
+
+  /// The predecessor goes; what it has handed over is this cluster's alone. Returns the addresses.
+  std::vector<std::string> take_over();
+
+  std::vector<listener_stats> stats() const;
+
+ private:
+  struct entry {
+    std::string text;     // as the options name it
+    std::string address;  // with the port that was chosen
+    bool inherited = false;
+    socket_file file;         // of a unix socket
+    std::string handed_file;  // the same, while it is a predecessor's
+    std::unique_ptr<distributor> to;
+  };
+
+  std::unique_ptr<distributor> distribute(opened_listener& opened, queue_owner owner);
+
+  primary_context& context_;
+  std::vector<entry> entries_;
+};
+
+}  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "listener_set.ipp"
+#endif

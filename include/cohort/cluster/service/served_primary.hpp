@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <exception>
+#include <optional>
+
+#include "../../core/asio.hpp"
+#include "../../core/task_group.hpp"
+#include "../cluster.hpp"
+#include "../control/server.hpp"
+#include "../options.hpp"
+#include "../upgrade/predecessor.hpp"
+#include "status_reporter.hpp"
+
+namespace cohort::detail {
+
+/// The primary of serve(): a cluster on a loop of its own, with its signals, its control socket, what it tells the
+/// service manager, and the user's part.
+class served_primary {
+ public:
+  explicit served_primary(cluster_options options);
+
+  served_primary(const served_primary&) = delete;
+  served_primary& operator=(const served_primary&) = delete;
+
+  /// Returns when the cluster has ended: its exit status. Throws what kept it from starting, and what the user's own
+  /// functions have thrown. Call it once.
+  int run();
+
+ private:
+  asio::awaitable<void> run_cluster();
+
+  /// Gives each event to all who want it.
+  asio::awaitable<void> report_events();
+  void note(const cluster_event& event);
+
+  /// Opens the control socket of a primary that takes over, as soon as the one before it has let go of it.
+  asio::awaitable<void> open_control_later();
+  void open_control();
+
+  /// Stops the cluster because a function of the user has thrown.
+  void fail(const std::exception_ptr& thrown, const char* why);
+
+  asio::io_context context_{1};
+  const cluster_options options_;
+  // Before any worker is started, which would else find the manager's socket in its environment.
+  status_reporter service_;
+  std::optional<upgrade::predecessor> before_;
+  cluster primary_;
+  std::optional<control_server> control_;
+  task_group tasks_;    // cancelled when the cluster has ended
+  task_group lasting_;  // ends by itself
+  int status_ = 1;
+  std::exception_ptr failure_;
+};
+
+}  // namespace cohort::detail
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "served_primary.ipp"
+#endif

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "served_primary.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <system_error>
+#include <utility>
+
+#include <unistd.h>
+
+#include "../../core/config.hpp"
+#include "orphan_reaper.hpp"
+#include "sd_notify.hpp"
+#include "signals.hpp"
+
+namespace cohort::detail {
+
+/// The cluster goes on without its control socket.
+COHORT_INLINE void say_broken(const std::exception_ptr& broken) {
+  try {
+    if (broken) std::rethrow_exception(broken);
+  } catch (const std::system_error& error) {
+    if (error.code() != asio::error::operation_aborted) std::fprintf(stderr, "control socket: %s\n", error.what());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "control socket: %s\n", error.what());
+  }
+}
+
+COHORT_INLINE served_primary::served_primary(cluster_options options)
+    : options_(std::move(options)),
+      service_(context_.get_executor(), sd_notifier(), options_.worker_count()),
+      primary_(context_.get_executor(), options_),
+      tasks_(context_.get_executor()),
+      lasting_(context_.get_executor()) {
+  if (upgrade::asked_for()) before_.emplace(context_.get_executor());
+}
+
+COHORT_INLINE int served_primary::run() {
+  constexpr ignored cancelled("it goes on until it is cancelled");
+  if (!options_.control_socket.empty()) {
+    if (before_) {
+      tasks_.start(open_control_later(), say_broken);
+    } else {
+      open_control();
+    }
+  }
+  tasks_.start(handle_signals(primary_, options_.signals, service_.environment(), tasks_), cancelled);
+  tasks_.start(service_.retry(), cancelled);
+  tasks_.start(service_.keep_alive(), cancelled);
+  if (options_.reap_orphans.value_or(::getpid() == 1)) tasks_.start(reap_orphans(), cancelled);
+  lasting_.start(report_events(), [this](const std::exception_ptr&) {
+    if (control_) control_->stop();
+  });
+  if (options_.in_primary) {
+    tasks_.start(options_.in_primary(primary_), [this](const std::exception_ptr& thrown) {
+      if (thrown && !primary_.is_stopping()) fail(thrown, "in_primary has thrown");
+    });
+  }
+  lasting_.start(run_cluster(), [this](std::exception_ptr thrown) {
+    if (thrown) failure_ = std::move(thrown);
+    tasks_.cancel();
+  });
+  context_.run();
+  if (failure_) std::rethrow_exception(failure_);
+  return status_;
+}
+
+COHORT_INLINE asio::awaitable<void> served_primary::run_cluster() {
+  status_ = co_await primary_.run(before_ ? &*before_ : nullptr);
+}
+
+COHORT_INLINE asio::awaitable<void> served_primary::report_events() {
+  while (const auto event = co_await primary_.next_event()) {
+    if (failure_) continue;
+    try {
+      note(*event);
+    } catch (...) {
+      fail(std::current_exception(), "on_event has thrown");
+    }
+  }
+}
+
+COHORT_INLINE void served_primary::note(const cluster_event& event) {
+  service_.note(event);
+  if (control_) control_->note(event);
+  if (control_ && event.what == cluster_event::kind::upgraded) control_->stop();  // it is the successor's now
+  if (options_.on_event) {
+    options_.on_event(event);
+  } else {
+    std::fprintf(stderr, "%s\n", to_string(event).c_str());
+  }
+}
+
+COHORT_INLINE void served_primary::open_control() {
+  control_.emplace(primary_, options_.control_socket, service_.environment());
+  lasting_.start(control_->run(), say_broken);
+}
+
+COHORT_INLINE asio::awaitable<void> served_primary::open_control_later() {
+  asio::steady_timer pause(context_);
+  for (;;) {
+    try {
+      open_control();
+      co_return;
+    } catch (const std::system_error& error) {
+      if (error.code() != std::errc::address_in_use) throw;
+    }
+    pause.expires_after(std::chrono::milliseconds(50));
+    co_await pause.async_wait(asio::use_awaitable);
+  }
+}
+
+COHORT_INLINE void served_primary::fail(const std::exception_ptr& thrown, const char* why) {
+  if (!failure_) failure_ = thrown;
+  primary_.stop(why);
+}
+
+}  // namespace cohort::detail

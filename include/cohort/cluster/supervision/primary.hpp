@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../../core/asio.hpp"
+#include "../../core/event.hpp"
+#include "../../core/queue.hpp"
+#include "../../core/task_group.hpp"
+#include "../distribution/listener_set.hpp"
+#include "../events.hpp"
+#include "../options.hpp"
+#include "../stats.hpp"
+#include "../upgrade/handover.hpp"
+#include "agent_supervisor.hpp"
+#include "message_router.hpp"
+#include "primary_context.hpp"
+#include "rolling_update.hpp"
+#include "worker_set.hpp"
+#include "worker_supervisor.hpp"
+
+namespace cohort {
+
+/// What a cluster consists of, and the order in which the parts start and stop. `cluster` is the contract; this is what
+/// it points to.
+///
+/// Distinct objects: safe. Shared objects: unsafe.
+class primary {
+ public:
+  primary(const asio::any_io_executor& executor, cluster_options options);
+
+  primary(const primary&) = delete;
+  primary& operator=(const primary&) = delete;
+
+  asio::awaitable<int> run(upgrade::predecessor* predecessor);
+  void stop(const std::string& why);
+  void kill(const std::string& why);
+  void scale(unsigned workers);
+  void reopen();
+  asio::awaitable<upgrade_result> upgrade(std::vector<std::pair<std::string, std::string>> environment);
+  cluster_stats stats() const;
+
+ private:
+  friend class cluster;
+
+  /// Waits until all workers serve. Then says so to everybody, has the predecessor go, and begins with the schedules,
+  /// which the predecessor's must not run beside.
+  asio::awaitable<void> begin_together(upgrade::predecessor* predecessor);
+
+  asio::awaitable<void> run_all_schedules();
+
+  void emit(cluster_event event);
+  void give_up(const std::string& why, const std::exception_ptr& failure);
+  void replace_slow(worker_process& who);
+  void tell_of_agent(const std::string& name, bool is_there);
+  asio::awaitable<void> send_to_workers(std::uint64_t type, std::string body);
+  std::vector<schedule> schedules() const;
+  void check_agents() const;
+
+  // One for each part of the house that the README's picture shows, in the order in which they build on each other.
+  primary_context context_;
+  queue<cluster_event> events_;
+  event all_ready_;
+  worker_set workers_;
+  worker_set agents_;
+  message_router router_;
+  listener_set listeners_;
+  worker_supervisor worker_supervisor_;
+  rolling_update updates_;
+  agent_supervisor agent_supervisor_;
+  handover handover_;
+  task_group tasks_;
+  worker_process::clock::time_point begun_{};
+};
+
+}  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "primary.ipp"
+#endif

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "drain.hpp"
+
+#include "../../core/config.hpp"
+
+#include <chrono>
+#include <system_error>
+
+#include "../../core/timeout.hpp"
+#include "idle_connections.hpp"
+
+namespace cohort::detail {
+
+COHORT_INLINE asio::awaitable<void> give_a_second(task_group& tasks) {
+  tasks.cancel();
+  try {
+    co_await with_timeout(tasks.wait_empty(), std::chrono::seconds(1));
+  } catch (const std::system_error&) {
+    // Time is up.
+  }
+}
+
+COHORT_INLINE int drain_sequence::rank(worker_exit status) noexcept {
+  switch (status) {
+    case worker_exit::fatal: return 3;
+    case worker_exit::do_not_restart: return 2;
+    case worker_exit::orphaned: return 1;
+    default: return 0;
+  }
+}
+
+COHORT_INLINE bool drain_sequence::begin(worker_exit why) {
+  if (begun() && why == worker_exit::orphaned) return false;  // it was on its way out for another reason
+  if (rank(why) > rank(status_)) status_ = why;
+  if (begun()) return false;
+  begun_.set();
+  return true;
+}
+
+COHORT_INLINE asio::awaitable<void> drain_sequence::close_idle() {
+  co_await begun_.wait();
+  asio::steady_timer grace(get_executor(), options_.idle_grace);
+  co_await grace.async_wait(asio::use_awaitable);
+  constexpr std::chrono::milliseconds step{10};
+  for (auto steps = options_.idle_spread / step; steps > 0; --steps) {
+    idle_.close(1 / static_cast<double>(steps));
+    grace.expires_after(step);
+    co_await grace.async_wait(asio::use_awaitable);
+  }
+  idle_.close_all();
+}
+
+COHORT_INLINE asio::awaitable<void> drain_sequence::finish(task_group& connections, std::function<bool()> is_idle) {
+  if (is_idle()) co_return;
+  try {
+    co_await with_timeout(hurry_.wait(), options_.drain_timeout);
+  } catch (const std::system_error&) {
+    // The deadline has passed.
+  }
+  if (is_idle()) co_return;
+  idle_.close_all();
+  co_await give_a_second(connections);
+}
+
+}  // namespace cohort::detail
