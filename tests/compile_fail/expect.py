@@ -40,7 +40,7 @@ def flags_of(build, reference):
     """The words of the compile command of `reference`, without its files."""
     with open(os.path.join(build, 'compile_commands.json'), encoding='utf-8') as commands:
         for entry in json.load(commands):
-            if os.path.samefile(os.path.join(entry['directory'], entry['file']), reference):
+            if os.path.realpath(os.path.join(entry['directory'], entry['file'])) == os.path.realpath(reference):
                 words = iter(shlex.split(entry['command']))
                 kept = []
                 for word in words:
@@ -71,4 +71,5 @@ def main():
     return 0
 
 
-sys.exit(main())
+if __name__ == '__main__':
+    sys.exit(main())
