@@ -65,7 +65,9 @@ int run(this_process::daemon& self) {
 
 int start(const std::string& pid_file, const std::string& log) {
   this_process::daemon_options options;
-  options.pid_file(pid_file).out(log).err(log).ready_within(10s);
+  options.pid_file = pid_file;
+  options.out = options.err = log;
+  options.ready_within = 10s;
   this_process::daemon self = this_process::daemonize(options);  // only the daemon gets past here
   try {
     return run(self);

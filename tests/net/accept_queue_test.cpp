@@ -53,7 +53,7 @@ PLAIN_TEST("nothing is known of the queue of what is no listening TCP socket") {
 ASYNC_TEST("stats() has the queue of each address, whatever its distribution") {
   for (const auto how : distributions) {
     auto options = options_for(how, 2);
-    options.backlog(9);
+    options.backlog = 9;
     const auto c = co_await running::ready(options);
     // Nobody accepts while the workers stand still; the primary, which does for round_robin, has handed over what came.
     for (const unsigned slot : {1u, 2u}) ::kill(c->pid(slot), SIGSTOP);

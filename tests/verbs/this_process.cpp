@@ -112,12 +112,12 @@ sigset_t blocked_term() {
 //     twice          calls daemonize again, and fails with what that throws
 int run_daemon(const std::string& end, const std::string& detail, std::map<std::string, std::string>& given) {
   this_process::daemon_options options;
-  if (given.contains("pid")) options.pid_file(given["pid"]);
-  if (given.contains("out")) options.out(given["out"]);
-  if (given.contains("err")) options.err(given["err"]);
-  if (given.contains("cwd")) options.cwd(given["cwd"]);
-  if (given.contains("umask")) options.umask(static_cast<mode_t>(std::stoul(given["umask"], nullptr, 8)));
-  if (given.contains("within")) options.ready_within(std::chrono::milliseconds(std::stol(given["within"])));
+  if (given.contains("pid")) options.pid_file = given["pid"];
+  if (given.contains("out")) options.out = given["out"];
+  if (given.contains("err")) options.err = given["err"];
+  if (given.contains("cwd")) options.cwd = given["cwd"];
+  if (given.contains("umask")) options.umask = static_cast<mode_t>(std::stoul(given["umask"], nullptr, 8));
+  if (given.contains("within")) options.ready_within = std::chrono::milliseconds(std::stol(given["within"]));
   if (given.contains("title")) this_process::set_title(given["title"]);
   if (given.contains("early")) return std::stoi(given["early"]);
 

@@ -30,7 +30,6 @@ enum class errc {
   no_parent,          ///< this process was not started with a channel
   invalid_option,     ///< an option that cannot be served, said with its value
   already_running,    ///< another process does the job, and has the pid file
-  gave_up,            ///< the cluster has used up its restarts
   job_threw,          ///< a job of a process_pool has thrown an exception
   job_crashed,        ///< the process that did a job has ended
   not_ready,          ///< a process has ended before it could do what it was started for

@@ -29,7 +29,6 @@ COHORT_INLINE std::string category::message(int value) const {
     case errc::no_parent: return "not started with a channel";
     case errc::invalid_option: return "invalid option";
     case errc::already_running: return "already running";
-    case errc::gave_up: return "gave up restarting";
     case errc::job_threw: return "the job has thrown";
     case errc::job_crashed: return "the job's process has ended";
     case errc::not_ready: return "the process was not ready yet";

@@ -12,7 +12,6 @@
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
-#include "detail/option_types.hpp"
 #include "pid_file.hpp"
 #include "pipe.hpp"
 
@@ -25,51 +24,21 @@ namespace cohort::this_process {
 /// How a daemon is to run. Relative paths start at the directory of the process that calls daemonize first.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-class daemon_options {
- public:
-  /// The pid file, see cohort::pid_file; none, if not set.
-  template <detail::string_like T>
-  daemon_options& pid_file(const T& path) {
-    pid_file_ = detail::to_string(path);
-    return *this;
-  }
+struct daemon_options {
+  daemon_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
 
-  /// The file that standard output is added to, made if there is none (0666 less the umask); /dev/null, if not set.
-  template <detail::string_like T>
-  daemon_options& out(const T& path) {
-    out_ = detail::to_string(path);
-    return *this;
-  }
-
+  /// The pid file, see cohort::pid_file. Default: none.
+  std::optional<std::string> pid_file;
+  /// The file that standard output is added to. It is made if there is none (0666 less the umask).
+  std::string out = "/dev/null";
   /// The same for the error output. May be the same file.
-  template <detail::string_like T>
-  daemon_options& err(const T& path) {
-    err_ = detail::to_string(path);
-    return *this;
-  }
-
-  /// The directory that the daemon runs in; "/", if not set, so that it keeps no file system from being unmounted.
-  template <detail::string_like T>
-  daemon_options& cwd(const T& directory) {
-    cwd_ = detail::to_string(directory);
-    return *this;
-  }
-
-  /// The file mode creation mask, also for the log files; inherited, if not set.
-  daemon_options& umask(mode_t mask);
-
-  /// How long the daemon may take until it is ready; 30 s, if not set.
-  daemon_options& ready_within(std::chrono::milliseconds limit);
-
- private:
-  friend class daemon;
-
-  std::optional<std::string> pid_file_;
-  std::string out_ = "/dev/null";
-  std::string err_ = "/dev/null";
-  std::string cwd_ = "/";
-  std::optional<mode_t> umask_;
-  std::chrono::milliseconds limit_ = std::chrono::seconds(30);
+  std::string err = "/dev/null";
+  /// The directory that the daemon runs in. The default keeps no file system from being unmounted.
+  std::string cwd = "/";
+  /// The file mode creation mask, also for the log files. Default: inherited.
+  std::optional<mode_t> umask;
+  /// How long the daemon may take until it is ready.
+  std::chrono::milliseconds ready_within = std::chrono::seconds(30);
 };
 
 /// This process as a daemon, and the one that waits in the foreground until it is ready.

@@ -27,16 +27,6 @@
 
 namespace cohort::this_process {
 
-COHORT_INLINE daemon_options& daemon_options::umask(mode_t mask) {
-  umask_ = mask;
-  return *this;
-}
-
-COHORT_INLINE daemon_options& daemon_options::ready_within(std::chrono::milliseconds limit) {
-  limit_ = limit;
-  return *this;
-}
-
 COHORT_INLINE void daemon::failed(std::string_view text) noexcept {
   text = text.substr(0, text.find('\0'));
   tell(text.empty() ? "daemonize: failed" : text);
@@ -74,12 +64,12 @@ COHORT_INLINE descriptor daemon::take_starter() {
 
 COHORT_INLINE void daemon::set_up(const daemon_options& options) {
   if (::setsid() == -1) throw_error("daemonize: setsid", errno);
-  if (options.umask_) ::umask(*options.umask_);
-  if (options.pid_file_) pid_file_ = pid_file(*options.pid_file_, "daemonize: pid file");
-  const auto out = open(options.out_);
-  const auto err = open(options.err_);
-  if (system::call.chdir(options.cwd_.c_str()) == -1) {
-    throw_error(fmt::format("daemonize: chdir \"{}\"", options.cwd_), errno);
+  if (options.umask) ::umask(*options.umask);
+  if (options.pid_file) pid_file_ = cohort::pid_file(*options.pid_file, "daemonize: pid file");
+  const auto out = open(options.out);
+  const auto err = open(options.err);
+  if (system::call.chdir(options.cwd.c_str()) == -1) {
+    throw_error(fmt::format("daemonize: chdir \"{}\"", options.cwd), errno);
   }
   connect(out, STDOUT_FILENO);
   connect(err, STDERR_FILENO);
@@ -122,10 +112,10 @@ COHORT_INLINE asio::awaitable<int> daemon::start(const daemon_options& options) 
   std::string failure;
   stop_policy ending(0, std::chrono::seconds(10));  // it is about to end by itself
   try {
-    failure = co_await with_timeout(outcome(started, news), options.limit_);
+    failure = co_await with_timeout(outcome(started, news), options.ready_within);
   } catch (const std::system_error& error) {
     if (error.code() != errc::timed_out) throw;
-    failure = fmt::format("daemonize: the daemon was not ready within {} ms", options.limit_.count());
+    failure = fmt::format("daemonize: the daemon was not ready within {} ms", options.ready_within.count());
     ending = stop_policy();
   }
   if (failure.empty()) {
