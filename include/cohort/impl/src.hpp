@@ -40,6 +40,8 @@
 #include "../ipc/transport/lease_window.ipp"
 #include "../ipc/transport/link.ipp"
 #include "../ipc/transport/outbox.ipp"
+#include "../ipc/transport/read_baton.ipp"
+#include "../ipc/transport/write_pump.ipp"
 #include "../schedule/cron.ipp"
 #include "../schedule/planner.ipp"
 #include "../schedule/runner.ipp"
