@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
-#include <string_view>
 #include <system_error>
 
 #include "../../core/asio.hpp"
@@ -43,8 +43,8 @@ struct link_state {
 
 /// What the two sides of a link have told each other of their messages.
 struct handshake {
-  negotiation (*negotiate)(const hello&);
-  std::span<const std::string_view> names;  // of the types that this side sends, by number
+  message_table outgoing;
+  message_table incoming;
   std::optional<hello> theirs;
   negotiation agreed;
 };
@@ -58,22 +58,22 @@ struct handshake {
 class link : public std::enable_shared_from_this<link> {
  public:
   using ticket = detail::outbox::ticket;
-  using negotiator = negotiation (*)(const hello&);
 
-  /// `names` are those of the types that this side sends, by number.
-  link(asio::any_io_executor executor, descriptor socket, const channel_options& options, negotiator negotiate,
-       std::span<const std::string_view> names);
+  /// Takes the socket and says hello, for which nobody waits. See channel.
+  static std::shared_ptr<link> open(asio::any_io_executor executor, descriptor socket, const channel_options& options,
+                                    const message_table& outgoing, const message_table& incoming);
+
+  link(asio::any_io_executor executor, descriptor socket, const channel_options& options, const message_table& outgoing,
+       const message_table& incoming);
 
   link(const link&) = delete;
   link& operator=(const link&) = delete;
+  ~link();
 
   asio::any_io_executor get_executor() { return socket_.get_executor(); }
   const channel_options& options() const noexcept { return options_; }
   int native_handle() { return socket_.native_handle(); }
   bool is_open() const noexcept { return !state_.closed && !state_.broken; }
-
-  /// Queues this side's hello, which must be the first frame, and lets it go out.
-  void greet(const hello& mine);
 
   /// The peer's hello, once it has been read.
   const std::optional<hello>& peer_hello() const noexcept { return handshake_.theirs; }
@@ -86,6 +86,9 @@ class link : public std::enable_shared_from_this<link> {
   /// Throws what stands in the way of sending message number `type`.
   void check_sendable(const char* step, std::size_t type);
 
+  /// Whether message number `type` could be sent now; see check_sendable().
+  bool is_sendable(std::size_t type) const noexcept;
+
   /// Throws errc::message_too_large unless both sides take a message of `size` bytes, and it is not above `most`.
   void check_size(const char* step, std::size_t type, std::size_t size, std::size_t most = ~std::size_t{0}) const;
 
@@ -95,6 +98,28 @@ class link : public std::enable_shared_from_this<link> {
   /// See write_pump.
   void flush_now() { writes_.flush_now(); }
   void flush_soon() { writes_.flush_soon(); }
+
+  /// Whether a message may be posted: not so while `high_water` bytes wait already.
+  bool has_room_to_post() { return out().waiting_bytes() < options_.high_water; }
+
+  /// Has what was posted go out: with what else this turn of the loop queues, or now when that is much already.
+  void flush_posted() {
+    if (out().waiting_bytes() >= flush_at) {
+      flush_now();
+    } else {
+      flush_soon();
+    }
+  }
+
+  /// Bytes that are worth a write of their own.
+  static constexpr std::size_t flush_at = 64 * 1024;
+
+  /// Waits until the kernel has everything that is queued now; see channel::flush().
+  static asio::awaitable<void> flush(std::shared_ptr<link> self);
+
+  /// Sends what `fill()` queues: it adds messages until `flush_at` bytes wait, and returns whether it may have more.
+  /// See channel::send_many().
+  static asio::awaitable<std::size_t> send_many(std::shared_ptr<link> self, std::function<bool()> fill);
 
   /// Waits until the kernel has message `which` whole.
   ///
@@ -238,6 +263,9 @@ class link : public std::enable_shared_from_this<link> {
 
   // Messages read ahead on behalf of somebody who waits for something else: no more than this, in bytes.
   static constexpr std::size_t inbox_limit = 4 * 1024 * 1024;
+
+  /// Queues this side's hello, which must be the first frame, and lets it go out.
+  void greet();
 
   static errc error_of(wire::refusal reason) noexcept;
 

@@ -12,11 +12,19 @@
 
 namespace cohort {
 
+COHORT_INLINE std::shared_ptr<link> link::open(asio::any_io_executor executor, descriptor socket,
+                                               const channel_options& options, const message_table& outgoing,
+                                               const message_table& incoming) {
+  auto result = std::make_shared<link>(std::move(executor), std::move(socket), options, outgoing, incoming);
+  result->greet();
+  return result;
+}
+
 COHORT_INLINE link::link(asio::any_io_executor executor, descriptor socket, const channel_options& options,
-                         negotiator negotiate, std::span<const std::string_view> names)
+                         const message_table& outgoing, const message_table& incoming)
     : options_(options),
       socket_(executor),
-      handshake_{negotiate, names, {}, {}},
+      handshake_{outgoing, incoming, {}, {}},
       writes_(*this, executor),
       reads_(*this),
       inbox_(options.max_message),
@@ -26,9 +34,11 @@ COHORT_INLINE link::link(asio::any_io_executor executor, descriptor socket, cons
   (void)socket.release();
 }
 
-COHORT_INLINE void link::greet(const hello& mine) {
+COHORT_INLINE link::~link() = default;
+
+COHORT_INLINE void link::greet() {
   byte_buffer payload;
-  encode(payload, mine);
+  encode(payload, make_hello(handshake_.outgoing, handshake_.incoming, options_.max_message));
   out().control(wire::kind::hello, payload.data(), payload.size());
   flush_now();
   if (!handshake_.theirs) reads_.read_once();  // the peer's lies there already when it was here first
@@ -39,15 +49,19 @@ COHORT_INLINE void link::check_sendable(const char* step, std::size_t type) {
   if (state_.broken) std::rethrow_exception(state_.broken);
   if (writes_.error()) throw_error(step, writes_.error());
   if (handshake_.theirs && !handshake_.agreed.outgoing[type]) {
-    throw_error(std::string(step).append(": ").append(handshake_.names[type]), errc::unknown_message);
+    throw_error(std::string(step).append(": ").append(handshake_.outgoing.names[type]), errc::unknown_message);
   }
+}
+
+COHORT_INLINE bool link::is_sendable(std::size_t type) const noexcept {
+  return is_writable() && (!handshake_.theirs || handshake_.agreed.outgoing[type]);
 }
 
 COHORT_INLINE void link::check_size(const char* step, std::size_t type, std::size_t size, std::size_t most) const {
   most = std::min<std::size_t>(most, options_.max_message);
   if (handshake_.theirs) most = std::min<std::size_t>(most, handshake_.theirs->max_message);
   if (size <= most) return;
-  throw_error(std::string(step).append(": ").append(handshake_.names[type]) + " of " + std::to_string(size) +
+  throw_error(std::string(step).append(": ").append(handshake_.outgoing.names[type]) + " of " + std::to_string(size) +
                   " bytes, at most " + std::to_string(most),
               errc::message_too_large);
 }
@@ -67,6 +81,42 @@ COHORT_INLINE asio::awaitable<void> link::send(std::shared_ptr<link> self, const
   if (self->out().completed() < sent) co_await written(self, step, sent, true);
 }
 
+COHORT_INLINE asio::awaitable<void> link::flush(std::shared_ptr<link> self) {
+  check_open(self, "flush");
+  self->flush_now();
+  const auto last = self->out().mark();
+  if (self->out().completed() < last) co_await written(self, "flush", last, false);
+}
+
+COHORT_INLINE asio::awaitable<std::size_t> link::send_many(std::shared_ptr<link> self, std::function<bool()> fill) {
+  check_open(self, "send_many");
+  detail::outbox& out = self->out();
+  std::size_t sent = 0;
+  auto from = out.appended();  // what has been queued since is all from here: nobody else ran meanwhile
+  auto last = from;
+  try {
+    for (bool more = true; more;) {
+      more = fill();
+      last = out.appended();
+      self->flush_now();
+      if (more ? out.waiting_bytes() >= self->options_.high_water : last != from && out.completed() < last) {
+        co_await written(self, "send_many", last, false);
+        sent += static_cast<std::size_t>(last - from);
+        from = last = out.appended();
+      }
+    }
+  } catch (const std::system_error& error) {
+    if (error.code() != asio::error::operation_aborted) {
+      self->flush_soon();  // those before the one that cannot be sent
+      throw;
+    }
+    // From the end, so that what is left has no gaps.
+    while (last > from && out.withdraw(last)) --last;
+    if (sent == 0 && last == from) throw;
+  }
+  co_return sent + static_cast<std::size_t>(last - from);
+}
+
 COHORT_INLINE void link::check_open(const std::shared_ptr<link>& self, const char* step) {
   if (!self) throw_error(step, errc::closed);
 }
@@ -75,7 +125,7 @@ COHORT_INLINE asio::awaitable<void> link::lease(std::shared_ptr<link> self, cons
                                                 wire::kind kind, byte_buffer payload, std::size_t head,
                                                 std::span<const int> fds) {
   const auto check = [&] { self->check_sendable(step, type); };
-  if (!self->given_.has_room()) co_await self->given_.wait_room(self->get_executor(), check);
+  if (!self->given_.has_room()) co_await self->given_.wait_room(self->get_executor(), std::ref(check));
   check();
   self->check_size(step, type, payload.size() - head, wire::max_frame - head);
 
@@ -201,7 +251,7 @@ COHORT_INLINE void link::reject(std::exception_ptr why) {
 
 COHORT_INLINE void link::on_hello(const char* data, std::size_t size) {
   hello theirs = decode_hello(data, size);
-  handshake_.agreed = handshake_.negotiate(theirs);
+  handshake_.agreed = negotiate(handshake_.outgoing, handshake_.incoming, theirs);
   handshake_.theirs = std::move(theirs);
 }
 

@@ -67,6 +67,7 @@ COHORT_INLINE asio::awaitable<void> write_pump::written(std::shared_ptr<link> se
 }
 
 COHORT_INLINE asio::awaitable<void> write_pump::disconnect(std::shared_ptr<link> self) {
+  link::check_open(self, "disconnect");
   write_pump& pump = self->writes();
   if (self->state().closed || pump.error_) co_return;
   if (!pump.disconnected_) {
