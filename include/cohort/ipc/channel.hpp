@@ -182,6 +182,9 @@ class channel {
   template <class Reply, class M, class Progress = std::monostate>
     requires(outgoing::template contains<M> && (incoming::template contains<Reply> || std::is_same_v<Reply, In>))
   [[nodiscard]] asio::awaitable<Reply> call(const M& question, Progress&& progress = {}) {
+    static_assert(detail::safe_callable_in_await<Progress&&>,
+                  "GCC before 13 would destroy this function's captures twice inside co_await: name it first "
+                  "(auto heard = [text](step s) { ... }; co_await ch.call<reply>(question, heard);)");
     return detail::calls<Out, In>::template call<Reply, std::decay_t<Progress>>(
         link_, number_of<M>, detail::encode_now(wire::envelope_size, number_of<M>, question),
         std::forward<Progress>(progress));
@@ -198,6 +201,9 @@ class channel {
   /// both cases the answers under way are cancelled, and their callers told so.
   template <class Handler>
   [[nodiscard]] asio::awaitable<void> serve_calls(Handler&& handler) {
+    static_assert(detail::safe_callable_in_await<Handler&&>,
+                  "GCC before 13 would destroy this handler's members twice inside co_await: name it first "
+                  "(auto answer = [state](question q) { ... }; co_await ch.serve_calls(answer);)");
     return detail::calls<Out, In>::serve(link_,
                                          std::make_shared<std::decay_t<Handler>>(std::forward<Handler>(handler)));
   }
