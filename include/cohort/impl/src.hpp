@@ -32,6 +32,7 @@
 #include "../process/stdio.ipp"
 #include "../process/this_process.ipp"
 #include "../ipc/channel_pair.ipp"
+#include "../ipc/codec/byte_stream.ipp"
 #include "../ipc/codec/schema.ipp"
 #include "../ipc/handle.ipp"
 #include "../ipc/peer.ipp"
