@@ -7,11 +7,13 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 
 #include "asio.hpp"
 #include "event.hpp"
+#include "safe_in_await.hpp"
 #include "task_group.hpp"
 
 namespace cohort {
@@ -19,7 +21,8 @@ namespace cohort {
 /// Coroutines that ask for the same thing at the same time cause it to be loaded once.
 ///
 ///     cohort::single_flight<std::string, page> flights(executor);
-///     const page found = co_await flights.run(url, [url] { return download(url); });
+///     const auto load = [url] { return download(url); };
+///     const page found = co_await flights.run(url, load);
 ///
 /// It is no cache: when a load has ended, the next run() begins another one.
 ///
@@ -52,9 +55,13 @@ class single_flight {
   /// operation_aborted and leaves the load to the others who wait; the last one to go cancels it, and does not wait for
   /// its end. A load may therefore outlive the run() that has brought it, and `load` must own what it uses. One that
   /// asks for its own key waits for itself.
-  template <std::invocable Load>
-  asio::awaitable<Value> run(Key key, Load load) {
-    return join(table_, std::move(key), std::move(load));
+  template <class Load>
+  requires std::invocable < std::decay_t<Load>
+  & > asio::awaitable<Value> run(Key key, Load&& load) {
+    static_assert(detail::safe_callable_in_await<Load&&>,
+                  "GCC before 13 would destroy this function's captures twice inside co_await: name it first "
+                  "(auto load = [url] { return download(url); }; co_await flights.run(url, load);)");
+    return join<std::decay_t<Load>>(table_, std::move(key), std::forward<Load>(load));
   }
 
  private:

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <exception>
+#include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <ranges>
-#include <span>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -20,15 +17,18 @@
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
+#include "../core/safe_in_await.hpp"
 #include "../core/task_group.hpp"
-#include "codec/byte_buffer.hpp"
 #include "call.hpp"
 #include "channel_options.hpp"
-#include "transport/encoded_message.hpp"
-#include "transport/take_message.hpp"
-#include "handle.hpp"
-#include "transport/link.hpp"
+#include "channel_pair.hpp"
+#include "codec/byte_buffer.hpp"
 #include "codec/schema.hpp"
+#include "handle.hpp"
+#include "transport/encoded_message.hpp"
+#include "transport/link.hpp"
+#include "transport/send_handles.hpp"
+#include "transport/take_message.hpp"
 
 namespace cohort {
 
@@ -38,20 +38,6 @@ struct received {
   In message;
   any_handle handle;
 };
-
-namespace detail {
-
-// GCC before 13 destroys an aggregate that is made inside an await expression twice (PR101976, PR99576).
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-template <class M>
-inline constexpr bool safe_in_await = std::is_lvalue_reference_v<M> || !std::is_aggregate_v<std::remove_cvref_t<M>> ||
-                                      std::is_trivially_destructible_v<std::remove_cvref_t<M>>;
-#else
-template <class M>
-inline constexpr bool safe_in_await = true;
-#endif
-
-}  // namespace detail
 
 /// Typed messages and handles between two processes.
 ///
@@ -77,9 +63,10 @@ class channel {
   /// Takes the connected AF_UNIX stream socket that the peer's channel has the other end of, and sends the hello, for
   /// which nobody waits.
   channel(asio::any_io_executor executor, descriptor socket, const channel_options& options = {})
-      : link_(std::make_shared<link>(std::move(executor), std::move(socket), options, &negotiate<Out, In>,
-                                     outgoing::names)) {
-    link_->greet(make_hello<Out, In>(options.max_message));
+      : link_(
+            link::open(std::move(executor), std::move(socket), options, message_table_of<Out>, message_table_of<In>)) {
+    static_assert(outgoing::size <= max_announced && incoming::size <= max_announced,
+                  "cohort: more than 1024 message types in one direction");
   }
 
   channel(channel&&) noexcept = default;
@@ -106,9 +93,9 @@ class channel {
   /// message is encoded before this returns, or copied when it is small: it need not outlive the call.
   ///
   /// A message with handles in it (see `handle`) goes by the rules of send_handle(): this completes when the peer's
-  /// receive() has returned it, an rvalue is given away and an lvalue shared, and if it throws, the message is as it was.
-  /// It must outlive the operation, hold 253 handles at most and be encoded in 128 KiB. (Before GCC 13, which does not
-  /// let an rvalue of a struct through here: send it as an lvalue, and let go of it afterwards.)
+  /// receive() has returned it, an rvalue is given away and an lvalue shared, and if it throws, the message is as it
+  /// was. It must outlive the operation, hold 253 handles at most and be encoded in 128 KiB. (Before GCC 13, which does
+  /// not let an rvalue of a struct through here: send it as an lvalue, and let go of it afterwards.)
   template <class M>
     requires(outgoing::template contains<std::remove_cvref_t<M>>)
   [[nodiscard]] asio::awaitable<void> send(M&& message) {
@@ -119,8 +106,8 @@ class channel {
     return send_any<!std::is_lvalue_reference_v<M>>(message);
   }
 
-  /// Makes an M of `arguments` and sends it: `co_await ch.send<job>(1, "x")`. Not for one with handles, which would have
-  /// nowhere to go if it failed: EINVAL.
+  /// Makes an M of `arguments` and sends it: `co_await ch.send<job>(1, "x")`. Not for one with handles, which would
+  /// have nowhere to go if it failed: EINVAL.
   template <class M, class... Arguments>
     requires(outgoing::template contains<M> && !std::is_reference_v<M>)
   [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
@@ -148,13 +135,9 @@ class channel {
   bool post(const M& message) {
     link& self = open("post");
     self.check_sendable("post", number_of<M>);
-    if (self.out().waiting_bytes() >= self.options().high_water) return false;
+    if (!self.has_room_to_post()) return false;
     append(self, "post", message);
-    if (self.out().waiting_bytes() >= flush_at) {
-      self.flush_now();
-    } else {
-      self.flush_soon();
-    }
+    self.flush_posted();
     return true;
   }
 
@@ -165,8 +148,20 @@ class channel {
     return post(message);
   }
 
+  /// Queues a message as post() does, for a peer that may be gone: false, and nothing is thrown, when this side has
+  /// closed or disconnected the channel, the channel is broken, the peer is gone, or its program does not know this
+  /// type.
+  ///
+  /// False as well when more than `high_water` bytes wait already. Throws message_too_large, and what the message's
+  /// codec throws.
+  template <class M>
+    requires(outgoing::template contains<M>)
+  bool post_if_open(const M& message) {
+    return link_ && link_->is_sendable(number_of<M>) && post(message);
+  }
+
   /// Waits until the kernel has everything that was queued before. Throws as send() does; cancelling changes nothing.
-  [[nodiscard]] asio::awaitable<void> flush() { return flush_link(link_); }
+  [[nodiscard]] asio::awaitable<void> flush() { return link::flush(link_); }
 
   /// Takes the next message; empty when the peer has disconnected or is gone and everything it had sent has been taken.
   ///
@@ -182,40 +177,48 @@ class channel {
   /// takes messages of that type. Nothing here limits the time: with_timeout() does.
   ///
   /// Throws as send() does, and errc::call_failed with the text of what the peer's handler threw, errc::unknown_message
-  /// if nothing there answers such a question, errc::schema_mismatch for an answer of another type, errc::peer_closed if
-  /// the peer closes or dies first. Cancelling throws operation_aborted; the peer is told, and cancels its handler.
+  /// if nothing there answers such a question, errc::schema_mismatch for an answer of another type, errc::peer_closed
+  /// if the peer closes or dies first. Cancelling throws operation_aborted; the peer is told, and cancels its handler.
   template <class Reply, class M, class Progress = std::monostate>
     requires(outgoing::template contains<M> && (incoming::template contains<Reply> || std::is_same_v<Reply, In>))
-  [[nodiscard]] asio::awaitable<Reply> call(const M& question, Progress progress = {}) {
-    return detail::calls<Out, In>::template call<Reply>(
-        link_, number_of<M>, detail::encode_now(wire::envelope_size, number_of<M>, question), std::move(progress));
+  [[nodiscard]] asio::awaitable<Reply> call(const M& question, Progress&& progress = {}) {
+    static_assert(detail::safe_callable_in_await<Progress&&>,
+                  "GCC before 13 would destroy this function's captures twice inside co_await: name it first "
+                  "(auto heard = [text](step s) { ... }; co_await ch.call<reply>(question, heard);)");
+    return detail::calls<Out, In>::template call<Reply, std::decay_t<Progress>>(
+        link_, number_of<M>, detail::encode_now(wire::envelope_size, number_of<M>, question),
+        std::forward<Progress>(progress));
   }
 
   /// Answers the peer's calls until it disconnects or is gone; one coroutine at a time does this.
   ///
-  /// `handler(question)` or `handler(question, cohort::caller<Out>& who)` returns an awaitable of the answer, which is a
-  /// type that this side sends. It may be overloaded for several types of questions; those that it does not take are
+  /// `handler(question)` or `handler(question, cohort::caller<Out>& who)` returns an awaitable of the answer, which is
+  /// a type that this side sends. It may be overloaded for several types of questions; those that it does not take are
   /// refused. Each question is answered in a coroutine of its own, `max_calls` of them at a time. What it throws is
   /// told to the caller, whose cancellation cancels it.
   ///
-  /// Returns when the answers under way are sent. Throws as receive() does; cancelling throws operation_aborted. In both
-  /// cases the answers under way are cancelled, and their callers told so.
+  /// Returns when the answers under way are sent. Throws as receive() does; cancelling throws operation_aborted. In
+  /// both cases the answers under way are cancelled, and their callers told so.
   template <class Handler>
-  [[nodiscard]] asio::awaitable<void> serve_calls(Handler handler) {
-    return detail::calls<Out, In>::serve(link_, std::move(handler));
+  [[nodiscard]] asio::awaitable<void> serve_calls(Handler&& handler) {
+    static_assert(detail::safe_callable_in_await<Handler&&>,
+                  "GCC before 13 would destroy this handler's members twice inside co_await: name it first "
+                  "(auto answer = [state](question q) { ... }; co_await ch.serve_calls(answer);)");
+    return detail::calls<Out, In>::serve(link_,
+                                         std::make_shared<std::decay_t<Handler>>(std::forward<Handler>(handler)));
   }
 
   /// Has whoever waits for input here look for it again and again for so long, before it sleeps. Off at first, and 0
   /// turns it off.
   ///
-  /// A sleeper on another core takes 30 us and more to wake up on a virtual machine; who polls has the message in a few.
-  /// The price is the processor: the loop does nothing else meanwhile, so this is for a peer whose answer is a matter of
-  /// microseconds, on a machine with a core for each of the two. Not for servers with many connections on the loop, and
-  /// not where both sides share a core, which makes each wait for the other.
+  /// A sleeper on another core takes 30 us and more to wake up on a virtual machine; who polls has the message in a
+  /// few. The price is the processor: the loop does nothing else meanwhile, so this is for a peer whose answer is a
+  /// matter of microseconds, on a machine with a core for each of the two. Not for servers with many connections on the
+  /// loop, and not where both sides share a core, which makes each wait for the other.
   void poll_for(std::chrono::nanoseconds time) { open("poll_for").poll_for(time); }
 
-  /// Hands `object` (a socket, an acceptor, a descriptor: see handle_traits) to the peer with a message, and completes when
-  /// the peer's receive_handle() has returned it.
+  /// Hands `object` (a socket, an acceptor, a descriptor: see handle_traits) to the peer with a message, and completes
+  /// when the peer's receive_handle() has returned it.
   ///
   /// An rvalue is given away: it is closed here then, and not before. An lvalue is shared. If this throws, `object` is
   /// still the caller's, open as it was: errc::peer_closed (the peer died or closed before it took it), handle_refused,
@@ -230,17 +233,22 @@ class channel {
                   "GCC before 13 would destroy this message twice inside co_await: name it first");
     constexpr bool give = !std::is_lvalue_reference_v<Handle>;
     constexpr std::size_t type = number_of<std::remove_cvref_t<M>>;
-    return lease<give>(link_, type, detail::encode_now(lease_head, type, message), object);
+    return detail::send_handle(link_, type, detail::encode_now(detail::lease_head, type, message),
+                               detail::handle_ref(object, give));
   }
 
   /// Gives away many at once, each with the same message: `objects` is a range of them, an lvalue.
   ///
-  /// Returns for each what became of it: no error, and it is closed here, or what send_handle() would have thrown, and it
-  /// is still the caller's. Cancelling ends those that have not been taken, with operation_aborted for each, and returns.
+  /// Returns for each what became of it: no error, and it is closed here, or what send_handle() would have thrown, and
+  /// it is still the caller's. Cancelling ends those that have not been taken, with operation_aborted for each, and
+  /// returns.
   template <class M, std::ranges::forward_range Range>
     requires(outgoing::template contains<M>)
   [[nodiscard]] asio::awaitable<std::vector<std::error_code>> send_handles(const M& message, Range& objects) {
-    return lease_all(link_, number_of<M>, detail::encode_now(lease_head, number_of<M>, message), objects);
+    std::vector<detail::handle_ref> refs;
+    for (auto& each : objects) refs.emplace_back(each, true);
+    return detail::send_handles(link_, number_of<M>, detail::encode_now(detail::lease_head, number_of<M>, message),
+                                std::move(refs));
   }
 
   /// Takes the next message that came with a handle; empty when none will come. This is what tells the sender that the
@@ -257,7 +265,7 @@ class channel {
   /// Ends this side's messages: everything queued goes out, and then the peer's receive() is empty. Receiving goes on.
   ///
   /// Completes when the kernel has it all, also when the peer is gone. Cancelling leaves it to go out by itself.
-  [[nodiscard]] asio::awaitable<void> disconnect() { return disconnect_link(link_); }
+  [[nodiscard]] asio::awaitable<void> disconnect() { return link::disconnect(link_); }
 
   /// Closes at once, as the destructor does. What waits here ends with operation_aborted or errc::closed, what has not
   /// been written is dropped, and handles that arrived and were not taken go back to the peer. A handle that is under
@@ -267,12 +275,6 @@ class channel {
   }
 
  private:
-  static constexpr std::size_t flush_at = 64 * 1024;
-
-  // Bytes before the message in a lease: u64 number, u8 kind of the handle; in a parcel, the number alone.
-  static constexpr std::size_t lease_head = 9;
-  static constexpr std::size_t parcel_head = 8;
-
   template <class M>
   static constexpr std::size_t number_of = outgoing::template index_of<M>;
 
@@ -298,8 +300,17 @@ class channel {
       constexpr std::size_t type = number_of<std::remove_const_t<M>>;
       auto encoded = detail::encode_now(0, type, message, true);
       if (encoded.handles.empty()) return link::send(link_, "send", type, std::move(encoded));
-      return send_parcel<Give>(link_, type, std::move(encoded), message);
+      if constexpr (Give) {
+        return detail::send_parcel(link_, type, std::move(encoded), &let_go<M>, std::addressof(message));
+      } else {
+        return detail::send_parcel(link_, type, std::move(encoded), nullptr, nullptr);
+      }
     }
+  }
+
+  template <class M>
+  static void let_go(void* message) {
+    const M taken(std::move(*static_cast<M*>(message)));
   }
 
   template <class M>
@@ -326,160 +337,44 @@ class channel {
   static asio::awaitable<std::size_t> send_range(std::shared_ptr<link> self, Range& messages) {
     using M = std::ranges::range_value_t<Range>;
     link::check_open(self, "send_many");
-    const auto before = self->out().appended();
-    auto last = before;
-    try {
-      for (const M& each : messages) {
+    auto next = std::ranges::begin(messages);
+    const auto end = std::ranges::end(messages);
+    const auto fill = [&] {
+      while (next != end) {
         self->check_sendable("send_many", number_of<M>);
-        last = append(*self, "send_many", each);
-        if (self->out().waiting_bytes() < flush_at) continue;
-        self->flush_now();
-        if (self->out().waiting_bytes() >= self->options().high_water) {
-          co_await link::written(self, "send_many", last, false);
-        }
+        const M& each = *next;
+        append(*self, "send_many", each);
+        ++next;
+        if (self->out().waiting_bytes() >= link::flush_at) return true;
       }
-      self->flush_now();
-      if (self->out().completed() < last) co_await link::written(self, "send_many", last, false);
-    } catch (const std::system_error& error) {
-      if (error.code() != asio::error::operation_aborted) throw;
-      // From the end, so that what is left has no gaps.
-      while (last > before && self->out().withdraw(last)) --last;
-      if (last == before) throw;
-    }
-    co_return static_cast<std::size_t>(last - before);
+      return false;
+    };
+    co_return co_await link::send_many(self, std::ref(fill));
   }
-
-  template <bool Give, class M>
-  static asio::awaitable<void> send_parcel(std::shared_ptr<link> self, std::size_t type,
-                                           detail::encoded_message encoded, M& message) {
-    link::check_open(self, "send");
-    if (encoded.failure) std::rethrow_exception(encoded.failure);
-    byte_buffer payload;
-    char* const to = payload.grow(parcel_head + encoded.bytes.size());
-    std::memcpy(to + parcel_head, encoded.bytes.data(), encoded.bytes.size());
-    co_await link::lease(self, "send", type, wire::kind::parcel, std::move(payload), parcel_head, encoded.handles);
-    if constexpr (Give) const M closing(std::move(message));
-  }
-
-  static asio::awaitable<void> flush_link(std::shared_ptr<link> self) {
-    link::check_open(self, "flush");
-    self->flush_now();
-    const auto last = self->out().mark();
-    if (self->out().completed() < last) co_await link::written(self, "flush", last, false);
-  }
-
-  static asio::awaitable<void> disconnect_link(std::shared_ptr<link> self) {
-    link::check_open(self, "disconnect");
-    co_await link::disconnect(self);
-  }
-
-  template <bool Give, class Handle>
-  static asio::awaitable<void> lease(std::shared_ptr<link> self, std::size_t type, detail::encoded_message message,
-                                     Handle& object) {
-    link::check_open(self, "send_handle");
-    if (message.failure) std::rethrow_exception(message.failure);
-    using traits = handle_traits<std::remove_cv_t<Handle>>;
-    const int fd = traits::get(object);
-    if (fd < 0) throw_error("send_handle: the handle is not open", EBADF);
-    handle_kind kind = traits::kind;
-    if constexpr (std::is_same_v<std::remove_cv_t<Handle>, any_handle>) {
-      kind = object.kind();
-    } else if (kind == handle_kind::descriptor) {
-      kind = kind_of(fd);
-    }
-    message.bytes.data()[lease_head - 1] = static_cast<char>(kind);
-    co_await link::lease(self, "send_handle", type, wire::kind::lease, std::move(message.bytes), lease_head,
-                         std::span<const int>(&fd, 1));
-    if constexpr (Give) const descriptor closing = traits::release(object);
-  }
-
-  template <class Range>
-  static asio::awaitable<std::vector<std::error_code>> lease_all(std::shared_ptr<link> self, std::size_t type,
-                                                                 detail::encoded_message message, Range& objects) {
-    link::check_open(self, "send_handles");
-    if (message.failure) std::rethrow_exception(message.failure);
-    task_group leases(self->get_executor());
-    std::vector<std::error_code> results(static_cast<std::size_t>(std::ranges::distance(objects)));
-    std::exception_ptr failure;
-    std::size_t at = 0;
-    for (auto& each : objects) {
-      detail::encoded_message copy;
-      std::memcpy(copy.bytes.grow(message.bytes.size()), message.bytes.data(), message.bytes.size());
-      leases.start(lease<true>(self, type, std::move(copy), each), [&failure, &result = results[at++]](auto thrown) {
-        try {
-          if (thrown) std::rethrow_exception(thrown);
-        } catch (const std::system_error& error) {
-          result = error.code();
-        } catch (...) {
-          failure = thrown;
-        }
-      });
-    }
-    try {
-      co_await leases.wait_empty();
-    } catch (const std::system_error&) {
-      leases.cancel();
-    }
-    // They use what is here; each knows best whether it was taken before it was cancelled.
-    co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-    co_await leases.wait_empty();
-    if (failure) std::rethrow_exception(failure);
-    co_return results;
-  }
-
-  // Lets go of the first message when it has been taken, or could not be. A message that breaks the link takes all with
-  // it.
-  struct popped {
-    link& owner;
-    ~popped() {
-      if (owner.in().has_message()) owner.pop_message();
-    }
-  };
 
   static asio::awaitable<std::optional<In>> receive_message(std::shared_ptr<link> self) {
     link::check_open(self, "receive");
     if (!self->in().has_message()) co_await link::wait_message(self);
-    std::optional<In> result;
-    if (!self->in().has_message()) {
+    std::optional<In> message;
+    if (self->in().has_message()) {
+      detail::take_first_message(*self, detail::message_slot(message));
+    } else {
       self->check_end("receive");
-      co_return result;
     }
-    const popped after{*self};
-    auto& front = self->in().first_message();
-    if (!front.parcel) {
-      result = detail::take_message<In>(*self, "receive", front.data, front.size);
-      co_return result;
-    }
-    const std::uint64_t id = front.parcel->id;
-    try {
-      result = detail::take_message<In>(*self, "receive", front.data, front.size, front.parcel->handles);
-    } catch (const std::system_error& error) {
-      if (error.code() == errc::unknown_message) self->refuse(id, wire::refusal::unknown);
-      throw;
-    }
-    self->adopt(id);
-    co_return result;
+    co_return message;
   }
 
   static asio::awaitable<std::optional<received<In>>> receive_lease(std::shared_ptr<link> self) {
     link::check_open(self, "receive_handle");
-    auto& leases = self->in().leases;
-    if (leases.empty()) co_await link::wait_lease(self);
+    if (self->in().leases.empty()) co_await link::wait_lease(self);
     std::optional<received<In>> result;
-    if (leases.empty()) {
+    if (self->in().leases.empty()) {
       self->check_end("receive_handle");
       co_return result;
     }
-    detail::arrived_lease lease = self->pop_lease();
     std::optional<In> message;
-    try {
-      message = detail::take_message<In>(*self, "receive_handle", lease.message.data(), lease.message.size());
-    } catch (const std::system_error& error) {
-      if (error.code() == errc::unknown_message) self->refuse(lease.id, wire::refusal::unknown);
-      throw;
-    }
-    self->adopt(lease.id);
-    result.emplace(received<In>{std::move(*message), any_handle(lease.kind, std::move(lease.fd))});
+    any_handle handle = detail::take_first_lease(*self, detail::message_slot(message));
+    result.emplace(received<In>{std::move(*message), std::move(handle)});
     co_return result;
   }
 

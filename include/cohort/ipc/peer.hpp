@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <charconv>
-#include <cstdlib>
-#include <cstring>
-#include <string>
 #include <utility>
-
-#include <fcntl.h>
-
-#include <fmt/format.h>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
-#include "../core/error.hpp"
+#include "../process/child.hpp"
+#include "../process/command.hpp"
 #include "../process/spawn.hpp"
 #include "channel.hpp"
 #include "channel_pair.hpp"
@@ -33,8 +26,16 @@ concept protocol_type = requires {
 };
 
 namespace detail {
+
 inline constexpr const char* channel_variable = "COHORT_CHANNEL_FD";
-}
+
+/// Starts a child that has one end of a channel, and returns the other with it.
+asio::awaitable<std::pair<child, descriptor>> spawn_with_channel(command what);
+
+/// This process's end of the channel that it was started with; see parent().
+descriptor take_parent_channel();
+
+}  // namespace detail
 
 /// A child process and the channel to it: all that `channel` has, and the child.
 ///
@@ -73,19 +74,13 @@ class peer : public channel<typename Protocol::to_child, typename Protocol::to_p
 template <protocol_type Protocol>
 asio::awaitable<peer<Protocol>> spawn(command what, channel_options options = {}) {
   const auto executor = co_await asio::this_coro::executor;
-  auto ends = make_channel_pair();
-  int number = 3;
-  while (what.has_fd(number)) ++number;
-  what.env(detail::channel_variable, std::to_string(number));
-  what.fd(number, stdio::borrow(ends.second.get()));
-  child process = co_await spawn(std::move(what));
-  ends.second.reset();  // the child has its own: when it ends, the channel does
-  channel<typename Protocol::to_child, typename Protocol::to_parent> mine(executor, std::move(ends.first), options);
-  co_return peer<Protocol>(std::move(process), std::move(mine));
+  auto started = co_await detail::spawn_with_channel(std::move(what));
+  channel<typename Protocol::to_child, typename Protocol::to_parent> mine(executor, std::move(started.second), options);
+  co_return peer<Protocol>(std::move(started.first), std::move(mine));
 }
 
 /// Whether this process was started with a channel that parent() has not taken yet.
-inline bool has_parent() noexcept { return std::getenv(detail::channel_variable) != nullptr; }
+bool has_parent() noexcept;
 
 /// In a child started with spawn<Protocol>(): the channel to the parent.
 ///
@@ -95,17 +90,11 @@ inline bool has_parent() noexcept { return std::getenv(detail::channel_variable)
 template <protocol_type Protocol>
 channel<typename Protocol::to_parent, typename Protocol::to_child> parent(asio::any_io_executor executor,
                                                                           const channel_options& options = {}) {
-  const char* value = std::getenv(detail::channel_variable);
-  if (value == nullptr) throw_error(fmt::format("parent: {} is not set", detail::channel_variable), errc::no_parent);
-  int fd = -1;
-  const char* const end = value + std::strlen(value);
-  const auto parsed = std::from_chars(value, end, fd);
-  if (parsed.ec != std::errc() || parsed.ptr != end || fd < 0 || kind_of(fd) != handle_kind::local_socket) {
-    throw_error(fmt::format("parent: {}={} is no channel", detail::channel_variable, value), errc::no_parent);
-  }
-  ::unsetenv(detail::channel_variable);
-  ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-  return {std::move(executor), descriptor(fd), options};
+  return {std::move(executor), detail::take_parent_channel(), options};
 }
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "peer.ipp"
+#endif

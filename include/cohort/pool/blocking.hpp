@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "../core/asio.hpp"
+#include "../core/safe_in_await.hpp"
 #include "job.hpp"
 #include "process_pool.hpp"
 
@@ -40,8 +41,8 @@ struct function_jobs {
   using result = std::variant<pool::value_of<Function>...>;
 
   static asio::awaitable<result> run(argument what) {
-    return std::visit([]<auto Called>(pool::call_of<Called>&& call) { return perform<Called>(std::move(call)); },
-                      std::move(what));
+    return std::visit(
+        []<auto Called>(pool::call_of<Called> && call) { return perform<Called>(std::move(call)); }, std::move(what));
   }
 
  private:
@@ -85,7 +86,7 @@ template <auto Function, auto... Known, class... Arguments>
            sizeof...(Arguments) == std::tuple_size_v<typename function_job<Function>::argument> &&
            std::constructible_from<typename function_job<Function>::argument, Arguments...>)
 [[nodiscard]] asio::awaitable<typename function_job<Function>::result> blocking(
-    process_pool<function_jobs<Known...>>& pool, Arguments&&... arguments) {
+        process_pool<function_jobs<Known...>>& pool, Arguments&&... arguments) {
   static_assert((cohort::detail::safe_in_await<Arguments&&> && ...),
                 "GCC before 13 would destroy this argument twice inside co_await: name it first");
   using argument = typename function_job<Function>::argument;

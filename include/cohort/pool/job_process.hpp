@@ -12,6 +12,8 @@
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
+#include "../core/safe_in_await.hpp"
+#include "../core/text_of.hpp"
 #include "../ipc/channel.hpp"
 #include "../ipc/peer.hpp"
 #include "job.hpp"
@@ -98,15 +100,13 @@ class service {
         const answer<Job> done{std::move(result)};
         co_await channel_.send(done);
       }
-    } catch (const std::exception& error) {
-      co_return text_or(error.what());
     } catch (...) {
-      co_return text_or("");
+      std::string text = cohort::detail::text_of(std::current_exception());
+      if (text.empty()) text = "an exception without a text";
+      co_return text;
     }
     co_return std::string();
   }
-
-  static std::string text_or(const char* text) { return *text != '\0' ? text : "an exception without a text"; }
 
   static asio::awaitable<typename Job::result> start(typename Job::argument argument, job_context<Job>& context) {
     const auto begin = [&] {  // the argument stays here: a coroutine may have taken it by reference

@@ -13,13 +13,14 @@
 
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
+#include "../core/safe_in_await.hpp"
 #include "../ipc/channel.hpp"
 #include "completions.hpp"
 #include "detail/pool_state.hpp"
 #include "job.hpp"
+#include "job_process.hpp"
 #include "options.hpp"
 #include "protocol.hpp"
-#include "job_process.hpp"
 
 namespace cohort {
 
@@ -79,7 +80,7 @@ class process_pool {
   /// Sockets, files and other handles travel in the argument, as a handle<T> (see channel::send(): it is encoded in
   /// 128 KiB at most then). They are closed here when this has ended, well or not; EBADF for one that is not open.
   template <class... Arguments>
-    requires std::constructible_from<argument, Arguments...>
+  requires std::constructible_from<argument, Arguments...>
   [[nodiscard]] asio::awaitable<result> run(Arguments&&... arguments) {
     check_safe<Arguments&&...>();
     return state::run(state_, make_order(std::forward<Arguments>(arguments)...), pool::detail::ignore_progress());
@@ -89,10 +90,14 @@ class process_pool {
   /// an awaitable<void>, it is awaited before the next one is read, which makes a job wait that reports faster. What
   /// it throws ends the job and goes to the caller. A job that is tried again reports again.
   template <class OnProgress, class... Arguments>
-    requires(std::constructible_from<argument, Arguments...> && detail::reports_progress<Job>)
-  [[nodiscard]] asio::awaitable<result> run_with_progress(OnProgress on_progress, Arguments&&... arguments) {
+    requires(std::constructible_from<argument, Arguments...>&& detail::reports_progress<Job>)
+  [[nodiscard]] asio::awaitable<result> run_with_progress(OnProgress&& on_progress, Arguments&&... arguments) {
     check_safe<Arguments&&...>();
-    return state::run(state_, make_order(std::forward<Arguments>(arguments)...), std::move(on_progress));
+    static_assert(detail::safe_callable_in_await<OnProgress&&>,
+                  "GCC before 13 would destroy this function's captures twice inside co_await: name it first "
+                  "(auto show = [text](percent p) { ... }; co_await pool.run_with_progress(show, 1);)");
+    return state::template run<std::decay_t<OnProgress>>(state_, make_order(std::forward<Arguments>(arguments)...),
+                                                         std::forward<OnProgress>(on_progress));
   }
 
   /// Does the job for each element of a range; the results are in the order of the range.
@@ -100,14 +105,14 @@ class process_pool {
   /// Throws what the first job throws that fails; the others are killed then, as when this is cancelled. Takes no more
   /// from the range than can run and wait. A range that is an lvalue must outlive the operation.
   template <std::ranges::input_range Range>
-    requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
+  requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
   [[nodiscard]] asio::awaitable<results> map(Range&& range) {
     return map_all(as_completed(std::forward<Range>(range)));
   }
 
   /// Does the job for each element of a range, and returns them one by one as they end: see completions.
   template <std::ranges::input_range Range>
-    requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
+  requires std::constructible_from<argument, std::ranges::range_reference_t<Range>>
   [[nodiscard]] completions<Job, std::views::all_t<Range>> as_completed(Range&& range) {
     return {state_, std::views::all(std::forward<Range>(range))};
   }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <bit>
-#include <cerrno>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +14,6 @@
 #include <vector>
 
 #include "../../core/descriptor.hpp"
-#include "../../core/error.hpp"
 #include "byte_buffer.hpp"
 
 namespace cohort {
@@ -26,33 +24,16 @@ inline constexpr unsigned max_nesting = 64;
 
 namespace detail {
 
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_decode(std::string text) {
-  throw_error("decode: " + std::move(text), errc::malformed);
-}
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_take(std::size_t wanted, std::size_t left) {
-  fail_decode(std::to_string(wanted) + " bytes wanted, " + std::to_string(left) + " left");
-}
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_length(const char* what, std::size_t count, std::size_t each,
-                                                               std::size_t left) {
-  const std::string unit = each == 1 ? " bytes, " : " elements of at least " + std::to_string(each) + " bytes, ";
-  fail_decode(what + (" of " + std::to_string(count)) + unit + std::to_string(left) + " left");
-}
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_value(const char* what, std::uint64_t value) {
-  fail_decode(what + (" of value " + std::to_string(value)));
-}
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_trailing(std::size_t left) {
-  fail_decode(std::to_string(left) + (left == 1 ? " byte" : " bytes") + " left after the message");
-}
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_depth(bool encoding) {
-  const std::string text = "nested deeper than " + std::to_string(max_nesting) + " levels";
-  if (!encoding) fail_decode(text);
-  throw_error("encode: " + text, errc::message_too_large);
-}
+[[noreturn, gnu::cold]] void fail_decode(const std::string& text);
+[[noreturn, gnu::cold]] void fail_take(std::size_t wanted, std::size_t left);
+[[noreturn, gnu::cold]] void fail_length(const char* what, std::size_t count, std::size_t each, std::size_t left);
+[[noreturn, gnu::cold]] void fail_value(const char* what, std::uint64_t value);
+[[noreturn, gnu::cold]] void fail_trailing(std::size_t left);
+[[noreturn, gnu::cold]] void fail_depth(bool encoding);
+[[noreturn, gnu::cold]] void fail_twice(const char* what);
+[[noreturn, gnu::cold]] void fail_size(std::size_t count);
+[[noreturn, gnu::cold]] void fail_handle();
+[[noreturn, gnu::cold]] void fail_handle_count();
 
 /// What goes over the wire as its bytes, the lowest first.
 template <class T>
@@ -122,14 +103,18 @@ class writer {
 
   /// Appends the number of elements that follow, as 32 bits. Throws errc::message_too_large for one that does not fit.
   void length(std::size_t count) {
-    if (count > std::numeric_limits<std::uint32_t>::max()) [[unlikely]] fail_size(count);
+    if (count > std::numeric_limits<std::uint32_t>::max()) [[unlikely]]
+      detail::fail_size(count);
     put(static_cast<std::uint32_t>(count));
   }
 
-  /// Adds a descriptor, which stays its owner's. Throws errc::too_many_handles beyond 253 of them (SCM_MAX_FD, unix(7)).
+  /// Adds a descriptor, which stays its owner's. Throws errc::too_many_handles beyond 253 of them (SCM_MAX_FD,
+  /// unix(7)).
   void handle(int fd) {
-    if (handles_ == nullptr) throw_error("encode: a handle, which only a message that is named to send() can hold", EINVAL);
-    if (handles_->size() == 253) throw_error("encode: 254 handles", errc::too_many_handles);
+    if (handles_ == nullptr) [[unlikely]]
+      detail::fail_handle();
+    if (handles_->size() == 253) [[unlikely]]
+      detail::fail_handle_count();
     handles_->push_back(fd);
   }
 
@@ -138,10 +123,6 @@ class writer {
   [[nodiscard]] detail::nesting descend() { return {depth_, true}; }
 
  private:
-  [[noreturn, gnu::cold, gnu::noinline]] static void fail_size(std::size_t count) {
-    throw_error("encode: " + std::to_string(count) + " elements", errc::message_too_large);
-  }
-
   byte_buffer* out_;
   std::vector<int>* handles_;
   unsigned depth_ = 0;
@@ -162,7 +143,8 @@ class reader {
 
   /// The next `n` bytes, in place; good for as long as what the reader reads from.
   const char* take(std::size_t n) {
-    if (n > remaining()) [[unlikely]] detail::fail_take(n, remaining());
+    if (n > remaining()) [[unlikely]]
+      detail::fail_take(n, remaining());
     const char* taken = next_;
     next_ += n;
     return taken;
@@ -175,7 +157,8 @@ class reader {
 
   /// The next of the descriptors.
   descriptor handle() {
-    if (handles_.empty()) [[unlikely]] detail::fail_decode("a handle that did not come");
+    if (handles_.empty()) [[unlikely]]
+      detail::fail_decode("a handle that did not come");
     descriptor taken = std::move(handles_.front());
     handles_ = handles_.subspan(1);
     return taken;
@@ -185,7 +168,8 @@ class reader {
   /// bytes are there. `what` names the whole in the error: "decode: string of 4096 bytes, 12 left".
   std::size_t length(std::size_t each, const char* what = "sequence") {
     const std::size_t count = get<std::uint32_t>();
-    if (count > remaining() / each) [[unlikely]] detail::fail_length(what, count, each, remaining());
+    if (count > remaining() / each) [[unlikely]]
+      detail::fail_length(what, count, each, remaining());
     return count;
   }
 
@@ -207,3 +191,7 @@ class reader {
 };
 
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "byte_stream.ipp"
+#endif

@@ -6,8 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "byte_buffer.hpp"
 #include "byte_stream.hpp"
@@ -252,6 +256,31 @@ struct struct_codec : product_of<T, visit_struct, field_types<T>> {
   static constexpr std::uint64_t shape() { return shape_in(detail::type_list<>()); }
 };
 
+/// std::filesystem::path, known by what it can do: <filesystem> is much to include for those who send no path.
+template <class T>
+inline constexpr bool is_path = requires(const T& path, std::string text) {
+  { path.native() } -> std::same_as<const std::string&>;
+  path.lexically_normal().has_root_directory();
+  T(std::move(text));
+};
+
+template <class T>
+struct path_codec {
+  static constexpr std::size_t min_size = 4;
+
+  static void encode(writer& out, const T& value) {
+    out.length(value.native().size());
+    out.bytes(value.native().data(), value.native().size());
+  }
+
+  static void decode(reader& in, T& value) {
+    const std::size_t count = in.length(1, "path");
+    value = T(std::string(in.take(count), count));
+  }
+
+  static constexpr std::uint64_t shape() { return shape_of_kind(kind::path); }
+};
+
 template <class T>
 inline constexpr bool is_shared_ptr = requires(const T& pointer) { pointer.owner_before(pointer); };
 
@@ -292,6 +321,8 @@ consteval auto choose_codec() {
     return std::type_identity<enum_codec<T>>();
   } else if constexpr (std::is_aggregate_v<T> && std::is_class_v<T>) {
     return std::type_identity<struct_codec<T>>();
+  } else if constexpr (is_path<T>) {
+    return std::type_identity<path_codec<T>>();
   } else {
     return std::type_identity<no_codec<T>>();
   }
@@ -299,7 +330,7 @@ consteval auto choose_codec() {
 
 }  // namespace detail
 
-// Numbers, enumerations and structs are here and not in partial specialisations, so that any specialisation of a user,
+// Numbers, enumerations, structs and paths are here and not in partial specialisations, so that any specialisation of a user,
 // one that is constrained by a concept too, comes before them.
 template <class T>
 struct codec : decltype(detail::choose_codec<T>())::type {};

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -14,11 +13,10 @@
 #include <variant>
 #include <vector>
 
-#include "../../core/error.hpp"
+#include "../../core/descriptor.hpp"
 #include "codec.hpp"
 #include "detail/reflect.hpp"
 #include "detail/shape.hpp"
-#include "../transport/frame.hpp"
 
 namespace cohort {
 
@@ -31,7 +29,7 @@ namespace cohort {
 template <class T>
 constexpr std::uint64_t fingerprint() {
   constexpr std::string_view name = detail::type_name<T>();
-  constexpr bool is_named = (std::is_class_v<T> || std::is_enum_v<T>) && !name.starts_with("std::");
+  constexpr bool is_named = (std::is_class_v<T> || std::is_enum_v<T>)&&!name.starts_with("std::");
   constexpr std::uint64_t result =
       detail::mix(detail::shape_of<T>(detail::type_list<>()), is_named ? detail::hash_text(name) : std::uint64_t{0});
   return result;
@@ -60,7 +58,7 @@ struct message_list {
   static constexpr bool contains = (std::is_same_v<U, T> || ...);
 
   template <class U>
-    requires contains<U>
+  requires contains<U>
   static constexpr std::size_t index_of = position_in<U, T...>();
 
   static constexpr std::array<std::uint64_t, size> fingerprints{fingerprint<T>()...};
@@ -94,9 +92,10 @@ struct message_list {
 ///   - `contains<T>`: whether T is one, `index_of<T>`: its place, from 0;
 ///   - `fingerprints`, `names`: of each, in this order;
 ///   - `is_single`: M is no variant;
-///   - `decode(index, data, bytes, std::optional<M>& result, handles)`: makes `result` the message of the type at `index`
-///     (below size) that these bytes, and the descriptors that came along, are. Throws errc::malformed; `result` has any
-///     value then.
+///   - `decode(index, data, bytes, std::optional<M>& result, handles)`: makes `result` the message of the type at
+///   `index`
+///     (below size) that these bytes, and the descriptors that came along, are. Throws errc::malformed; `result` has
+///     any value then.
 ///
 /// It is a compile error when a type stands twice.
 template <class M>
@@ -108,6 +107,17 @@ template <class... T>
 struct message_set<std::variant<T...>> : detail::message_list<std::variant<T...>, T...> {
   static constexpr bool is_single = false;
 };
+
+/// What message_set says of its types, without the types.
+struct message_table {
+  std::span<const std::uint64_t> fingerprints;
+  std::span<const std::string_view> names;
+  bool is_single = false;
+};
+
+template <class M>
+inline constexpr message_table message_table_of{message_set<M>::fingerprints, message_set<M>::names,
+                                                message_set<M>::is_single};
 
 /// The version of frames, encodings and hello that this library speaks.
 inline constexpr std::uint16_t wire_version = 1;
@@ -131,26 +141,15 @@ struct hello {
 inline constexpr std::size_t max_announced = 1024;
 inline constexpr std::size_t max_announced_name = 256;
 
-/// The hello of the side that sends Out and receives In. Names are cut at max_announced_name, or earlier where there
-/// are so many that the hello would not fit into one frame: they serve error messages only.
+/// The hello of the side that sends `out` and receives `in`. Names are cut at max_announced_name, or earlier where
+/// there are so many that the hello would not fit into one frame: they serve error messages only.
+hello make_hello(const message_table& out, const message_table& in, std::uint32_t max_message);
+
 template <class Out, class In>
 hello make_hello(std::uint32_t max_message) {
   static_assert(message_set<Out>::size <= max_announced && message_set<In>::size <= max_announced,
                 "cohort: more than 1024 message types in one direction");
-  // with each name go its length and the fingerprint, and in front of all the other members
-  constexpr std::size_t room = (wire::max_frame - 64) / (message_set<Out>::size + message_set<In>::size) - 12;
-  constexpr std::size_t longest = std::min(room, max_announced_name);
-  hello mine;
-  mine.max_message = max_message;
-  for (std::size_t i = 0; i < message_set<Out>::size; ++i) {
-    mine.sends.push_back(
-        {message_set<Out>::fingerprints[i], std::string(message_set<Out>::names[i].substr(0, longest))});
-  }
-  for (std::size_t i = 0; i < message_set<In>::size; ++i) {
-    mine.understands.push_back(
-        {message_set<In>::fingerprints[i], std::string(message_set<In>::names[i].substr(0, longest))});
-  }
-  return mine;
+  return make_hello(message_table_of<Out>, message_table_of<In>, max_message);
 }
 
 /// The hello that these bytes are. Throws errc::schema_mismatch for one of another wire version, whatever follows it,
@@ -163,49 +162,15 @@ struct negotiation {
   std::vector<char> outgoing;  ///< by this side's number of a type it sends: whether the peer understands it
 };
 
-namespace detail {
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_single(const char* we_do, std::string_view ours,
-                                                               const char* they_do, const announced& theirs) {
-  std::string text = std::string("channel: this side ").append(we_do).append(" ").append(ours);
-  text.append(", the peer ").append(they_do).append(" ");
-  text.append(theirs.name == ours.substr(0, max_announced_name) ? "one of another shape: its members differ"
-                                                                : theirs.name);
-  throw_error(text, errc::schema_mismatch);
-}
-
-}  // namespace detail
-
-/// Matches the types by fingerprint, for the side that sends Out and receives In.
+/// Matches the types by fingerprint, for the side that sends `out` and receives `in`.
 ///
 /// A type that only one side has is no error: it cannot be sent. Throws errc::schema_mismatch, naming both, where this
 /// side has a single type for a direction and the peer another single one.
+negotiation negotiate(const message_table& out, const message_table& in, const hello& theirs);
+
 template <class Out, class In>
 negotiation negotiate(const hello& theirs) {
-  using outgoing = message_set<Out>;
-  using incoming = message_set<In>;
-  negotiation result;
-  result.incoming.reserve(theirs.sends.size());
-  for (const announced& sent : theirs.sends) {
-    int ours = -1;
-    for (std::size_t i = 0; i < incoming::size; ++i) {
-      if (incoming::fingerprints[i] == sent.fingerprint) ours = static_cast<int>(i);
-    }
-    if (incoming::is_single && theirs.sends.size() == 1 && ours < 0) {
-      detail::fail_single("receives", incoming::names[0], "sends", sent);
-    }
-    result.incoming.push_back(ours);
-  }
-  result.outgoing.assign(outgoing::size, false);
-  for (std::size_t i = 0; i < outgoing::size; ++i) {
-    for (const announced& known : theirs.understands) {
-      if (known.fingerprint == outgoing::fingerprints[i]) result.outgoing[i] = true;
-    }
-    if (outgoing::is_single && theirs.understands.size() == 1 && !result.outgoing[i]) {
-      detail::fail_single("sends", outgoing::names[0], "receives", theirs.understands[0]);
-    }
-  }
-  return result;
+  return negotiate(message_table_of<Out>, message_table_of<In>, theirs);
 }
 
 }  // namespace cohort

@@ -31,7 +31,7 @@ class call_book {
 
   void enter(waiting& call);
 
-  void remove(const waiting& call) { waiting_.erase(call.id); }
+  void remove(const waiting& call);
 
   /// The call with this number, which may have been given up. `was_made` is false for one that never was.
   waiting* find(std::uint64_t id, bool& was_made) const;
@@ -42,7 +42,7 @@ class call_book {
   /// Remembers how to cancel the answering of request `id`.
   void begin_answer(std::uint64_t id, std::weak_ptr<asio::cancellation_signal> cancel);
 
-  void end_answer(std::uint64_t id) { answering_.erase(id); }
+  void end_answer(std::uint64_t id);
 
   /// How to cancel the answering of request `id`; nothing if it has been answered.
   std::shared_ptr<asio::cancellation_signal> answering(std::uint64_t id) const;

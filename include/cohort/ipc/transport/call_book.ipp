@@ -14,6 +14,8 @@ COHORT_INLINE void call_book::enter(waiting& call) {
   waiting_.emplace(call.id, &call);
 }
 
+COHORT_INLINE void call_book::remove(const waiting& call) { waiting_.erase(call.id); }
+
 COHORT_INLINE call_book::waiting* call_book::find(std::uint64_t id, bool& was_made) const {
   was_made = id != 0 && id <= last_;
   const auto at = waiting_.find(id);
@@ -27,6 +29,8 @@ COHORT_INLINE void call_book::wake() {
 COHORT_INLINE void call_book::begin_answer(std::uint64_t id, std::weak_ptr<asio::cancellation_signal> cancel) {
   answering_.insert_or_assign(id, std::move(cancel));
 }
+
+COHORT_INLINE void call_book::end_answer(std::uint64_t id) { answering_.erase(id); }
 
 COHORT_INLINE std::shared_ptr<asio::cancellation_signal> call_book::answering(std::uint64_t id) const {
   const auto at = answering_.find(id);

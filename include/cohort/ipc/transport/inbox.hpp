@@ -18,9 +18,9 @@
 #include "../../core/error.hpp"
 #include "../../core/system.hpp"
 #include "../codec/byte_buffer.hpp"
-#include "frame.hpp"
 #include "../handle.hpp"
 #include "fifo.hpp"
+#include "frame.hpp"
 
 namespace cohort::detail {
 
@@ -88,10 +88,10 @@ class inbox {
     const bool came_with_handles = take_handles(message);
     if (got == 0) return outcome::end;
     const auto size = static_cast<std::size_t>(got);
-    if (missing_ != 0) {
-      assembly_.grow(size);
-      missing_ -= size;
-      if (missing_ == 0) end_piece(sink);
+    if (assembly_.missing != 0) {
+      assembly_.bytes.grow(size);
+      assembly_.missing -= size;
+      if (assembly_.missing == 0) end_piece(sink);
     } else {
       chunks_.back()->filled += size;
     }
@@ -145,6 +145,14 @@ class inbox {
     std::size_t live = 0;  // messages in it that have not been taken
   };
 
+  /// A message that comes in pieces.
+  struct assembly {
+    byte_buffer bytes;        // the pieces of it so far, with room for the rest of the last one,
+    std::size_t missing = 0;  // which is so many bytes
+    bool is_last_piece = false;
+    byte_buffer spare;  // the memory of the last message
+  };
+
   struct batch {
     std::vector<descriptor> handles;
     bool truncated = false;
@@ -172,7 +180,7 @@ class inbox {
         malformed("frame of kind " + std::to_string(static_cast<int>(header.kind)) + ", size " +
                   std::to_string(header.size) + ", " + std::to_string(header.handles) + " handles");
       }
-      if (header.kind == wire::kind::piece || (header.kind == wire::kind::message && assembly_.size() != 0)) {
+      if (header.kind == wire::kind::piece || (header.kind == wire::kind::message && assembly_.bytes.size() != 0)) {
         begin_piece(from, header, sink);
         continue;
       }
@@ -209,7 +217,7 @@ class inbox {
       case wire::kind::refused: sink.on_refused(wire::load(payload, 8), static_cast<wire::refusal>(payload[8])); break;
       case wire::kind::revoked: sink.on_revoked(wire::load(payload, 8)); break;
       case wire::kind::goodbye:
-        if (said_goodbye_ || assembly_.size() != 0) malformed("goodbye out of place");
+        if (said_goodbye_ || assembly_.bytes.size() != 0) malformed("goodbye out of place");
         said_goodbye_ = true;
         sink.on_goodbye();
         break;
@@ -222,27 +230,27 @@ class inbox {
   template <class Sink>
   void begin_piece(chunk& from, const wire::header& header, Sink& sink) {
     if (said_goodbye_) malformed("message after goodbye");
-    if (assembly_.size() + header.size > max_message_) too_large();
+    if (assembly_.bytes.size() + header.size > max_message_) too_large();
     if (header.size == 0) malformed("empty piece of a message");
-    if (assembly_.capacity() == 0) {
-      assembly_ = std::move(spare_assembly_);
-      assembly_.clear();
+    if (assembly_.bytes.capacity() == 0) {
+      assembly_.bytes = std::move(assembly_.spare);
+      assembly_.bytes.clear();
     }
-    assembly_.reserve(header.size);
+    assembly_.bytes.reserve(header.size);
     from.parsed += wire::header_size;
     const std::size_t here = std::min<std::size_t>(header.size, from.filled - from.parsed);
-    std::memcpy(assembly_.grow(here), from.data.get() + from.parsed, here);
+    std::memcpy(assembly_.bytes.grow(here), from.data.get() + from.parsed, here);
     from.parsed += here;
-    missing_ = header.size - here;
-    is_last_piece_ = header.kind == wire::kind::message;
-    if (missing_ == 0) end_piece(sink);
+    assembly_.missing = header.size - here;
+    assembly_.is_last_piece = header.kind == wire::kind::message;
+    if (assembly_.missing == 0) end_piece(sink);
   }
 
   template <class Sink>
   void end_piece(Sink& sink) {
-    if (!is_last_piece_) return;
-    stored whole{nullptr, assembly_.size(), nullptr, std::move(assembly_), {}};
-    assembly_ = byte_buffer();
+    if (!assembly_.is_last_piece) return;
+    stored whole{nullptr, assembly_.bytes.size(), nullptr, std::move(assembly_.bytes), {}};
+    assembly_.bytes = byte_buffer();
     whole.data = whole.whole.data();
     keep(std::move(whole), sink);
   }
@@ -250,7 +258,7 @@ class inbox {
   template <class Sink>
   void take_parcel(chunk& from, const wire::header& header, const char* payload, Sink& sink) {
     if (header.size - 8 > max_message_) too_large();
-    if (assembly_.size() != 0) malformed("message inside another");
+    if (assembly_.bytes.size() != 0) malformed("message inside another");
     auto parcel = std::make_unique<arrived_parcel>();
     parcel->id = wire::load(payload, 8);
     for (unsigned i = 0; i < header.handles; ++i) parcel->handles.push_back(take_announced());
@@ -306,10 +314,7 @@ class inbox {
   std::unique_ptr<chunk> spare_;
   fifo<stored> messages_;
   std::size_t stored_bytes_ = 0;
-  byte_buffer assembly_;     // the pieces of a message so far, with room for the rest of the last one,
-  std::size_t missing_ = 0;  // which is so many bytes
-  bool is_last_piece_ = false;
-  byte_buffer spare_assembly_;        // the memory of the last one
+  assembly assembly_;
   std::deque<batch> batches_;         // read, not yet announced
   std::deque<descriptor> announced_;  // announced, not yet taken by a frame
   bool greeted_ = false;

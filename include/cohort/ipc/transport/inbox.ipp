@@ -11,8 +11,8 @@ COHORT_INLINE void inbox::drop(stored& message) {
   stored_bytes_ -= message.size;
   if (message.home) {
     release(*message.home);
-  } else if (message.whole.capacity() <= kept_assembly && message.whole.capacity() > spare_assembly_.capacity()) {
-    spare_assembly_ = std::move(message.whole);
+  } else if (message.whole.capacity() <= kept_assembly && message.whole.capacity() > assembly_.spare.capacity()) {
+    assembly_.spare = std::move(message.whole);
   }
   message.whole = byte_buffer();
   message.parcel.reset();
@@ -46,7 +46,7 @@ COHORT_INLINE void inbox::drop_parcel(std::uint64_t id) {
 }
 
 COHORT_INLINE bool inbox::is_torn() const noexcept {
-  return assembly_.size() != 0 || missing_ != 0 ||
+  return assembly_.bytes.size() != 0 || assembly_.missing != 0 ||
          (!chunks_.empty() && chunks_.back()->parsed != chunks_.back()->filled);
 }
 
@@ -55,10 +55,11 @@ COHORT_INLINE void inbox::too_large() const {
 }
 
 COHORT_INLINE iovec inbox::next_room() {
-  if (missing_ != 0) return {assembly_.data() + assembly_.size(), missing_};
+  if (assembly_.missing != 0) return {assembly_.bytes.data() + assembly_.bytes.size(), assembly_.missing};
   chunk& into = writable_chunk();
   std::size_t room = chunk_size - into.filled;
-  if (assembly_.size() != 0) room = std::min(room, next_header);  // most of what follows it goes to the message, too
+  if (assembly_.bytes.size() != 0)
+    room = std::min(room, next_header);  // most of what follows it goes to the message, too
   return {into.data.get() + into.filled, room};
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 #include <unordered_map>
 
@@ -41,15 +42,7 @@ class lease_window {
   bool has_room() const noexcept { return given_.size() < size_ && queue_.empty(); }
 
   /// Waits for room, in order of arrival; `check()` throws what makes the waiting pointless.
-  template <class Check>
-  asio::awaitable<void> wait_room(asio::any_io_executor executor, Check check) {
-    event mine(executor);
-    const place waits(*this, mine);
-    while (queue_.front() != &mine || given_.size() >= size_) {
-      check();
-      co_await mine.wait();
-    }
-  }
+  asio::awaitable<void> wait_room(asio::any_io_executor executor, std::function<void()> check);
 
   /// Takes an answer of the peer, who has everything up to the message `begun`. Throws errc::malformed for an answer
   /// that no correct peer gives.

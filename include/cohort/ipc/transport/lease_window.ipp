@@ -17,6 +17,16 @@ COHORT_INLINE lease_window::lease::~lease() {
   window.admit_next();
 }
 
+COHORT_INLINE asio::awaitable<void> lease_window::wait_room(asio::any_io_executor executor,
+                                                            std::function<void()> check) {
+  event mine(executor);
+  const place waits(*this, mine);
+  while (queue_.front() != &mine || given_.size() >= size_) {
+    check();
+    co_await mine.wait();
+  }
+}
+
 COHORT_INLINE void lease_window::settle(std::uint64_t id, state answer, wire::refusal reason, outbox::ticket begun) {
   const auto at = given_.find(id);
   if (at == given_.end()) {

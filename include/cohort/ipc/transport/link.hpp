@@ -1,88 +1,134 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
-#include <string_view>
 #include <system_error>
-#include <vector>
 
 #include "../../core/asio.hpp"
 #include "../../core/descriptor.hpp"
 #include "../../core/error.hpp"
 #include "../../core/event.hpp"
-#include "../codec/byte_buffer.hpp"
 #include "../channel_options.hpp"
+#include "../codec/byte_buffer.hpp"
+#include "../codec/schema.hpp"
 #include "call_book.hpp"
 #include "encoded_message.hpp"
+#include "frame.hpp"
 #include "inbox.hpp"
 #include "lease_window.hpp"
 #include "outbox.hpp"
-#include "frame.hpp"
-#include "../codec/schema.hpp"
+#include "read_baton.hpp"
+#include "write_pump.hpp"
 
 namespace cohort {
+namespace detail {
+
+/// How far a link is from its end.
+struct link_state {
+  bool closed = false;        // by this side
+  bool ended = false;         // the peer is gone, and everything that it has sent has been read
+  bool said_goodbye = false;  // the peer sends no more messages
+  std::exception_ptr broken;  // the peer has sent what no correct peer sends
+
+  /// Nothing more will be read.
+  bool input_ended() const noexcept { return ended || closed || broken; }
+};
+
+/// What the two sides of a link have told each other of their messages.
+struct handshake {
+  message_table outgoing;
+  message_table incoming;
+  std::optional<hello> theirs;
+  negotiation agreed;
+};
+
+}  // namespace detail
 
 /// Frames and descriptors between two processes, on a loop: what `channel` gives types to.
 ///
-/// Nothing runs in the background but the writing of what has been queued. Whoever waits for input reads; one at a
-/// time, and hands over to the next when it leaves. Held by shared_ptr, so that an operation outlives the channel it
-/// came from.
+/// Nothing runs in the background but the writing of what has been queued (see write_pump). Whoever waits for input
+/// reads (see read_baton). Held by shared_ptr, so that an operation outlives the channel it came from.
 class link : public std::enable_shared_from_this<link> {
  public:
   using ticket = detail::outbox::ticket;
-  using negotiator = negotiation (*)(const hello&);
 
-  /// `names` are those of the types that this side sends, by number.
-  link(asio::any_io_executor executor, descriptor socket, const channel_options& options, negotiator negotiate,
-       std::span<const std::string_view> names);
+  /// Takes the socket and says hello, for which nobody waits. See channel.
+  static std::shared_ptr<link> open(asio::any_io_executor executor, descriptor socket, const channel_options& options,
+                                    const message_table& outgoing, const message_table& incoming);
+
+  link(asio::any_io_executor executor, descriptor socket, const channel_options& options, const message_table& outgoing,
+       const message_table& incoming);
 
   link(const link&) = delete;
   link& operator=(const link&) = delete;
+  ~link();
 
-  asio::any_io_executor get_executor() { return stream_.get_executor(); }
+  asio::any_io_executor get_executor() { return socket_.get_executor(); }
   const channel_options& options() const noexcept { return options_; }
-  int native_handle() { return stream_.native_handle(); }
-  bool is_open() const noexcept { return !closed_ && !broken_; }
-
-  /// Queues this side's hello, which must be the first frame, and lets it go out.
-  void greet(const hello& mine);
+  int native_handle() { return socket_.native_handle(); }
+  bool is_open() const noexcept { return !state_.closed && !state_.broken; }
 
   /// The peer's hello, once it has been read.
-  const std::optional<hello>& peer_hello() const noexcept { return peer_hello_; }
-  const negotiation& agreed() const noexcept { return agreed_; }
+  const std::optional<hello>& peer_hello() const noexcept { return handshake_.theirs; }
+  const negotiation& agreed() const noexcept { return handshake_.agreed; }
 
   // -- sending ----------------------------------------------------------------------------------------------------
 
-  detail::outbox& out() noexcept { return outbox_; }
+  detail::outbox& out() noexcept { return writes_.queue(); }
 
   /// Throws what stands in the way of sending message number `type`.
   void check_sendable(const char* step, std::size_t type);
+
+  /// Whether message number `type` could be sent now; see check_sendable().
+  bool is_sendable(std::size_t type) const noexcept;
 
   /// Throws errc::message_too_large unless both sides take a message of `size` bytes, and it is not above `most`.
   void check_size(const char* step, std::size_t type, std::size_t size, std::size_t most = ~std::size_t{0}) const;
 
   /// See channel::poll_for().
-  void poll_for(std::chrono::nanoseconds time) noexcept { poll_time_ = time; }
+  void poll_for(std::chrono::nanoseconds time) noexcept { reads_.poll_for(time); }
 
-  /// Writes what is queued as far as the socket takes it; the rest follows by itself.
-  void flush_now();
+  /// See write_pump.
+  void flush_now() { writes_.flush_now(); }
+  void flush_soon() { writes_.flush_soon(); }
 
-  /// Writes what is queued in a later turn of the loop, so that all of this turn goes in one call.
-  void flush_soon();
+  /// Whether a message may be posted: not so while `high_water` bytes wait already.
+  bool has_room_to_post() { return out().waiting_bytes() < options_.high_water; }
+
+  /// Has what was posted go out: with what else this turn of the loop queues, or now when that is much already.
+  void flush_posted() {
+    if (out().waiting_bytes() >= flush_at) {
+      flush_now();
+    } else {
+      flush_soon();
+    }
+  }
+
+  /// Bytes that are worth a write of their own.
+  static constexpr std::size_t flush_at = 64 * 1024;
+
+  /// Waits until the kernel has everything that is queued now; see channel::flush().
+  static asio::awaitable<void> flush(std::shared_ptr<link> self);
+
+  /// Sends what `fill()` queues: it adds messages until `flush_at` bytes wait, and returns whether it may have more.
+  /// See channel::send_many().
+  static asio::awaitable<std::size_t> send_many(std::shared_ptr<link> self, std::function<bool()> fill);
 
   /// Waits until the kernel has message `which` whole.
   ///
   /// With `take_back`, cancelling before a byte of it is with the kernel takes it back and throws operation_aborted;
   /// after that the message is sent, the rest of it by itself, and this returns. Without, cancelling ends the waiting
   /// alone.
-  static asio::awaitable<void> written(std::shared_ptr<link> self, const char* step, ticket which, bool take_back);
+  static asio::awaitable<void> written(std::shared_ptr<link> self, const char* step, ticket which, bool take_back) {
+    return detail::write_pump::written(std::move(self), step, which, take_back);
+  }
 
   /// Queues a message of type number `type` (u16 type, or an envelope, and encoding) and waits until the kernel has the
   /// whole of it; `together`: with what else is queued in this turn. Cancelling takes it back, see written().
@@ -90,21 +136,23 @@ class link : public std::enable_shared_from_this<link> {
                                     detail::encoded_message message, bool together = false);
 
   /// Whether anything can still be sent.
-  bool is_writable() const noexcept { return !closed_ && !disconnected_ && !broken_ && !write_error_; }
+  bool is_writable() const noexcept { return is_open() && !writes_.is_disconnected() && !writes_.error(); }
 
   static void check_open(const std::shared_ptr<link>& self, const char* step);
 
   /// Ends this side's messages: nothing more can be sent; what is queued goes out, then a goodbye.
-  static asio::awaitable<void> disconnect(std::shared_ptr<link> self);
+  static asio::awaitable<void> disconnect(std::shared_ptr<link> self) {
+    return detail::write_pump::disconnect(std::move(self));
+  }
 
   // -- leases: handles on their way out ------------------------------------------------------------------------------
 
   /// Gives descriptors to the peer with a message, and waits until the application there has taken them.
   ///
   /// The message begins behind `head` bytes, of which the first 8 are for the number of the lease. Throws
-  /// errc::peer_closed, handle_refused, handle_lost, wrong_handle_kind, unknown_message; in each of these cases the peer
-  /// does not have them. Cancelling throws operation_aborted; when the lease was on its way the peer is told to drop it,
-  /// which it does unless the application has it already.
+  /// errc::peer_closed, handle_refused, handle_lost, wrong_handle_kind, unknown_message; in each of these cases the
+  /// peer does not have them. Cancelling throws operation_aborted; when the lease was on its way the peer is told to
+  /// drop it, which it does unless the application has it already.
   static asio::awaitable<void> lease(std::shared_ptr<link> self, const char* step, std::size_t type, wire::kind kind,
                                      byte_buffer payload, std::size_t head, std::span<const int> fds);
 
@@ -123,7 +171,7 @@ class link : public std::enable_shared_from_this<link> {
   detail::inbox& in() noexcept { return inbox_; }
 
   /// Nothing more will come: the peer has said goodbye or is gone, or this side is closed or broken.
-  bool messages_ended() const noexcept { return said_goodbye_ || input_ended(); }
+  bool messages_ended() const noexcept { return state_.said_goodbye || state_.input_ended(); }
 
   /// Throws if the input has not ended as it should: this side broke it off, or the peer died inside a message.
   void check_end(const char* step) const;
@@ -178,122 +226,70 @@ class link : public std::enable_shared_from_this<link> {
 
   void on_lease(detail::arrived_lease lease);
 
- private:
-  using lease_state = detail::lease_window::state;
+  // What its parts see of it, and tell it.
 
-  // Messages read ahead on behalf of somebody who waits for something else: no more than this, in bytes.
-  static constexpr std::size_t inbox_limit = 4 * 1024 * 1024;
+  asio::posix::stream_descriptor& socket() noexcept { return socket_; }
+  const detail::link_state& state() const noexcept { return state_; }
+  detail::write_pump& writes() noexcept { return writes_; }
+  detail::read_baton& reads() noexcept { return reads_; }
 
-  static constexpr unsigned reads_a_turn = 16;  // of 256 KiB at most
-
-  struct reading_guard {
-    link& owner;
-    ~reading_guard() { owner.reading_ = false; }
-  };
-
-  struct leaving_guard {
-    link& owner;
-    ~leaving_guard();
-  };
-
-  struct waiting_guard {
-    link& owner;
-    event* mine;
-    waiting_guard(link& l, event& e) : owner(l), mine(&e) { owner.waiting_.push_back(mine); }
-    waiting_guard(const waiting_guard&) = delete;
-    ~waiting_guard() { owner.waiting_.erase(std::find(owner.waiting_.begin(), owner.waiting_.end(), mine)); }
-  };
-
-  static errc error_of(wire::refusal reason) noexcept;
-
-  bool input_ended() const noexcept { return ended_ || closed_ || broken_; }
+  /// Whether so much has been read ahead that nothing more is read until some of it has been taken.
   bool is_full() const noexcept;
 
-  /// Waits until `ready()`, reading as long as nobody else does.
-  template <class Ready>
-  static asio::awaitable<void> wait_input(std::shared_ptr<link> self, event& changed, Ready ready) {
-    const leaving_guard leaves{*self};
-    while (!ready()) {
-      if (self->reading_ || self->is_full()) {
-        const waiting_guard waits(*self, changed);
-        co_await changed.wait();
-        continue;
-      }
-      if (self->reads_++ == reads_a_turn) {  // a peer that writes as fast as this reads would else hold the loop
-        self->reads_ = 0;
-        co_await asio::post(self->get_executor(), asio::use_awaitable);
-        continue;
-      }
-      if (self->read_once() || self->poll()) continue;
-      self->reads_ = 0;
-      self->reading_ = true;
-      std::error_code error;
-      {
-        const reading_guard reads{*self};
-        co_await self->stream_.async_wait(asio::posix::stream_descriptor::wait_read,
-                                          asio::redirect_error(asio::use_awaitable, error));
-        self->drained_ = false;
-      }
-      if (!error || ready()) continue;
-      throw_error("receive", error);
-    }
-  }
+  void on_flushed();
 
-  /// Looks again and again for as long as poll_for() says; false when nothing has come.
-  bool poll();
+  void on_write_failed() { given_.wake_all(); }
 
-  /// Reads what is there; false when nothing is. Failures break the link and count as news.
-  bool read_once();
+  /// Something was read while others wait for it.
+  void on_read();
+
+  /// The peer is gone.
+  void on_end();
 
   /// The peer is not to be believed any more, and sees the end of the stream. Messages that came before can be taken.
   void break_off(std::exception_ptr why);
 
-  void settle(std::uint64_t id, lease_state answer, wire::refusal reason);
+ private:
+  using lease_state = detail::lease_window::state;
 
-  void pass_on_reading();
+  /// Notified when one has arrived, or none will.
+  struct changes {
+    explicit changes(const asio::any_io_executor& executor)
+        : messages(executor), requests(executor), leases(executor) {}
+    event messages;
+    event requests;
+    event leases;
+  };
+
+  // Messages read ahead on behalf of somebody who waits for something else: no more than this, in bytes.
+  static constexpr std::size_t inbox_limit = 4 * 1024 * 1024;
+
+  /// Queues this side's hello, which must be the first frame, and lets it go out.
+  void greet();
+
+  static errc error_of(wire::refusal reason) noexcept;
+
+  void settle(std::uint64_t id, lease_state answer, wire::refusal reason);
 
   void wake_all();
 
-  void resume_when_writable();
-
-  void resume_next_turn();
-
-  void resume_later();
-
   channel_options options_;
-  std::chrono::nanoseconds poll_time_{0};
-  negotiator negotiate_;
-  std::span<const std::string_view> names_;
-  asio::posix::stream_descriptor stream_;
-  asio::steady_timer retry_;
-  event progress_;  // something was written, or nothing will be
-  event messages_changed_;
-  event requests_changed_;
-  event leases_changed_;
-  detail::outbox outbox_;
+  asio::posix::stream_descriptor socket_;
+  detail::link_state state_;
+  detail::handshake handshake_;
+  detail::write_pump writes_;
+  detail::read_baton reads_;
   detail::inbox inbox_;
-  std::vector<event*> waiting_;  // of those who wait while somebody else reads
+  changes changed_;
   detail::lease_window given_;
   detail::call_book calls_;
-  ticket goodbye_ = 0;
-  std::optional<hello> peer_hello_;
-  negotiation agreed_;
-  std::exception_ptr broken_;
-  std::error_code write_error_;
-  unsigned reads_ = 0;  // since somebody last waited for input
-  bool reading_ = false;
-  bool drained_ = false;  // the last read took all there was
-  bool writing_ = false;  // the rest goes out when the socket or the kernel has room
-  bool flush_posted_ = false;
-  bool disconnected_ = false;
-  bool said_goodbye_ = false;
-  bool ended_ = false;
-  bool closed_ = false;
-  bool declining_ = false;
+  bool declining_ = false;  // leases
 };
 
 }  // namespace cohort
 
 #ifndef COHORT_SEPARATE_COMPILATION
 #include "link.ipp"
+#include "read_baton.ipp"
+#include "write_pump.ipp"
 #endif

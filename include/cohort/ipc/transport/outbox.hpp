@@ -14,8 +14,8 @@
 
 #include "../../core/config.hpp"
 #include "../codec/byte_buffer.hpp"
-#include "frame.hpp"
 #include "fifo.hpp"
+#include "frame.hpp"
 
 namespace cohort::detail {
 
@@ -89,7 +89,7 @@ class outbox {
   /// Bytes queued and not yet in the kernel.
   std::size_t waiting_bytes() const noexcept { return waiting_bytes_; }
 
-  bool empty() const noexcept { return iov_.empty() && control_.size() == 0 && segments_.empty(); }
+  bool empty() const noexcept { return batch_.vectors.empty() && control_.size() == 0 && segments_.empty(); }
 
   /// Writes until nothing is left, the socket takes no more, or `turn_bytes` are written: a peer that reads as fast as
   /// this writes would else hold the loop for the whole of a large message. Never blocks.
@@ -110,6 +110,21 @@ class outbox {
     bool large = false;
     bool sealed = false;  // part of a batch: nothing may be appended
     bool dropped = false;
+  };
+
+  /// Frames that are written together.
+  struct batch {
+    std::vector<iovec> vectors;
+    std::size_t next = 0;  // vector to be written
+    std::size_t size = 0;
+    std::size_t segments = 0;  // that are in it to their end
+    std::size_t pieces = 0;
+    ticket last = 0;  // message that is in it to its end
+    ticket begun_before = 0;
+    byte_buffer control;
+    std::vector<int> handles;  // not yet with the kernel
+    std::array<unsigned char, wire::header_size> announcement{};
+    std::array<std::array<unsigned char, wire::header_size>, 8> headers{};
   };
 
   segment& open_run();
@@ -137,20 +152,9 @@ class outbox {
   std::size_t waiting_bytes_ = 0;
   ticket appended_ = 0;
   ticket begun_ = 0;
-  ticket begun_before_ = 0;
   ticket completed_ = 0;
 
-  // the batch under way
-  std::vector<iovec> iov_;
-  std::size_t next_ = 0;
-  std::size_t batch_size_ = 0;
-  std::size_t finished_segments_ = 0;
-  std::size_t pieces_ = 0;
-  ticket batch_last_ = 0;
-  byte_buffer control_writing_;
-  std::vector<int> handles_;  // not yet with the kernel
-  std::array<unsigned char, wire::header_size> announcement_{};
-  std::array<std::array<unsigned char, wire::header_size>, 8> headers_{};
+  batch batch_;
 };
 
 }  // namespace cohort::detail

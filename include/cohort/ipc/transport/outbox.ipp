@@ -69,7 +69,7 @@ COHORT_INLINE bool outbox::withdraw(ticket which) {
 }
 
 COHORT_INLINE outbox::ticket outbox::mark() {
-  if (control_.size() == 0 && control_writing_.size() == 0) return appended_;
+  if (control_.size() == 0 && batch_.control.size() == 0) return appended_;
   return append(wire::kind::withdrawn, byte_buffer());  // which goes behind the control lane, as all messages do
 }
 
@@ -78,20 +78,20 @@ COHORT_INLINE outbox::outcome outbox::write(int fd) {
   while (form_batch()) {
     alignas(cmsghdr) char ancillary[CMSG_SPACE(wire::max_handles * sizeof(int))];
     msghdr message{};
-    message.msg_iov = iov_.data() + next_;
-    message.msg_iovlen = iov_.size() - next_;
-    if (!handles_.empty()) put_handles(message, ancillary);
+    message.msg_iov = batch_.vectors.data() + batch_.next;
+    message.msg_iovlen = batch_.vectors.size() - batch_.next;
+    if (!batch_.handles.empty()) put_handles(message, ancillary);
     const ssize_t sent = system::retry(system::call.sendmsg, fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) {
       const int error = errno;
       // Descriptors that the kernel has not taken may be withdrawn and closed by their owners.
-      if (!handles_.empty()) dissolve_batch();
+      if (!batch_.handles.empty()) dissolve_batch();
       errno = error;
       if (error == EAGAIN || error == EWOULDBLOCK) return outcome::blocked;
       if (error == ETOOMANYREFS || error == ENOBUFS || error == ENOMEM) return outcome::starved;
       return outcome::failed;
     }
-    handles_.clear();
+    batch_.handles.clear();
     advance(static_cast<std::size_t>(sent));
     written += static_cast<std::size_t>(sent);
     if (written >= turn_bytes && !empty()) return outcome::more;
@@ -113,52 +113,53 @@ COHORT_INLINE outbox::segment& outbox::open_run() {
 }
 
 COHORT_INLINE void outbox::add(const void* data, std::size_t size) {
-  iov_.push_back(iovec{const_cast<void*>(data), size});
-  batch_size_ += size;
+  batch_.vectors.push_back(iovec{const_cast<void*>(data), size});
+  batch_.size += size;
 }
 
 COHORT_INLINE bool outbox::form_batch() {
-  if (next_ < iov_.size()) return true;
-  iov_.clear();
-  next_ = 0;
-  batch_size_ = 0;
-  batch_last_ = completed_;
-  begun_before_ = begun_;
-  finished_segments_ = 0;
-  pieces_ = 0;
+  if (batch_.next < batch_.vectors.size()) return true;
+  batch_.vectors.clear();
+  batch_.next = 0;
+  batch_.size = 0;
+  batch_.last = completed_;
+  batch_.begun_before = begun_;
+  batch_.segments = 0;
+  batch_.pieces = 0;
 
-  iov_.push_back(iovec{});  // room for the frame that announces descriptors
-  control_writing_.clear();
-  std::swap(control_, control_writing_);
-  if (control_writing_.size() != 0) add(control_writing_.data(), control_writing_.size());
+  batch_.vectors.push_back(iovec{});  // room for the frame that announces descriptors
+  batch_.control.clear();
+  std::swap(control_, batch_.control);
+  if (batch_.control.size() != 0) add(batch_.control.data(), batch_.control.size());
 
   while (!segments_.empty() && segments_.front().dropped) {
-    batch_last_ = completed_ = segments_.front().last;
+    batch_.last = completed_ = segments_.front().last;
     segments_.pop_front();
   }
   for (segment& each : segments_) {
-    if (batch_size_ >= batch_bytes || iov_.size() + 2 > batch_vectors) break;
+    if (batch_.size >= batch_bytes || batch_.vectors.size() + 2 > batch_vectors) break;
     if (each.dropped) {
-      batch_last_ = each.last;
+      batch_.last = each.last;
     } else if (each.large) {
       if (!add_pieces(each)) break;
     } else {
-      if (handles_.size() + each.handles.size() > wire::max_handles) break;
-      for (const auto& entry : each.handles) handles_.push_back(entry.second);
+      if (batch_.handles.size() + each.handles.size() > wire::max_handles) break;
+      for (const auto& entry : each.handles) batch_.handles.push_back(entry.second);
       each.sealed = true;
-      begun_ = batch_last_ = each.last;
+      begun_ = batch_.last = each.last;
       if (each.bytes.size() != 0) add(each.bytes.data(), each.bytes.size());
     }
-    ++finished_segments_;
+    ++batch_.segments;
   }
 
-  if (!handles_.empty()) {
-    wire::put_header(announcement_.data(), wire::kind::handles, 0, static_cast<std::uint8_t>(handles_.size()));
-    iov_.front() = iovec{announcement_.data(), announcement_.size()};
+  if (!batch_.handles.empty()) {
+    wire::put_header(batch_.announcement.data(), wire::kind::handles, 0,
+                     static_cast<std::uint8_t>(batch_.handles.size()));
+    batch_.vectors.front() = iovec{batch_.announcement.data(), batch_.announcement.size()};
   } else {
-    next_ = 1;
+    batch_.next = 1;
   }
-  if (next_ < iov_.size()) return true;
+  if (batch_.next < batch_.vectors.size()) return true;
   finish_batch();
   return false;
 }
@@ -167,68 +168,70 @@ COHORT_INLINE bool outbox::add_pieces(segment& large) {
   begun_ = large.last;
   large.sent_before = large.sent;
   while (large.sent < large.bytes.size()) {
-    if (batch_size_ >= batch_bytes || iov_.size() + 2 > batch_vectors || pieces_ == headers_.size()) return false;
+    if (batch_.size >= batch_bytes || batch_.vectors.size() + 2 > batch_vectors ||
+        batch_.pieces == batch_.headers.size())
+      return false;
     const std::size_t left = large.bytes.size() - large.sent;
     const std::size_t size = std::min<std::size_t>(left, wire::max_frame);
-    auto& header = headers_[pieces_++];
+    auto& header = batch_.headers[batch_.pieces++];
     wire::put_header(header.data(), size == left ? wire::kind::message : wire::kind::piece,
                      static_cast<std::uint32_t>(size));
-    iov_.push_back(iovec{header.data(), header.size()});
+    batch_.vectors.push_back(iovec{header.data(), header.size()});
     add(large.bytes.data() + large.sent, size);
     large.sent += size;
   }
-  batch_last_ = large.last;
+  batch_.last = large.last;
   return true;
 }
 
 COHORT_INLINE void outbox::put_handles(msghdr& message, char* ancillary) {
   message.msg_control = ancillary;
-  message.msg_controllen = CMSG_SPACE(handles_.size() * sizeof(int));
+  message.msg_controllen = CMSG_SPACE(batch_.handles.size() * sizeof(int));
   std::memset(ancillary, 0, message.msg_controllen);
   cmsghdr* header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(handles_.size() * sizeof(int));
-  std::memcpy(CMSG_DATA(header), handles_.data(), handles_.size() * sizeof(int));
+  header->cmsg_len = CMSG_LEN(batch_.handles.size() * sizeof(int));
+  std::memcpy(CMSG_DATA(header), batch_.handles.data(), batch_.handles.size() * sizeof(int));
 }
 
 COHORT_INLINE void outbox::advance(std::size_t sent) {
   while (sent != 0) {
-    iovec& part = iov_[next_];
+    iovec& part = batch_.vectors[batch_.next];
     const std::size_t step = std::min(sent, part.iov_len);
     part.iov_base = static_cast<char*>(part.iov_base) + step;
     part.iov_len -= step;
     sent -= step;
-    if (part.iov_len == 0) ++next_;
+    if (part.iov_len == 0) ++batch_.next;
   }
-  if (next_ == iov_.size()) finish_batch();
+  if (batch_.next == batch_.vectors.size()) finish_batch();
 }
 
 COHORT_INLINE void outbox::dissolve_batch() {
-  std::swap(control_, control_writing_);
+  std::swap(control_, batch_.control);
   for (segment& each : segments_) {
     if (!each.large && !each.sealed) break;
     each.sealed = false;
     if (each.large) each.sent = each.sent_before;
   }
-  handles_.clear();
-  iov_.clear();
-  next_ = 0;
-  finished_segments_ = 0;
-  begun_ = begun_before_;
+  batch_.handles.clear();
+  batch_.vectors.clear();
+  batch_.next = 0;
+  batch_.segments = 0;
+  begun_ = batch_.begun_before;
 }
 
 COHORT_INLINE void outbox::finish_batch() {
-  waiting_bytes_ -= std::min(waiting_bytes_, batch_size_);
-  completed_ = batch_last_;
-  for (; finished_segments_ != 0; --finished_segments_) {
+  waiting_bytes_ -= std::min(waiting_bytes_, batch_.size);
+  completed_ = batch_.last;
+  for (; batch_.segments != 0; --batch_.segments) {
     byte_buffer& bytes = segments_.front().bytes;
     if (bytes.capacity() > spare_.capacity() && bytes.capacity() <= 2 * batch_bytes) spare_ = std::move(bytes);
     segments_.pop_front();
   }
-  iov_.clear();
-  next_ = 0;
-  control_writing_.clear();
+  batch_.vectors.clear();
+  batch_.next = 0;
+  batch_.control.clear();
 }
 
 }  // namespace cohort::detail

@@ -2,42 +2,54 @@
 #pragma once
 
 #include <cstddef>
-#include <exception>
+#include <memory>
 #include <optional>
 #include <span>
-#include <system_error>
-
-#include <fmt/format.h>
 
 #include "../../core/descriptor.hpp"
-#include "../../core/error.hpp"
-#include "frame.hpp"
-#include "link.hpp"
 #include "../codec/schema.hpp"
+#include "../handle.hpp"
 
-namespace cohort::detail {
+namespace cohort {
 
-/// The message of type In that `data` (u16 type, encoding) and the descriptors are. Throws errc::unknown_message, naming
+class link;
+
+namespace detail {
+
+/// Where a message is decoded to: a std::optional<In>, whose type who fills it need not know. Refers to it.
+struct message_slot {
+  using decoder = void (*)(std::size_t number, const char* data, std::size_t size, void* into,
+                           std::span<descriptor> handles);
+
+  template <class In>
+  explicit message_slot(std::optional<In>& message) : into(std::addressof(message)), decode(&decode_to<In>) {}
+
+  void* into;
+  decoder decode;
+
+ private:
+  template <class In>
+  static void decode_to(std::size_t number, const char* data, std::size_t size, void* into,
+                        std::span<descriptor> handles) {
+    message_set<In>::decode(number, data, size, *static_cast<std::optional<In>*>(into), handles);
+  }
+};
+
+/// Decodes the message that `data` (u16 type, encoding) and the descriptors are. Throws errc::unknown_message, naming
 /// it, for one that this program does not know. For one that no correct peer sends, it breaks the link and throws.
-template <class In>
-std::optional<In> take_message(link& self, const char* step, const char* data, std::size_t size,
-                               std::span<descriptor> handles = {}) {
-  const std::size_t number = wire::load(data, 2);
-  const auto& types = self.agreed().incoming;
-  if (number >= types.size()) {
-    self.reject(std::make_exception_ptr(std::system_error(make_error_code(errc::malformed),
-                                                          fmt::format("{}: message of type {}", step, number))));
-  }
-  if (types[number] < 0) {
-    throw_error(fmt::format("{}: {}", step, self.peer_hello()->sends[number].name), errc::unknown_message);
-  }
-  std::optional<In> result;
-  try {
-    message_set<In>::decode(static_cast<std::size_t>(types[number]), data + 2, size - 2, result, handles);
-  } catch (...) {  // a codec of the user's may throw anything, and the message must not stand in the way for ever
-    self.reject(std::current_exception());
-  }
-  return result;
-}
+void take_message(link& self, const char* step, const char* data, std::size_t size, message_slot to,
+                  std::span<descriptor> handles = {});
 
-}  // namespace cohort::detail
+/// Takes the first message that has been read; there must be one. Tells its sender when the handles in it have been
+/// taken.
+void take_first_message(link& self, message_slot to);
+
+/// Takes the first message that came with a handle; there must be one. Tells its sender.
+any_handle take_first_lease(link& self, message_slot to);
+
+}  // namespace detail
+}  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "take_message.ipp"
+#endif

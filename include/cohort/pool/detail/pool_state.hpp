@@ -19,14 +19,15 @@
 #include "../../core/asio.hpp"
 #include "../../core/error.hpp"
 #include "../../core/event.hpp"
+#include "../../core/scope.hpp"
 #include "../../core/semaphore.hpp"
 #include "../../core/timeout.hpp"
 #include "../../ipc/peer.hpp"
 #include "../../process/detail/own_program.hpp"
 #include "../job_failed.hpp"
+#include "../job_process.hpp"
 #include "../options.hpp"
 #include "../protocol.hpp"
-#include "../job_process.hpp"
 #include "pool_process.hpp"
 
 namespace cohort::pool::detail {
@@ -65,7 +66,10 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   template <class OnProgress>
   static asio::awaitable<result> run(state_ptr self, order<Job> work, OnProgress on_progress) {
     if (self->closing_) throw_error("process_pool: run", errc::closed);
-    const job_guard counted(*self);
+    ++self->jobs_;
+    const cohort::detail::on_exit counted([&] {
+      if (--self->jobs_ == 0) self->changed_.notify();
+    });
     turn mine(*self);
     for (unsigned crashes = 0;;) {
       co_await mine.take_process();
@@ -155,15 +159,6 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     std::string text;
     exit_status status;
     std::exception_ptr refusal;
-  };
-
-  struct job_guard {
-    explicit job_guard(pool_state& state) : owner(state) { ++owner.jobs_; }
-    job_guard(const job_guard&) = delete;
-    ~job_guard() {
-      if (--owner.jobs_ == 0) owner.changed_.notify();
-    }
-    pool_state& owner;
   };
 
   /// A permit, and the process that the job has. When it goes, a process that was not given back is killed.

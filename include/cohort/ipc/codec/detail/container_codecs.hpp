@@ -131,10 +131,6 @@ void reserve_for(Container& container, const reader& in, std::size_t count) {
   }
 }
 
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_twice(const char* what) {
-  fail_decode(std::string(what) + " with the same key twice");
-}
-
 template <class Map>
 struct map_codec {
   using key_type = typename Map::key_type;

@@ -7,14 +7,13 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
-#include <string>
 #include <tuple>
 #include <utility>
 #include <variant>
 
+#include "../../../core/error.hpp"
 #include "../codec.hpp"
 
 namespace cohort {
@@ -151,23 +150,6 @@ struct codec<std::variant<T...>> {
     return detail::shape_of_kind(detail::kind::variant, sizeof...(T), detail::shape_of<T>(around)...);
   }
   static constexpr std::uint64_t shape() { return shape_in(detail::type_list<>()); }
-};
-
-template <>
-struct codec<std::filesystem::path> {
-  static constexpr std::size_t min_size = 4;
-
-  static void encode(writer& out, const std::filesystem::path& value) {
-    out.length(value.native().size());
-    out.bytes(value.native().data(), value.native().size());
-  }
-
-  static void decode(reader& in, std::filesystem::path& value) {
-    const std::size_t count = in.length(1, "path");
-    value.assign(std::string(in.take(count), count));
-  }
-
-  static constexpr std::uint64_t shape() { return detail::shape_of_kind(detail::kind::path); }
 };
 
 template <class Rep, class Period>

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "take_message.hpp"
+
+#include "../../core/config.hpp"
+
+#include <cstdint>
+#include <exception>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "../../core/error.hpp"
+#include "../../core/scope.hpp"
+#include "link.hpp"
+
+namespace cohort::detail {
+
+COHORT_INLINE void take_message(link& self, const char* step, const char* data, std::size_t size, message_slot to,
+                                std::span<descriptor> handles) {
+  const std::size_t number = wire::load(data, 2);
+  const auto& types = self.agreed().incoming;
+  if (number >= types.size()) [[unlikely]] {
+    const std::string text = std::string(step) + ": message of type " + std::to_string(number);
+    self.reject(std::make_exception_ptr(std::system_error(make_error_code(errc::malformed), text)));
+  }
+  if (types[number] < 0) [[unlikely]] {
+    throw_error(std::string(step) + ": " + self.peer_hello()->sends[number].name, errc::unknown_message);
+  }
+  try {
+    to.decode(static_cast<std::size_t>(types[number]), data + 2, size - 2, to.into, handles);
+  } catch (...) {  // a codec of the user's may throw anything, and the message must not stand in the way for ever
+    self.reject(std::current_exception());
+  }
+}
+
+COHORT_INLINE void take_first_message(link& self, message_slot to) {
+  // Whether it has been taken or could not be; a message that breaks the link takes all with it.
+  const on_exit pops([&self] {
+    if (self.in().has_message()) self.pop_message();
+  });
+  auto& front = self.in().first_message();
+  if (!front.parcel) return take_message(self, "receive", front.data, front.size, to);
+  const std::uint64_t id = front.parcel->id;
+  try {
+    take_message(self, "receive", front.data, front.size, to, front.parcel->handles);
+  } catch (const std::system_error& error) {
+    if (error.code() == errc::unknown_message) self.refuse(id, wire::refusal::unknown);
+    throw;
+  }
+  self.adopt(id);
+}
+
+COHORT_INLINE any_handle take_first_lease(link& self, message_slot to) {
+  arrived_lease lease = self.pop_lease();
+  try {
+    take_message(self, "receive_handle", lease.message.data(), lease.message.size(), to);
+  } catch (const std::system_error& error) {
+    if (error.code() == errc::unknown_message) self.refuse(lease.id, wire::refusal::unknown);
+    throw;
+  }
+  self.adopt(lease.id);
+  return any_handle(lease.kind, std::move(lease.fd));
+}
+
+}  // namespace cohort::detail

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "write_pump.hpp"
+
+#include "../../core/config.hpp"
+
+#include <cerrno>
+#include <chrono>
+#include <exception>
+
+#include <sys/socket.h>
+
+#include "../../core/error.hpp"
+#include "link.hpp"
+
+namespace cohort::detail {
+
+COHORT_INLINE write_pump::write_pump(link& owner, const asio::any_io_executor& executor)
+    : owner_(owner), retry_(executor), progress_(executor) {}
+
+COHORT_INLINE void write_pump::flush_now() {
+  if (owner_.state().closed || writing_ || error_) return;
+  const auto before = queue_.completed();
+  switch (queue_.write(owner_.native_handle())) {
+    case outbox::outcome::done: break;
+    case outbox::outcome::blocked: resume_when_writable(); break;
+    case outbox::outcome::more: resume_next_turn(); break;
+    case outbox::outcome::starved: resume_later(); break;
+    case outbox::outcome::failed:
+      error_ = errno == EPIPE || errno == ECONNRESET ? make_error_code(errc::peer_closed)
+                                                     : std::error_code(errno, std::system_category());
+      ::shutdown(owner_.native_handle(), SHUT_WR);  // the peer is not to wait for the rest
+      owner_.on_write_failed();
+      progress_.notify();
+      return;
+  }
+  if (queue_.completed() != before) progress_.notify();
+  owner_.on_flushed();
+}
+
+COHORT_INLINE void write_pump::flush_soon() {
+  if (flush_posted_ || writing_ || owner_.state().closed) return;
+  flush_posted_ = true;
+  asio::post(owner_.get_executor(), [this, alive = owner_.shared_from_this()] {
+    flush_posted_ = false;
+    flush_now();
+  });
+}
+
+COHORT_INLINE asio::awaitable<void> write_pump::written(std::shared_ptr<link> self, const char* step, ticket which,
+                                                        bool take_back) {
+  write_pump& pump = self->writes();
+  while (pump.queue_.completed() < which) {
+    const link_state& state = self->state();
+    if (state.closed) throw_error(step, errc::closed);
+    if (state.broken) std::rethrow_exception(state.broken);
+    if (pump.error_) throw_error(step, pump.error_);
+    try {
+      co_await pump.progress_.wait();
+    } catch (const std::system_error&) {
+      if (pump.queue_.completed() >= which) co_return;
+      if (!take_back || pump.queue_.withdraw(which)) throw;
+      co_return;
+    }
+  }
+}
+
+COHORT_INLINE asio::awaitable<void> write_pump::disconnect(std::shared_ptr<link> self) {
+  link::check_open(self, "disconnect");
+  write_pump& pump = self->writes();
+  if (self->state().closed || pump.error_) co_return;
+  if (!pump.disconnected_) {
+    pump.disconnected_ = true;
+    pump.goodbye_ = pump.queue_.append(wire::kind::goodbye, byte_buffer());
+  }
+  pump.flush_now();
+  while (pump.queue_.completed() < pump.goodbye_ && !self->state().closed && !pump.error_) {
+    co_await pump.progress_.wait();
+  }
+}
+
+COHORT_INLINE void write_pump::resume_when_writable() {
+  writing_ = true;
+  owner_.socket().async_wait(asio::posix::stream_descriptor::wait_write,
+                             [this, alive = owner_.shared_from_this()](std::error_code error) {
+                               writing_ = false;
+                               if (!error) flush_now();
+                             });
+}
+
+COHORT_INLINE void write_pump::resume_next_turn() {
+  writing_ = true;
+  asio::post(owner_.get_executor(), [this, alive = owner_.shared_from_this()] {
+    writing_ = false;
+    flush_now();
+  });
+}
+
+COHORT_INLINE void write_pump::resume_later() {
+  writing_ = true;
+  retry_.expires_after(std::chrono::milliseconds(2));
+  retry_.async_wait([this, alive = owner_.shared_from_this()](std::error_code error) {
+    writing_ = false;
+    if (!error) flush_now();
+  });
+}
+
+}  // namespace cohort::detail
