@@ -86,7 +86,7 @@ struct scheduled_job {
 ///     return cohort::serve(options, handler);
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
-struct cluster_options {
+struct cluster_options {  // a member for each thing that can be said of a cluster
   cluster_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
 
   /// The addresses to listen on. At least one.

@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "../core/asio.hpp"
-#include "../core/await_safety.hpp"
+#include "../core/safe_in_await.hpp"
 #include "../ipc/codec/byte_buffer.hpp"
 #include "../ipc/codec/codec.hpp"
 #include "../ipc/codec/schema.hpp"
@@ -117,7 +117,7 @@ class messenger {
   template <class M>
     requires(types::template contains<std::remove_cvref_t<M>>)
   [[nodiscard]] asio::awaitable<receipt> send_to(const recipient& who, M&& message) {
-    static_assert(detail::survives_await<M&&>,
+    static_assert(detail::safe_in_await<M&&>,
                   "GCC before 13 would destroy this message twice inside co_await: name it first");
     using message_type = std::remove_cvref_t<M>;
     // Encoded before this returns, so that the message need not outlive the call; what that throws, the operation does.

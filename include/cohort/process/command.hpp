@@ -228,6 +228,7 @@ class command {
  private:
   friend class detail::launch;
 
+  // A member for each thing that can be said of a process.
   std::string program_;
   std::vector<std::string> arguments_;
   std::optional<std::string> argv0_;

@@ -205,7 +205,8 @@ COHORT_INLINE asio::awaitable<void> control_sessions::attend(session_ptr one) {
   word.pid = ::getpid();
   co_await one->line.send(word);
   task_group answers(clients_.get_executor());
-  answers.start(one->line.serve_calls(handler{*this, one}), ignored("attend() sees the end of the channel too"));
+  const handler answer{*this, one};
+  answers.start(one->line.serve_calls(answer), ignored("attend() sees the end of the channel too"));
   try {
     // A client only calls: any message is one too many, and nothing means that it is gone.
     co_await one->line.receive();

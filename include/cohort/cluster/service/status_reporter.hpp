@@ -51,11 +51,13 @@ class status_reporter {
   event unsent_;
   std::map<unsigned, pid_t> serving_;  // by slot
   std::size_t wanted_;
-  std::string trouble_, gave_up_, stopping_, told_;
+  std::string trouble_, gave_up_, stopping_;
+  std::string told_;  // the last status
   std::optional<pid_t> successor_;
-  bool replaced_ = false;
-  bool was_ready_ = false, complained_ = false;
-  bool reloading_due_ = false, ready_due_ = false, stopping_due_ = false, watchdog_due_ = false;
+  bool replaced_ = false, was_ready_ = false, complained_ = false;
+  struct {
+    bool reloading = false, ready = false, stopping = false, watchdog = false;
+  } due_;  // what the manager is to be told next
 };
 
 }  // namespace cohort

@@ -41,24 +41,24 @@ COHORT_INLINE void status_reporter::note(const cluster_event& event) {
     case kind::gave_up: gave_up_ = to_string(event); break;
     case kind::scaled: wanted_ = std::stoul(event.text); break;
     case kind::reloading:
-      if (event.slot == 0 && was_ready_) reloading_due_ = true;
+      if (event.slot == 0 && was_ready_) due_.reloading = true;
       break;
     case kind::reloaded:
     case kind::reload_failed:
-      if (was_ready_ && stopping_.empty()) ready_due_ = true;
+      if (was_ready_ && stopping_.empty()) due_.ready = true;
       if (event.what == kind::reload_failed) trouble_ = to_string(event);
       break;
     case kind::upgraded: successor_ = event.pid; break;
     case kind::stopping:
       if (successor_) return;  // it is not the service that stops
       stopping_ = to_string(event);
-      stopping_due_ = true;
+      due_.stopping = true;
       break;
     default: return;
   }
   if (serving_.size() >= wanted_ && wanted_ > 0 && stopping_.empty()) {
     trouble_.clear();
-    if (!std::exchange(was_ready_, true)) ready_due_ = true;
+    if (!std::exchange(was_ready_, true)) due_.ready = true;
   }
   tell();
 }
@@ -78,7 +78,7 @@ COHORT_INLINE asio::awaitable<void> status_reporter::keep_alive() {
   if (!manager_ || !interval) co_return;
   asio::steady_timer timer(unsent_.get_executor());
   for (;;) {
-    watchdog_due_ = true;
+    due_.watchdog = true;
     tell();
     timer.expires_after(*interval / 2);
     co_await timer.async_wait(asio::use_awaitable);
@@ -98,18 +98,18 @@ COHORT_INLINE std::string status_reporter::status() const {
 
 COHORT_INLINE void status_reporter::tell() {
   try {
-    if (watchdog_due_) manager_.watchdog();
-    watchdog_due_ = false;
-    if (reloading_due_) manager_.reloading();
-    reloading_due_ = false;
-    if (ready_due_) manager_.ready();
-    ready_due_ = false;
+    if (due_.watchdog) manager_.watchdog();
+    due_.watchdog = false;
+    if (due_.reloading) manager_.reloading();
+    due_.reloading = false;
+    if (due_.ready) manager_.ready();
+    due_.ready = false;
     if (successor_) {
       if (!std::exchange(replaced_, true)) manager_.main_pid(*successor_);
       return;
     }
-    if (stopping_due_) manager_.stopping();
-    stopping_due_ = false;
+    if (due_.stopping) manager_.stopping();
+    due_.stopping = false;
     std::string text = status();
     if (text != told_) manager_.status(text);
     told_ = std::move(text);

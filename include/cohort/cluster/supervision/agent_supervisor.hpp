@@ -42,9 +42,6 @@ class agent_supervisor final : private process_events {
   /// Starts all of them, and returns when all are ready; or with what is wrong with one, or when the cluster stops.
   asio::awaitable<std::string> start();
 
-  /// Everybody in the cluster is ready.
-  void announce();
-
   /// From here on no agent is started; the cluster stops.
   void begin_stop();
 
@@ -85,7 +82,6 @@ class agent_supervisor final : private process_events {
   task_group tasks_;  // one for each agent
   std::map<std::string, place> places_;
   std::string trouble_;
-  bool announced_ = false;
 };
 
 }  // namespace cohort

@@ -85,11 +85,6 @@ COHORT_INLINE std::optional<std::chrono::milliseconds> agent_supervisor::next_pa
   return pause;
 }
 
-COHORT_INLINE void agent_supervisor::announce() {
-  announced_ = true;
-  for (const auto& each : agents_) each->tell(worker_protocol::all_ready());
-}
-
 COHORT_INLINE void agent_supervisor::begin_stop() {
   for (const auto& each : agents_) each->cancel_wait();
 }
@@ -150,7 +145,7 @@ COHORT_INLINE void agent_supervisor::on_ready(const worker_ptr& who) {
   place& here = places_.at(who->agent);
   const bool first = !std::exchange(here.was_ready, true);
   here.life.on_ready(*who);
-  if (announced_) who->tell(worker_protocol::all_ready());
+  if (context_.all_ready) who->tell(worker_protocol::all_ready());
   if (!first) hooks_.changed(who->agent, true);
 }
 

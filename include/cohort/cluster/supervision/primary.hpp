@@ -53,6 +53,14 @@ class primary {
 
   asio::awaitable<void> run_all_schedules();
 
+  /// Tells all workers and agents.
+  template <class M>
+  void tell_all(const M& message) {
+    for (const auto* all : {&workers_, &agents_}) {
+      for (const auto& each : *all) each->tell(message);
+    }
+  }
+
   void emit(cluster_event event);
   void give_up(const std::string& why, const std::exception_ptr& failure);
   void replace_slow(worker_process& who);

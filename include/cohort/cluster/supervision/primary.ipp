@@ -75,9 +75,9 @@ COHORT_INLINE asio::awaitable<int> primary::run(upgrade::predecessor* predecesso
 COHORT_INLINE asio::awaitable<void> primary::begin_together(upgrade::predecessor* predecessor) {
   while (!context_.stop.is_set() && workers_.serving() < worker_supervisor_.size()) co_await context_.changed.wait();
   if (context_.stop.is_set()) co_return;
+  context_.all_ready = true;
   all_ready_.set();
-  worker_supervisor_.announce();
-  agent_supervisor_.announce();
+  tell_all(worker_protocol::all_ready());
   if (predecessor != nullptr) co_await handover_.succeed(*predecessor);
   if (!context_.options.schedules.empty()) co_await run_all_schedules();
 }
@@ -127,9 +127,7 @@ COHORT_INLINE asio::awaitable<upgrade_result> primary::upgrade(
 }
 
 COHORT_INLINE void primary::reopen() {
-  for (const auto* all : {&workers_, &agents_}) {
-    for (const auto& each : *all) each->tell(worker_protocol::reopen());
-  }
+  tell_all(worker_protocol::reopen());
   if (context_.options.on_reopen) context_.options.on_reopen();
 }
 

@@ -42,6 +42,7 @@ struct primary_context {
   event stop;             ///< set when the cluster stops, for good
   event changed;          ///< notified when the state of a process is another one
   bool killed = false;    ///< the cluster stops at once
+  bool all_ready = false;  ///< all agents and workers have been ready at the same time
   bool gave_up = false;
   std::function<void(cluster_event)> emit;
   /// Stops the cluster because it cannot go on. `failure`: what was thrown, if anything.

@@ -8,7 +8,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <system_error>
 
 #include <sys/types.h>
 
@@ -95,11 +94,7 @@ class worker_process : public std::enable_shared_from_this<worker_process> {
   /// Sends it a message; one that is on its way out need not hear it.
   template <class M>
   void tell(const M& message) {
-    try {
-      if (peer.is_open()) peer.post(message);
-    } catch (const std::system_error&) {
-      // Its end is told by its exit status.
-    }
+    peer.post_if_open(message);
   }
 
   /// Kills the process if it is still in the present state after `limit`.

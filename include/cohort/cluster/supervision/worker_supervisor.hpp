@@ -82,9 +82,6 @@ class worker_supervisor final : private process_events {
   bool kill_worker(unsigned slot);
   void kill_all();
 
-  /// Everybody in the cluster is ready.
-  void announce();
-
   /// From here on no worker is started or replaced.
   void begin_stop();
 
@@ -131,7 +128,6 @@ class worker_supervisor final : private process_events {
   std::map<unsigned, slot_stats> past_;
   unsigned wanted_ = 0;
   std::uint64_t restarts_ = 0;
-  bool announced_ = false;
 };
 
 }  // namespace cohort

@@ -123,13 +123,8 @@ COHORT_INLINE void worker_supervisor::on_figures(const worker_ptr& who) {
 COHORT_INLINE void worker_supervisor::on_end(const worker_ptr& who) { listeners_.leave(who); }
 
 COHORT_INLINE void worker_supervisor::join(const worker_ptr& who) {
-  if (announced_) who->tell(worker_protocol::all_ready());
+  if (context_.all_ready) who->tell(worker_protocol::all_ready());
   listeners_.join(who);
-}
-
-COHORT_INLINE void worker_supervisor::announce() {
-  announced_ = true;
-  for (const auto& each : workers_) each->tell(worker_protocol::all_ready());
 }
 
 COHORT_INLINE void worker_supervisor::replace(worker_process& who) {

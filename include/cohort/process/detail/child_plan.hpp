@@ -39,7 +39,7 @@ struct processor_set {
 };
 
 /// What the child needs, and where it reports the step that failed. An empty pointer or optional: leave it as it is.
-struct child_plan {
+struct child_plan {  // a member for each step that there may be
   enum class step {
     none,
     ignore_signal,

@@ -86,6 +86,7 @@ class execution {
   // What a killed program has written, and the loop has not seen yet.
   void drain(stream& from);
 
+  // What is known of one run: of its options, its outputs, its times, and how it ends.
   exec_options options_;
   std::string name_;
   task_group tasks_;

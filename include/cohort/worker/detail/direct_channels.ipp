@@ -11,7 +11,6 @@
 #include <variant>
 
 #include "../../ipc/channel_pair.hpp"
-#include "post_if_open.hpp"
 
 namespace cohort::detail {
 
@@ -34,7 +33,7 @@ COHORT_INLINE void direct_channels::accept_offer(descriptor end) {
 }
 
 COHORT_INLINE void direct_channels::decline() {
-  for (const auto& [key, line] : in_) post_if_open(*line, worker_protocol::draining());
+  for (const auto& [key, line] : in_) line->post_if_open(worker_protocol::draining());
 }
 
 COHORT_INLINE std::shared_ptr<direct_channels::outgoing> direct_channels::line_to(address to) {

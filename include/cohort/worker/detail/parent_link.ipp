@@ -17,7 +17,6 @@
 #include "../../core/error.hpp"
 #include "../../core/timeout.hpp"
 #include "../environment.hpp"
-#include "post_if_open.hpp"
 
 namespace cohort::detail {
 
@@ -61,7 +60,7 @@ COHORT_INLINE void parent_link::say_draining(worker_exit why, const std::string&
 COHORT_INLINE void parent_link::say_failed(const std::string& what) {
   worker_protocol::failed word;
   word.what = what;
-  post_if_open(channel_, word);
+  channel_.post_if_open(word);
 }
 
 COHORT_INLINE asio::awaitable<void> parent_link::flush() {
@@ -179,7 +178,7 @@ COHORT_INLINE asio::awaitable<void> parent_link::tell_ended() {
   tells_ = false;
   worker_protocol::ended word;
   word.connections = ended_;
-  post_if_open(channel_, word);
+  channel_.post_if_open(word);
 }
 
 COHORT_INLINE asio::awaitable<receipt> parent_link::carry(routed_message what, bool directly) {
