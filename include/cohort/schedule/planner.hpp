@@ -29,8 +29,8 @@ struct schedule_run {
   unsigned attempt = 1;
 };
 
-/// The times of schedules, and which of their runs have begun. It asks no clock, starts nothing and waits for nothing: whoever runs them
-/// asks it at the times that it names, and tells it what has ended.
+/// The times of schedules, and which of their runs have begun. It asks no clock, starts nothing and waits for
+/// nothing: whoever runs them asks it at the times that it names, and tells it what has ended.
 ///
 /// The time may be put forward, which makes runs late, and back: times of a timetable that come a second time are not
 /// run again, unless it went back by more than three hours, which sets the clock right rather than adjusts it (as
