@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <map>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include <signal.h>
 #include <sys/types.h>
 
-#include "../messaging/delivery_queue.hpp"
+#include "../messaging/options.hpp"
 #include "../process/command.hpp"
 #include "../schedule/schedule.hpp"
 #include "../worker/options.hpp"
@@ -162,36 +160,21 @@ struct cluster_options {  // a member for each thing that can be said of a clust
   std::function<void(const cluster_event&)> on_event;
 
   /// `workers`, or the number of processors for 0.
-  unsigned worker_count() const noexcept {
-    if (workers != 0) return workers;
-    const unsigned processors = std::thread::hardware_concurrency();
-    return processors != 0 ? processors : 1;
-  }
+  unsigned worker_count() const noexcept;
 
   /// `worker`, with the jobs of `schedules` added to its own. Where both have a job of one name, that of `worker`
   /// stays.
-  worker_options worker_with_jobs() const {
-    worker_options result = worker;
-    for (const auto& each : schedules) result.jobs.try_emplace(each.when.name(), each.job);
-    return result;
-  }
+  worker_options worker_with_jobs() const;
 };
 
 namespace detail {
 
 /// These options with times that timers can count, and with the ping interval that is used.
-inline cluster_options normalized(cluster_options options) {
-  constexpr std::chrono::milliseconds shortest_ping{1};
-  options.worker.drain_timeout = std::min(options.worker.drain_timeout, longest_time);
-  for (auto& each : options.agents) each.drain_timeout = std::min(each.drain_timeout, longest_time);
-  options.start_timeout = std::min(options.start_timeout, longest_time);
-  options.hang_timeout = std::min(options.hang_timeout, longest_time);
-  if (options.hang_timeout.count() != 0) {
-    const auto longest_ping = std::max(options.hang_timeout / 4, shortest_ping);
-    options.ping_interval = std::clamp(options.ping_interval, shortest_ping, longest_ping);
-  }
-  return options;
-}
+cluster_options normalized(cluster_options options);
 
 }  // namespace detail
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "options.ipp"
+#endif

@@ -8,9 +8,9 @@
 
 #include <sys/types.h>
 
-#include "../ipc/handle.hpp"
-
 namespace cohort {
+
+class any_handle;
 
 /// A worker that a connection may go to. Those that have reached worker_options::max_connections are not among them.
 struct candidate {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <optional>
-#include <thread>
 
 #include "../ipc/channel_options.hpp"
 #include "../process/command.hpp"
@@ -45,23 +43,17 @@ struct pool_options {
   channel_options channel;
 
   /// `processes`, or the number of processors for 0.
-  unsigned process_count() const noexcept {
-    if (processes != 0) return processes;
-    const unsigned processors = std::thread::hardware_concurrency();
-    return processors != 0 ? processors : 1;
-  }
+  unsigned process_count() const noexcept;
 };
 
 namespace detail {
 
 /// These options with times that timers can count.
-inline pool_options normalized(pool_options options) {
-  // As good as for ever, and no overflow when a timer counts it in nanoseconds.
-  constexpr std::chrono::milliseconds longest = std::chrono::hours(24 * 365);
-  if (options.deadline) options.deadline = std::min(*options.deadline, longest);
-  options.start_timeout = std::min(options.start_timeout, longest);
-  return options;
-}
+pool_options normalized(pool_options options);
 
 }  // namespace detail
 }  // namespace cohort
+
+#ifndef COHORT_SEPARATE_COMPILATION
+#include "options.ipp"
+#endif

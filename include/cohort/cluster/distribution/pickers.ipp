@@ -4,6 +4,7 @@
 #include "pickers.hpp"
 
 #include "../../core/config.hpp"
+#include "../../ipc/handle.hpp"
 
 #include <netinet/in.h>
 

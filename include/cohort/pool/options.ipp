@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "options.hpp"
+
+#include "../core/config.hpp"
+
+namespace cohort {
+
+COHORT_INLINE unsigned pool_options::process_count() const noexcept {
+  if (processes != 0) return processes;
+  const unsigned processors = std::thread::hardware_concurrency();
+  return processors != 0 ? processors : 1;
+}
+
+namespace detail {
+
+COHORT_INLINE pool_options normalized(pool_options options) {
+  // As good as for ever, and no overflow when a timer counts it in nanoseconds.
+  constexpr std::chrono::milliseconds longest = std::chrono::hours(24 * 365);
+  if (options.deadline) options.deadline = std::min(*options.deadline, longest);
+  options.start_timeout = std::min(options.start_timeout, longest);
+  return options;
+}
+
+}  // namespace detail
+
+}  // namespace cohort
