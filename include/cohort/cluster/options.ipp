@@ -3,6 +3,11 @@
 
 #include "options.hpp"
 
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
 #include "../core/config.hpp"
 
 namespace cohort {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../../include/cohort/ipc/codec/schema.hpp"
+#include "../../../include/cohort/ipc/transport/frame.hpp"
 
 #include <array>
 #include <chrono>
