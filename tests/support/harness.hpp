@@ -58,7 +58,7 @@ using namespace std::chrono_literals;
 inline constexpr bool sanitized = COHORT_TEST_SANITIZED;
 
 /// How long a test may take before it counts as hanging. Never a measure of speed.
-inline constexpr std::chrono::seconds patience = sanitized ? 30s : 10s;
+inline constexpr std::chrono::seconds patience = sanitized ? 60s : 40s;
 
 /// Runs a coroutine to its end on an io_context of its own, rethrows what it throws and checks what it leaves behind.
 /// `after_each_turn` is called after each handler that the context has run.
