@@ -321,7 +321,7 @@ TEST_CASE("fields are counted, arrays and nested structs as one") {
 
 TEST_CASE("fields are visited in order of declaration, and can be written") {
   job value{1, 2};
-  cohort::detail::for_each_field(value, [](std::uint64_t& field) { field += 10; });
+  cohort::detail::visit_fields(value, [](auto&... field) { ((field += 10), ...); });
   CHECK(value == job{11, 12});
   const job& constant = value;
   CHECK(cohort::detail::visit_fields(constant, [](const auto& a, const auto& b) { return a * 100 + b; }) == 1112);
