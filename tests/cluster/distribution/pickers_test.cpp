@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../../include/cohort/cluster/picker.hpp"
 #include "../../../include/cohort/cluster/distribution/pickers.hpp"
+#include "../../../include/cohort/ipc/handle.hpp"
 
 #include <cstddef>
 #include <map>
