@@ -34,6 +34,21 @@ bool exists(const std::string& path) {
   return ::lstat(path.c_str(), &found) == 0;
 }
 
+/// Waits for a primary that another process starts: the file is there a moment before somebody listens (bind(2), listen(2)).
+asio::awaitable<control_client> connect_once_it_listens(std::string path) {
+  std::optional<control_client> client;
+  const auto end = std::chrono::steady_clock::now() + patience / 2;
+  while (!client) {
+    try {
+      client = co_await control_client::connect(path);
+    } catch (const std::system_error&) {
+      if (std::chrono::steady_clock::now() >= end) throw;
+    }
+    if (!client) co_await sleep(1ms);
+  }
+  co_return std::move(*client);
+}
+
 /// A cluster that has a control socket.
 class managed : public std::enable_shared_from_this<managed> {
  public:
@@ -357,9 +372,7 @@ ASYNC_TEST("a client upgrades the primary, and finds the new one, which knows it
   const auto status = co_await s->primary.wait();
   CHECK(status == exit_status::exited(0));
 
-  const bool there = co_await eventually([&] { return exists(path); });
-  REQUIRE(there);
-  auto next = co_await control_client::connect(path);
+  auto next = co_await connect_once_it_listens(path);
   CHECK(next.pid() == result.pid);
   co_await manager.until("MAINPID=" + std::to_string(result.pid));
   CHECK(manager.count("READY=1") == 2);
@@ -672,9 +685,7 @@ ASYNC_TEST("serve() has a control socket when it is told to, until all workers a
   const directory here;
   const std::string path = here / "control";
   auto primary = co_await spawn(helper("serve", "listen=127.0.0.1:0", "workers=1", "control=" + path).out(stdio::pipe));
-  const bool there = co_await eventually([&] { return exists(path); });
-  REQUIRE(there);
-  auto client = co_await control_client::connect(path);
+  auto client = co_await connect_once_it_listens(path);
   CHECK(client.pid() == primary.pid());
   std::vector<std::string> seen;
   std::optional<control_protocol::outcome> followed;

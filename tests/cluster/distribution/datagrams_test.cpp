@@ -66,6 +66,7 @@ ASYNC_TEST("workers serve datagrams, from a socket that they share or each from 
     CAPTURE(to_string(how));
     auto c = co_await running::ready(datagram_options(how, 2));
     const auto at = address_of(*c);
+    co_await settle(*c, at, how);
     std::set<std::string> answers;
     bool all = true;
     for (int i = 0; i < 40; ++i) {
