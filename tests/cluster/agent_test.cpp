@@ -9,7 +9,7 @@
 #include "switch_file.hpp"
 #include "../messaging/townhall.hpp"
 
-namespace cohort::test {
+namespace cohort::test::agent_test {
 namespace {
 
 std::size_t place(const running& c, event_kind what, const std::string& agent) {
@@ -341,4 +341,4 @@ ASYNC_TEST("a schedule for an agent that is not there is refused") {
   CHECK(text.find("schedule \"work\": there is no agent cache") != std::string::npos);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::agent_test

@@ -18,7 +18,7 @@
 #include "../support/fault.hpp"
 #include "running.hpp"
 
-namespace cohort::test {
+namespace cohort::test::cluster_test {
 namespace {
 
 bool cut(const std::string& answer) { return answer == client::closed || answer == client::reset; }
@@ -710,4 +710,4 @@ ASYNC_TEST("a server that is started twice is told so, whatever its distribution
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::cluster_test

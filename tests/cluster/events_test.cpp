@@ -6,7 +6,7 @@
 
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::events_test {
 namespace {
 
 using kind = cluster_event::kind;
@@ -34,4 +34,4 @@ PLAIN_TEST("each event is a line for people") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::events_test

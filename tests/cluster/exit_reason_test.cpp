@@ -5,7 +5,7 @@
 
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::exit_reason_test {
 namespace {
 
 worker_ending ready(exit_status status) {
@@ -66,4 +66,4 @@ PLAIN_TEST("the kernel's count of those it has killed can be read") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::exit_reason_test

@@ -10,7 +10,7 @@
 
 #include "running.hpp"
 
-namespace cohort::test {
+namespace cohort::test::liveness_test {
 
 ASYNC_TEST("a worker whose loop does not turn is ended and replaced, and its neighbour goes on") {
   auto options = options_for(distribution::round_robin, 2);
@@ -186,4 +186,4 @@ ASYNC_TEST("a worker accepts no more connections than its limit, and those that 
   }
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::liveness_test

@@ -9,7 +9,7 @@
 
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::options_test {
 namespace {
 
 asio::awaitable<void> job_of_worker(worker&) { co_return; }
@@ -108,4 +108,4 @@ PLAIN_TEST("workers are pinged at least four times within the hang timeout") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::options_test

@@ -18,7 +18,7 @@
 #include "running.hpp"
 #include "switch_file.hpp"
 
-namespace cohort::test {
+namespace cohort::test::reload_test {
 namespace {
 
 void ignore(std::exception_ptr) {}
@@ -309,4 +309,4 @@ ASYNC_TEST("a worker that has grown old or large is replaced") {
   }
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::reload_test

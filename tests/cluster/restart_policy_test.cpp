@@ -9,7 +9,7 @@
 
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::restart_policy_test {
 namespace {
 
 using time_point = restart_policy::clock::time_point;
@@ -201,4 +201,4 @@ PLAIN_TEST("without any restart at once each one waits") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::restart_policy_test

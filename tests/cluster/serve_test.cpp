@@ -20,7 +20,7 @@
 #include "../worker/client.hpp"
 #include "server.hpp"
 
-namespace cohort::test {
+namespace cohort::test::serve_test {
 namespace {
 
 ASYNC_TEST("serve makes one program primary and workers, with the same arguments") {
@@ -336,4 +336,4 @@ ASYNC_TEST("a worker of a server that is served by 78 alone ends it with 1") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::serve_test

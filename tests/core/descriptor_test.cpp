@@ -9,7 +9,7 @@
 
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::descriptor_test {
 namespace {
 
 descriptor open_null() { return descriptor(::open("/dev/null", O_RDWR | O_CLOEXEC)); }
@@ -94,4 +94,4 @@ PLAIN_TEST("reset closes what is held and takes another") {
   CHECK_FALSE(is_open(after));
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::descriptor_test

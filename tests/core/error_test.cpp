@@ -8,7 +8,7 @@
 
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::error_test {
 
 PLAIN_TEST("every errc has a text of its own") {
   std::set<std::string> texts;
@@ -54,4 +54,4 @@ PLAIN_TEST("a thrown error_code keeps its category") {
   CHECK_THROWS_WITH_AS(throw_error("link: write", code), "link: write: Broken pipe", std::system_error);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::error_test

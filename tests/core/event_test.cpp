@@ -7,7 +7,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::event_test {
 namespace {
 
 // Waits in the background and notes how the wait has ended.
@@ -175,4 +175,4 @@ PLAIN_TEST("who waits for an event that goes away with its context is destroyed,
   CHECK_FALSE(resumed);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::event_test

@@ -10,7 +10,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::queue_test {
 
 ASYNC_TEST("a queue gives its items back in their order") {
   queue<int> numbers(co_await asio::this_coro::executor, 3);
@@ -233,4 +233,4 @@ PLAIN_TEST("an item is not lost when one of two pops that it wakes is cancelled"
   CHECK(points > 1);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::queue_test

@@ -10,7 +10,7 @@
 #include "../../include/cohort/core/timeout.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::run_sync_test {
 namespace {
 
 asio::awaitable<std::string> later(std::string text) {
@@ -75,4 +75,4 @@ PLAIN_TEST("a time limit goes around the operation") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::run_sync_test

@@ -8,7 +8,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::semaphore_test {
 
 ASYNC_TEST("a semaphore gives out its permits and no more") {
   semaphore two(co_await asio::this_coro::executor, 2);
@@ -117,4 +117,4 @@ PLAIN_TEST("waiters of a semaphore go away with their context") {
   CHECK(probe.expired());
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::semaphore_test

@@ -11,7 +11,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::single_flight_test {
 namespace {
 
 using flights = single_flight<std::string, int>;
@@ -227,4 +227,4 @@ PLAIN_TEST("flights go away with their context") {
   CHECK(probe.use_count() == 1);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::single_flight_test

@@ -7,7 +7,7 @@
 #include "../support/fault.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::system_test {
 
 PLAIN_TEST("a call that signals interrupt is repeated until it is not") {
   const fault<&system::calls::pipe2> interrupted(EINTR, 1, 3);
@@ -80,4 +80,4 @@ PLAIN_TEST("an intercepted call can answer with less than the real one") {
   CHECK((message.msg_flags & MSG_CTRUNC) != 0);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::system_test

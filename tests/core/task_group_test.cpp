@@ -9,7 +9,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::task_group_test {
 namespace {
 
 asio::awaitable<void> wait_forever() {
@@ -148,4 +148,4 @@ PLAIN_TEST("waiting for an empty group can be cancelled at every suspension poin
   CHECK(points > 2);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::task_group_test

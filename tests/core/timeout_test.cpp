@@ -11,7 +11,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::timeout_test {
 namespace {
 
 constexpr auto soon = 2ms;
@@ -221,4 +221,4 @@ PLAIN_TEST("a limited operation goes away with its context, whether its time is 
   }
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::timeout_test

@@ -31,7 +31,7 @@ void* realloc(void* old, std::size_t size) noexcept {
 }
 }
 
-namespace cohort::test {
+namespace cohort::test::allocation_test {
 namespace {
 
 struct sample {
@@ -110,6 +110,6 @@ ASYNC_TEST("messages there and back between two coroutines allocate nothing") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::allocation_test
 
 #endif

@@ -12,7 +12,7 @@
 #include "../support/harness.hpp"
 #include "channels.hpp"
 
-namespace cohort::test {
+namespace cohort::test::batch_test {
 namespace {
 
 struct item {
@@ -206,4 +206,4 @@ PLAIN_TEST("giving many handles that is cancelled at any moment says of each who
   CHECK(points > 2);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::batch_test

@@ -8,7 +8,7 @@
 #include "../../include/cohort/process/exec.hpp"
 #include "channels.hpp"
 
-namespace cohort::test {
+namespace cohort::test::builds_test {
 namespace {
 
 /// Runs the build of that number with its end of a channel.
@@ -48,4 +48,4 @@ ASYNC_TEST("two builds of a program speak in what they share, and what they do n
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::builds_test

@@ -11,7 +11,7 @@
 #include "../support/fault.hpp"
 #include "raw_end.hpp"
 
-namespace cohort::test {
+namespace cohort::test::bulk_test {
 namespace {
 
 /// Counts turns of the loop until `over`.
@@ -108,4 +108,4 @@ ASYNC_TEST("who receives from a peer that writes as fast as it is read from lets
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::bulk_test

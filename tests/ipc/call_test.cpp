@@ -16,7 +16,7 @@
 #include "../support/harness.hpp"
 #include "calls.hpp"
 
-namespace cohort::test {
+namespace cohort::test::call_test {
 
 using namespace questions;
 
@@ -458,4 +458,4 @@ PLAIN_TEST("answering that is cancelled at any moment can be taken up again") {
   CHECK(points > 3);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::call_test

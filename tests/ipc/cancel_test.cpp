@@ -13,7 +13,7 @@
 #include "channels.hpp"
 #include "raw_end.hpp"
 
-namespace cohort::test {
+namespace cohort::test::cancel_test {
 namespace {
 
 using strings = std::vector<std::string>;
@@ -389,4 +389,4 @@ ASYNC_TEST("an operation that is cancelled before it starts does nothing") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::cancel_test

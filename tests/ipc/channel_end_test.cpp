@@ -12,7 +12,7 @@
 #include "raw_end.hpp"
 #include "../../include/cohort/ipc/channel_pair.hpp"
 
-namespace cohort::test {
+namespace cohort::test::channel_end_test {
 namespace {
 
 using strings = std::vector<std::string>;
@@ -349,4 +349,4 @@ ASYNC_TEST("operations that are under way when the loop ends are destroyed with 
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::channel_end_test

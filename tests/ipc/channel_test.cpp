@@ -14,7 +14,7 @@
 #include "../support/fault.hpp"
 #include "channels.hpp"
 
-namespace cohort::test {
+namespace cohort::test::channel_test {
 namespace {
 
 using strings = std::vector<std::string>;
@@ -440,4 +440,4 @@ ASYNC_TEST("what waits for messages reads no more than 4 MiB of those that nobod
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::channel_test

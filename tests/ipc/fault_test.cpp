@@ -14,7 +14,7 @@
 #include "channels.hpp"
 #include "raw_end.hpp"
 
-namespace cohort::test {
+namespace cohort::test::fault_test {
 namespace {
 
 using strings = std::vector<std::string>;
@@ -245,4 +245,4 @@ ASYNC_TEST("a handle that cannot be sent for now can be taken back") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::fault_test

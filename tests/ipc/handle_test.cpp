@@ -15,7 +15,7 @@
 #include "channels.hpp"
 #include "raw_end.hpp"
 
-namespace cohort::test {
+namespace cohort::test::handle_test {
 namespace {
 
 using asio::ip::tcp;
@@ -298,4 +298,4 @@ PLAIN_TEST("each kind has a name") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::handle_test

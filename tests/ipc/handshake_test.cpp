@@ -11,7 +11,7 @@
 #include "channels.hpp"
 #include "raw_end.hpp"
 
-namespace cohort::test {
+namespace cohort::test::handshake_test {
 
 struct old_only {
   std::uint32_t value;
@@ -250,4 +250,4 @@ ASYNC_TEST("a peer that takes no message of any size gets none") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::handshake_test

@@ -13,14 +13,14 @@
 #include "channels.hpp"
 #include "raw_end.hpp"
 
-namespace cohort::test {
+namespace cohort::test::hostile_test {
 
 /// A message with a codec of its own, which fails in ways of its own.
 struct moody {
   std::uint8_t mood = 0;
 };
 
-}  // namespace cohort::test
+}  // namespace cohort::test::hostile_test
 
 template <>
 struct cohort::codec<cohort::test::moody> {
@@ -38,7 +38,7 @@ struct cohort::codec<cohort::test::moody> {
   static constexpr std::size_t fixed_size = 1;
 };
 
-namespace cohort::test {
+namespace cohort::test::hostile_test {
 namespace {
 
 using wire::kind;
@@ -445,4 +445,4 @@ ASYNC_TEST("a codec of the user's that does not encode sends nothing, and the ch
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::hostile_test

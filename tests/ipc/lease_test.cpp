@@ -14,7 +14,7 @@
 #include "channels.hpp"
 #include "raw_end.hpp"
 
-namespace cohort::test {
+namespace cohort::test::lease_test {
 namespace {
 
 using strings = std::vector<std::string>;
@@ -348,4 +348,4 @@ ASYNC_TEST("an error that ends the channel leaves every handle that is under way
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::lease_test

@@ -17,7 +17,7 @@
 #include "../support/harness.hpp"
 #include "channels.hpp"
 
-namespace cohort::test {
+namespace cohort::test::parcel_test {
 namespace {
 
 struct route {
@@ -365,4 +365,4 @@ ASYNC_TEST("a channel's end is a handle: two who know a third come to know each 
   CHECK(heard->number == 1);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::parcel_test

@@ -16,7 +16,7 @@
 #include "../support/fault.hpp"
 #include "channels.hpp"
 
-namespace cohort::test {
+namespace cohort::test::peer_test {
 namespace {
 
 using asio::ip::tcp;
@@ -433,4 +433,4 @@ ASYNC_TEST("a parent is taken once, and its descriptor becomes close-on-exec") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::peer_test

@@ -7,7 +7,7 @@
 #include "calls.hpp"
 #include "channels.hpp"
 
-namespace cohort::test {
+namespace cohort::test::post_test {
 namespace {
 
 struct item {
@@ -156,4 +156,4 @@ ASYNC_TEST("functions with captures have a name when they are given to calls") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::post_test

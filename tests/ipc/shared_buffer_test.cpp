@@ -11,7 +11,7 @@
 #include "../support/fault.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::shared_buffer_test {
 namespace {
 
 template <class Attempt>
@@ -86,4 +86,4 @@ PLAIN_TEST("what cannot be made says why, and leaves nothing") {
   CHECK(code_of([&] { shared_buffer bytes(std::size_t{1} << 62, nothing); }) != std::error_code());
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::shared_buffer_test

@@ -16,7 +16,7 @@
 #include "../process/children.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::soak_test {
 namespace {
 
 struct tally {
@@ -90,4 +90,4 @@ TEST_CASE("two processes that do everything at once lose nothing, whoever is kil
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::soak_test

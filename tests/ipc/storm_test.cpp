@@ -18,7 +18,7 @@
 #include "../support/fault.hpp"
 #include "channels.hpp"
 
-namespace cohort::test {
+namespace cohort::test::storm_test {
 
 /// The `place`-th thing that a sender has sent.
 struct numbered {
@@ -221,4 +221,4 @@ ASYNC_TEST("in a storm over a kernel that refuses, everything arrives once") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::storm_test

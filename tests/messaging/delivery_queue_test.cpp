@@ -9,7 +9,7 @@
 #include "../../include/cohort/core/timeout.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::delivery_queue_test {
 namespace {
 
 delivery_options bounded(std::size_t in_flight, std::size_t queue, slow_receiver slow) {
@@ -144,4 +144,4 @@ ASYNC_TEST("a letter that is cancelled leaves its turn to the next, also in the 
   CHECK(p.delivered == rest);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::delivery_queue_test

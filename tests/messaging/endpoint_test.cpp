@@ -14,7 +14,7 @@
 #include "../../include/cohort/core/event.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::endpoint_test {
 namespace {
 
 constexpr std::uint64_t news = 11, other = 12;
@@ -249,4 +249,4 @@ ASYNC_TEST("an endpoint says whether it lives") {
   CHECK(lives.expired());
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::endpoint_test

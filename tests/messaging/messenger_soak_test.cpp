@@ -15,7 +15,7 @@
 #include "tally.hpp"
 #include "townhall.hpp"
 
-namespace cohort::test {
+namespace cohort::test::messenger_soak_test {
 namespace {
 
 constexpr unsigned workers = 4;
@@ -130,4 +130,4 @@ asio::awaitable<void> soak() {
 // Not in the harness's time, which the long one would overrun.
 PLAIN_TEST("every message is delivered, or said not to be, whoever is killed") { run_sync(soak()); }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::messenger_soak_test

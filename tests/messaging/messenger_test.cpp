@@ -20,7 +20,7 @@
 #include "../../include/cohort/messaging/endpoint.hpp"
 #include "townhall.hpp"
 
-namespace cohort::test {
+namespace cohort::test::messenger_test {
 namespace {
 
 using undelivered::failed, undelivered::gone, undelivered::slow, undelivered::unheard;
@@ -485,4 +485,4 @@ ASYNC_TEST("a large message arrives whole") {
   co_await t->c->stop();
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::messenger_test

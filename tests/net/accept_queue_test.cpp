@@ -9,7 +9,7 @@
 #include "../process/directory.hpp"
 #include "../cluster/running.hpp"
 
-namespace cohort::test {
+namespace cohort::test::accept_queue_test {
 namespace {
 
 using tcp = asio::ip::tcp;
@@ -75,4 +75,4 @@ ASYNC_TEST("stats() has the queue of each address, whatever its distribution") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::accept_queue_test

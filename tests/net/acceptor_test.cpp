@@ -21,7 +21,7 @@
 #include "../support/fault.hpp"
 #include "../worker/client.hpp"
 
-namespace cohort::test {
+namespace cohort::test::acceptor_test {
 namespace {
 
 asio::ip::tcp::endpoint local() { return parse_endpoint("127.0.0.1:0"); }
@@ -373,4 +373,4 @@ ASYNC_TEST("a tcp listener never ends by itself") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::acceptor_test

@@ -10,7 +10,7 @@
 #include "../support/fault.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::endpoint_test {
 namespace {
 
 struct problem {
@@ -156,4 +156,4 @@ PLAIN_TEST("IPv6 serves as well") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::endpoint_test

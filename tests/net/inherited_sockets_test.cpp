@@ -10,7 +10,7 @@
 #include "../process/children.hpp"
 #include "../cluster/service/manager.hpp"
 
-namespace cohort::test {
+namespace cohort::test::inherited_sockets_test {
 namespace {
 
 // Descriptors 3 and on are taken in the test itself, so what is there is looked at in a process of its own (the verb
@@ -101,4 +101,4 @@ PLAIN_TEST("a name may be empty, and only the exact one is found") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::inherited_sockets_test

@@ -16,7 +16,7 @@
 #include "../support/fault.hpp"
 #include "../cluster/service/manager.hpp"
 
-namespace cohort::test {
+namespace cohort::test::unix_listener_test {
 namespace {
 
 using endpoint = asio::local::stream_protocol::endpoint;
@@ -295,4 +295,4 @@ PLAIN_TEST("a child that was forked does not remove the file of its parent") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::unix_listener_test

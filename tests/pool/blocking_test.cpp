@@ -9,7 +9,7 @@
 #include "../support/harness.hpp"
 #include "pools.hpp"
 
-namespace cohort::test {
+namespace cohort::test::blocking_test {
 namespace {
 
 template <class Pool, class... Arguments>
@@ -68,4 +68,4 @@ PLAIN_TEST("a call can be cancelled at every suspension point, and the pool goes
   CHECK(points > 0);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::blocking_test

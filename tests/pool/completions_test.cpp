@@ -14,7 +14,7 @@
 #include "../support/harness.hpp"
 #include "pools.hpp"
 
-namespace cohort::test {
+namespace cohort::test::completions_test {
 
 ASYNC_TEST("map gives its results in the order of the range, however long each takes") {
   process_pool<deed_job> pool(co_await asio::this_coro::executor, pool_of(2));
@@ -198,4 +198,4 @@ PLAIN_TEST("a map can be cancelled at every suspension point, and the pool goes 
   CHECK(points > 0);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::completions_test

@@ -5,7 +5,7 @@
 
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::options_test {
 
 PLAIN_TEST("a pool has a process for each processor, no limits and no second try, unless it is told") {
   const pool_options options;
@@ -36,4 +36,4 @@ PLAIN_TEST("a time without end is cut to one that a timer can count") {
   CHECK(std::chrono::nanoseconds(cut.start_timeout) > 1h);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::options_test

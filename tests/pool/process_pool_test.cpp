@@ -19,7 +19,7 @@
 #include "../support/harness.hpp"
 #include "pools.hpp"
 
-namespace cohort::test {
+namespace cohort::test::process_pool_test {
 
 // -- jobs and their results ------------------------------------------------------------------------------------------
 
@@ -804,4 +804,4 @@ ASYNC_TEST("a worker's program that no pool has started says so") {
   CHECK(text == "worker_main: not started by a process_pool\n");
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::process_pool_test

@@ -13,7 +13,7 @@
 #include "../support/harness.hpp"
 #include "pools.hpp"
 
-namespace cohort::test {
+namespace cohort::test::soak_test {
 namespace {
 
 constexpr int jobs = sanitized ? 300 : 1000;
@@ -113,4 +113,4 @@ ASYNC_TEST("many jobs, of which some crash, hang or are cancelled, each come to 
   CHECK(pool.stats().processes == 0);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::soak_test

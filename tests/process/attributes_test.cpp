@@ -17,7 +17,7 @@
 #include "../support/fault.hpp"
 #include "children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::attributes_test {
 namespace {
 
 std::vector<int> own_processors() {
@@ -279,4 +279,4 @@ ASYNC_TEST("each of these steps can fail, is said by name, and leaves neither ch
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::attributes_test

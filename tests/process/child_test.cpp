@@ -20,7 +20,7 @@
 #include "children.hpp"
 #include "processes.hpp"
 
-namespace cohort::test {
+namespace cohort::test::child_test {
 namespace {
 
 command sleeper() { return helper("sleep", "600000"); }
@@ -543,4 +543,4 @@ PLAIN_TEST("a cancelled wait for a closed child changes nothing and can be repea
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::child_test

@@ -17,7 +17,7 @@
 
 #include "children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::command_test {
 namespace {
 
 ASYNC_TEST("a command takes arguments of every kind of string") {
@@ -195,4 +195,4 @@ ASYNC_TEST("a child is killed with its parent unless it is told otherwise") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::command_test

@@ -23,7 +23,7 @@
 #include "../support/fault.hpp"
 #include "children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::credentials_test {
 namespace {
 
 // Every user may run and read these, which need not hold for the helper.
@@ -287,4 +287,4 @@ ASYNC_TEST("the directory is entered with the rights of the child's user" * not_
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::credentials_test

@@ -20,7 +20,7 @@
 #include "children.hpp"
 #include "directory.hpp"
 
-namespace cohort::test {
+namespace cohort::test::daemonize_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -333,4 +333,4 @@ PLAIN_TEST("what keeps a daemon from being started is thrown in the foreground")
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::daemonize_test

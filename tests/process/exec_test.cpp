@@ -21,7 +21,7 @@
 #include "children.hpp"
 #include "processes.hpp"
 
-namespace cohort::test {
+namespace cohort::test::exec_test {
 namespace {
 
 // Within this time a shell has come to where it waits, on any machine.
@@ -472,4 +472,4 @@ PLAIN_TEST("a program without a loop runs another one") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::exec_test

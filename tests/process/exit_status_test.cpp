@@ -9,7 +9,7 @@
 
 #include "children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::exit_status_test {
 namespace {
 
 exit_status status_of(int code, int value) {
@@ -98,4 +98,4 @@ ASYNC_TEST("a child's status tells its code, its signal and what it has used") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::exit_status_test

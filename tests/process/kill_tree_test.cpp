@@ -23,7 +23,7 @@
 #include "children.hpp"
 #include "processes.hpp"
 
-namespace cohort::test {
+namespace cohort::test::kill_tree_test {
 namespace {
 
 // The number in a line such as "left 123".
@@ -322,4 +322,4 @@ ASYNC_TEST("terminate asks a child to end, and kill ends it") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::kill_tree_test

@@ -21,7 +21,7 @@
 #include "children.hpp"
 #include "directory.hpp"
 
-namespace cohort::test {
+namespace cohort::test::pid_file_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -276,4 +276,4 @@ PLAIN_TEST("a stale file that may not be opened stays") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::pid_file_test

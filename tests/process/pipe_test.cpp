@@ -17,7 +17,7 @@
 #include "../support/fault.hpp"
 #include "children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::pipe_test {
 namespace {
 
 struct ends {
@@ -510,4 +510,4 @@ ASYNC_TEST("a pipeline can be made from its end, and SIGPIPE ends those before o
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::pipe_test

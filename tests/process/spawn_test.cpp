@@ -21,7 +21,7 @@
 #include "../support/fault.hpp"
 #include "children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::spawn_test {
 namespace {
 
 // Blocks a signal in this thread, or changes its action, for as long as the object lives.
@@ -484,4 +484,4 @@ ASYNC_TEST("a child whose parent has died before it could ask to die with it doe
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::spawn_test

@@ -12,7 +12,7 @@
 
 #include "children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::stdio_test {
 namespace {
 
 std::string file_text(const std::string& path) {
@@ -144,4 +144,4 @@ ASYNC_TEST("the child's ends of its pipes are blocking") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::stdio_test

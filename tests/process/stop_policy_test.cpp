@@ -8,7 +8,7 @@
 
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::stop_policy_test {
 namespace {
 
 PLAIN_TEST("a stop policy asks once and waits ten seconds, if nothing else is said") {
@@ -37,4 +37,4 @@ PLAIN_TEST("a stop policy takes three steps and no fourth") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::stop_policy_test

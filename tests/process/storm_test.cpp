@@ -15,7 +15,7 @@
 #include "../../include/cohort/process/spawn.hpp"
 #include "children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::storm_test {
 namespace {
 
 // As many descriptors as the test needs, or as the system lets it have.
@@ -138,4 +138,4 @@ ASYNC_TEST("hundreds of children that exit, are killed, or whose waits are cance
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::storm_test

@@ -14,7 +14,7 @@
 #include "../support/fault.hpp"
 #include "children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::this_process_test {
 namespace {
 
 std::string read_proc(pid_t pid, const char* name) {
@@ -175,4 +175,4 @@ PLAIN_TEST("without /proc there is an error, and the title stays") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::this_process_test

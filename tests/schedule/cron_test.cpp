@@ -18,7 +18,7 @@
 
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::cron_test {
 namespace {
 
 using std::chrono::sys_seconds;
@@ -439,4 +439,4 @@ PLAIN_TEST("a clock that jumps at midnight, or by half an hour, is served too") 
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::cron_test

@@ -14,7 +14,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::runner_test {
 namespace {
 
 using time_point = schedule::time_point;
@@ -484,4 +484,4 @@ PLAIN_TEST("a sleep by the clock of the system can be cancelled") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::runner_test

@@ -14,7 +14,7 @@
 #include "../../include/cohort/schedule/planner.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::schedule_test {
 namespace {
 
 using kind = schedule_run::kind;
@@ -395,4 +395,4 @@ PLAIN_TEST(
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::schedule_test

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 /// What every test stands on.
 ///
-///     namespace cohort::test {
+///     namespace cohort::test::event_test {                             // the file's own, so that several can be one unit
 ///
 ///     ASYNC_TEST("an event that is set lets a wait through") {       // a coroutine on an io_context of its own
 ///       event ready(co_await asio::this_coro::executor);
@@ -14,7 +14,7 @@
 ///       CHECK_FALSE(descriptor());
 ///     }
 ///
-///     }  // namespace cohort::test
+///     }  // namespace cohort::test::event_test
 ///
 /// Both forms fail unless the process ends the test with the descriptors it began with and without a child, alive or
 /// dead. ASYNC_TEST also fails when the coroutine does not finish within `patience`; what it has started in the

@@ -15,7 +15,7 @@
 
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::basic_verbs {
 namespace {
 
 void sleep_for(const std::string& milliseconds) {
@@ -90,4 +90,4 @@ const verb ignore_term("ignore-term", [](const verb::arguments& arguments) {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::basic_verbs

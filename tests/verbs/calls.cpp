@@ -3,7 +3,7 @@
 #include "../../include/cohort/ipc/peer.hpp"
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::calls_verbs {
 
 using namespace questions;
 
@@ -23,4 +23,4 @@ int answer_calls(const std::vector<std::string>&) {
 const verb answering_calls("answer-calls", &answer_calls);
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::calls_verbs

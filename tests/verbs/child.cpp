@@ -13,7 +13,7 @@
 
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::child_verbs {
 namespace {
 
 // One write for a line, so that lines of several processes do not mix (pipe(7)).
@@ -134,4 +134,4 @@ const verb stubborn("stubborn", [](const verb::arguments&) {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::child_verbs

@@ -14,7 +14,7 @@
 #include "line_server.hpp"
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::cluster_verbs {
 namespace {
 
 // What the primary does with events: one line each, which a test can read and people, too.
@@ -74,4 +74,4 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::cluster_verbs

@@ -6,7 +6,7 @@
 #include "../../include/cohort/core/run_sync.hpp"
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::control_verbs {
 namespace {
 
 asio::awaitable<int> talk(std::string path, std::string what) {
@@ -29,4 +29,4 @@ const verb admin_verb("admin", [](const verb::arguments& arguments) {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::control_verbs

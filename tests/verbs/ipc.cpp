@@ -19,7 +19,7 @@
 #include "../ipc/protocol.hpp"
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::ipc_verbs {
 namespace {
 
 template <class Protocol>
@@ -157,4 +157,4 @@ const verb receiving_bulk("ipc-bulk", [](const verb::arguments&) {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::ipc_verbs

@@ -11,7 +11,7 @@
 #include "../pool/jobs.hpp"
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::pool_verbs {
 namespace {
 
 // The program of a pool's processes. `late=MS`: it takes its time to get ready.
@@ -73,4 +73,4 @@ const verb pool_parent("pool-parent", [](const verb::arguments& arguments) {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::pool_verbs

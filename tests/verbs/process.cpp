@@ -21,7 +21,7 @@
 #include "verb.hpp"
 #include "../../include/cohort/core/system.hpp"
 
-namespace cohort::test {
+namespace cohort::test::process_verbs {
 namespace {
 
 // All that the program was started with, one argument a line.
@@ -187,4 +187,4 @@ const verb orphan("orphan", [](const verb::arguments&) {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::process_verbs

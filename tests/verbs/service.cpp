@@ -17,7 +17,7 @@
 #include "line_server.hpp"
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::service_verbs {
 namespace {
 
 std::string value_of(const std::string& argument) { return argument.substr(argument.find('=') + 1); }
@@ -96,4 +96,4 @@ const verb service_verb("service", [](const verb::arguments& arguments) {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::service_verbs

@@ -9,7 +9,7 @@
 #include "../../include/cohort/ipc/peer.hpp"
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::soak_verbs {
 namespace {
 
 std::ptrdiff_t open_descriptors() {
@@ -37,4 +37,4 @@ const verb soaking("soak", [](const verb::arguments& arguments) {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::soak_verbs

@@ -21,7 +21,7 @@
 #include "../../include/cohort/process/detail/own_program.hpp"
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::this_process_verbs {
 namespace {
 
 namespace fs = std::filesystem;
@@ -169,4 +169,4 @@ const verb daemon("daemon", [](const verb::arguments& arguments) {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::this_process_verbs

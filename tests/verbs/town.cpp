@@ -19,7 +19,7 @@
 #include "line_server.hpp"
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::town_verbs {
 namespace {
 
 using namespace town;
@@ -175,4 +175,4 @@ int live(const verb::arguments& arguments) {
 const verb town_verb("town", &live);
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::town_verbs

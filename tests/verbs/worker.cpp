@@ -15,7 +15,7 @@
 #include "line_server.hpp"
 #include "verb.hpp"
 
-namespace cohort::test {
+namespace cohort::test::worker_verbs {
 namespace {
 
 asio::awaitable<void> fail_with(std::string why) {
@@ -122,4 +122,4 @@ const verb undying("worker-undying", [](const verb::arguments&) -> int {
 });
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::worker_verbs

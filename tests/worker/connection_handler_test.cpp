@@ -15,7 +15,7 @@
 #include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::connection_handler_test {
 namespace {
 
 using asio::ip::tcp;
@@ -140,4 +140,4 @@ static_assert(!std::is_constructible_v<connection_handler, asio::awaitable<void>
 static_assert(std::is_copy_constructible_v<connection_handler>);
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::connection_handler_test

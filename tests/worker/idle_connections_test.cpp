@@ -12,7 +12,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::idle_connections_test {
 namespace {
 
 using detail::idle_connections;
@@ -177,4 +177,4 @@ PLAIN_TEST("a wait can be cancelled at every suspension point, and the connectio
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::idle_connections_test

@@ -17,7 +17,7 @@
 #include "../../include/cohort/worker/worker.hpp"
 #include "../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::job_runner_test {
 namespace {
 
 using detail::job_runner;
@@ -129,4 +129,4 @@ ASYNC_TEST("a runner that declines begins with nothing, and what is under way go
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::job_runner_test

@@ -16,7 +16,7 @@
 #include "../process/children.hpp"
 #include "client.hpp"
 
-namespace cohort::test {
+namespace cohort::test::run_worker_test {
 namespace {
 
 /// A worker process that accepts at an address.
@@ -267,4 +267,4 @@ ASYNC_TEST("a worker program whose descriptors do not come back serves one clien
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::run_worker_test

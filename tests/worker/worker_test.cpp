@@ -28,7 +28,7 @@
 #include "../verbs/line_server.hpp"
 #include "client.hpp"
 
-namespace cohort::test {
+namespace cohort::test::worker_test {
 namespace {
 
 using control_channel = channel<worker_protocol::to_child, worker_protocol::to_parent>;
@@ -1143,4 +1143,4 @@ ASYNC_TEST("a handler hears of the drain when it begins, and may say goodbye") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::worker_test

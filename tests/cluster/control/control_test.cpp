@@ -26,7 +26,7 @@
 #include "../server.hpp"
 #include "../switch_file.hpp"
 
-namespace cohort::test {
+namespace cohort::test::control_test {
 namespace {
 
 bool exists(const std::string& path) {
@@ -717,4 +717,4 @@ ASYNC_TEST("serve() has a control socket when it is told to, until all workers a
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::control_test

@@ -10,7 +10,7 @@
 
 #include "../../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::metrics_test {
 namespace {
 
 /// The text format 0.0.4, strictly: what it does not say, or says and advises against, is an error.
@@ -242,4 +242,4 @@ PLAIN_TEST("metrics of a cluster that has not begun are well formed, too") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::metrics_test

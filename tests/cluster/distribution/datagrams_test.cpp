@@ -16,7 +16,7 @@
 #include "../../../include/cohort/core/timeout.hpp"
 #include "../../../include/cohort/net/endpoint.hpp"
 
-namespace cohort::test {
+namespace cohort::test::datagrams_test {
 namespace {
 
 asio::ip::udp::endpoint address_of(const running& c) {
@@ -189,4 +189,4 @@ ASYNC_TEST("idle connections are closed one after the other over the time that i
   co_await c->ended();
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::datagrams_test

@@ -22,7 +22,7 @@
 #include "../../support/fault.hpp"
 #include "../../worker/client.hpp"
 
-namespace cohort::test {
+namespace cohort::test::handoff_test {
 namespace {
 
 constexpr std::uint32_t number = 7;
@@ -259,4 +259,4 @@ ASYNC_TEST("a listener that breaks is told once") {
   CHECK(s.failures.size() == 1);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::handoff_test

@@ -21,7 +21,7 @@
 #include "../service/manager.hpp"
 #include "../running.hpp"
 
-namespace cohort::test {
+namespace cohort::test::open_listeners_test {
 namespace {
 
 using local_endpoint = asio::local::stream_protocol::endpoint;
@@ -381,4 +381,4 @@ PLAIN_TEST("an inherited socket that cannot be served is an error that says why,
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::open_listeners_test

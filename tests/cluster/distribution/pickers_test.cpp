@@ -15,7 +15,7 @@
 
 #include "../running.hpp"
 
-namespace cohort::test {
+namespace cohort::test::pickers_test {
 namespace {
 
 std::vector<candidate> candidates(const std::vector<std::size_t>& open) {
@@ -224,4 +224,4 @@ ASYNC_TEST("when all workers have as many connections as they may, the next ones
   }
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::pickers_test

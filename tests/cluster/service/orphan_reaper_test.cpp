@@ -13,7 +13,7 @@
 #include "../../../include/cohort/core/task_group.hpp"
 #include "../../process/children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::orphan_reaper_test {
 namespace {
 
 /// Adopts processes whose parent dies.
@@ -132,4 +132,4 @@ ASYNC_TEST("a child whose status nobody has asked for yet keeps it, however long
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::orphan_reaper_test

@@ -15,7 +15,7 @@
 #include "../../support/fault.hpp"
 #include "manager.hpp"
 
-namespace cohort::test {
+namespace cohort::test::sd_notify_test {
 namespace {
 
 template <class Function>
@@ -190,4 +190,4 @@ PLAIN_TEST("a manager moves to another object with its socket") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::sd_notify_test

@@ -20,7 +20,7 @@
 #include "../../worker/client.hpp"
 #include "manager.hpp"
 
-namespace cohort::test {
+namespace cohort::test::service_test {
 namespace {
 
 /// A server whose primary writes its events to stderr (see the verb `service`).
@@ -398,4 +398,4 @@ ASYNC_TEST("a server that is process number 1 reaps without being told to") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::service_test

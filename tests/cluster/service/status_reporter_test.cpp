@@ -10,7 +10,7 @@
 #include "../../support/fault.hpp"
 #include "manager.hpp"
 
-namespace cohort::test {
+namespace cohort::test::status_reporter_test {
 namespace {
 
 using kind = cluster_event::kind;
@@ -166,4 +166,4 @@ ASYNC_TEST("without a manager a report does nothing") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::status_reporter_test

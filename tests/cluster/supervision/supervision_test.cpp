@@ -12,7 +12,7 @@
 #include "../switch_file.hpp"
 #include "../../../include/cohort/core/task_group.hpp"
 
-namespace cohort::test {
+namespace cohort::test::supervision_test {
 namespace {
 
 exit_reason reason_of(const running& c, pid_t pid) {
@@ -217,4 +217,4 @@ ASYNC_TEST("a reload kills the workers that have been draining for the longest t
   co_await c->ended();
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::supervision_test

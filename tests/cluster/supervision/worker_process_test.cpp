@@ -6,7 +6,7 @@
 
 #include "../../process/children.hpp"
 
-namespace cohort::test {
+namespace cohort::test::worker_process_test {
 namespace {
 
 ASYNC_TEST("a slot's worker goes from state to state in these ways, and no other") {
@@ -67,4 +67,4 @@ ASYNC_TEST("a worker that stays too long in a state is killed, one that has left
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::worker_process_test

@@ -12,7 +12,7 @@
 #include "../server.hpp"
 #include "../switch_file.hpp"
 
-namespace cohort::test {
+namespace cohort::test::upgrade_test {
 
 ASYNC_TEST("a primary is replaced by a new one again and again, and no request fails") {
   for (const auto* how : {"distribution=round_robin", "distribution=shared", "distribution=reuse_port"}) {
@@ -185,4 +185,4 @@ ASYNC_TEST("a service manager hears which process the service is after an upgrad
   CHECK(manager.count("STOPPING=1") == 1);
 }
 
-}  // namespace cohort::test
+}  // namespace cohort::test::upgrade_test

@@ -6,7 +6,7 @@
 
 #include "../../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::fifo_test {
 namespace {
 
 using detail::fifo;
@@ -61,4 +61,4 @@ PLAIN_TEST("the last element leaves a queue by erasure, and another one comes") 
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::fifo_test

@@ -7,7 +7,7 @@
 
 #include "../../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::frame_test {
 namespace {
 
 using wire::header;
@@ -142,4 +142,4 @@ PLAIN_TEST("a number of handles that the kind cannot have is not valid") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::frame_test

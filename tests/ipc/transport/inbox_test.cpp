@@ -20,7 +20,7 @@
 
 #include "../codec/boxes.hpp"
 
-namespace cohort::test {
+namespace cohort::test::inbox_test {
 namespace {
 
 std::string little(std::uint64_t value, std::size_t bytes) {
@@ -265,4 +265,4 @@ PLAIN_TEST("a goodbye is followed by no message, and by the end") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::inbox_test

@@ -12,7 +12,7 @@
 
 #include "../../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::lease_window_test {
 namespace {
 
 using detail::lease_window;
@@ -223,4 +223,4 @@ ASYNC_TEST("answers that no correct peer gives are malformed") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::lease_window_test

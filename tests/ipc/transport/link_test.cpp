@@ -14,7 +14,7 @@
 
 #include "../codec/boxes.hpp"
 
-namespace cohort::test {
+namespace cohort::test::link_test {
 namespace {
 
 using strings = std::vector<std::string>;
@@ -448,4 +448,4 @@ PLAIN_TEST("a pair that cannot be made throws and leaves nothing") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::link_test

@@ -18,7 +18,7 @@
 #include "../../../include/cohort/ipc/channel_pair.hpp"
 #include "../../support/harness.hpp"
 
-namespace cohort::test {
+namespace cohort::test::outbox_test {
 namespace {
 
 using detail::outbox;
@@ -229,4 +229,4 @@ PLAIN_TEST("a peer that is gone is a failure, with its errno") {
 }
 
 }  // namespace
-}  // namespace cohort::test
+}  // namespace cohort::test::outbox_test
