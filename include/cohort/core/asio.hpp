@@ -5,12 +5,16 @@
 /// header tests a version. Narrow headers, because <asio.hpp> doubles the time that a translation unit takes to parse.
 #pragma once
 
-// clang does not set the feature macro that Asio up to 1.25 looks for, so it must be told before its first header.
-#if defined(__clang__) && !defined(ASIO_HAS_CO_AWAIT)
 #include <asio/version.hpp>
-#if ASIO_VERSION < 102600
-#error "Clang with Asio before 1.26: define ASIO_HAS_CO_AWAIT and ASIO_HAS_STD_COROUTINE for the whole program"
+
+// Before the headers that an older one lacks.
+#if ASIO_VERSION < 102200
+#error "cohort needs Asio 1.22 or later"
 #endif
+
+// clang does not set the feature macro that Asio up to 1.25 looks for, so it must be told before its first header.
+#if defined(__clang__) && ASIO_VERSION < 102600 && !defined(ASIO_HAS_CO_AWAIT)
+#error "Clang with Asio before 1.26: define ASIO_HAS_CO_AWAIT and ASIO_HAS_STD_COROUTINE for the whole program"
 #endif
 
 #include <asio/any_io_executor.hpp>
@@ -32,15 +36,11 @@
 #include <asio/redirect_error.hpp>
 #include <asio/signal_set.hpp>
 #include <asio/steady_timer.hpp>
+#include <asio/system_executor.hpp>
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
-#include <asio/version.hpp>
 
 #include "config.hpp"
-
-#if ASIO_VERSION < 102200
-#error "cohort needs Asio 1.22 or later"
-#endif
 
 #if !defined(ASIO_HAS_CO_AWAIT)
 #error "cohort needs Asio with C++20 coroutines: compile with -std=c++20"
