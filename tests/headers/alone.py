@@ -9,6 +9,9 @@ all bodies behind it, each header would cost a hundred times as much.
 A header's text comes after all of its includes. So it is enough that the headers that it includes compile alone, and
 that its own text compiles after them, in whatever order they come. That is why some of them may come precompiled. For
 the same reason a header is not tried by itself whose .ipp file includes it first.
+
+What is looked for is a name that is not declared where it is written. So the compiler is stopped at the end of the text,
+by an assertion that fails, before it makes functions from templates, which takes half of its time.
 """
 import os
 import re
@@ -27,6 +30,8 @@ PRECOMPILED = [
     "cohort/ipc/channel.hpp",
     "cohort/worker/worker.hpp",
 ]
+
+END = "the text has ended"
 
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 HEADER_ONLY = re.compile(r"^#ifndef COHORT_SEPARATE_COMPILATION\n#include .*\n", re.MULTILINE)
@@ -82,11 +87,13 @@ def main():
             tried = os.path.join(folder, "tried.cpp")
             with open(tried, "w", encoding="utf-8") as file:
                 file.write(f"#include <{path}>\n" * 2)  # twice, because the include guard is part of what is tested
+                file.write(f'static_assert(false, "{END}");\n')
             options = [word for each in first for word in ("-include", ready[each])]
-            # Nothing for templates that only other templates use: their text is checked where it stands.
-            options += ["-fno-implicit-templates", "-fsyntax-only", "-Winvalid-pch", "-Wno-subobject-linkage"]
-            if subprocess.run([*command, *options, tried], cwd=build, check=False).returncode != 0:
-                print(f"{path} does not compile alone", flush=True)
+            options += ["-fsyntax-only", "-Wfatal-errors", "-Winvalid-pch", "-Wno-subobject-linkage"]
+            said = subprocess.run([*command, *options, tried], cwd=build, check=False, stderr=subprocess.PIPE,
+                                  text=True).stderr
+            if f"static assertion failed: {END}" not in said:
+                print(f"{said}{path} does not compile alone", flush=True)
                 failed += 1
     return 1 if failed else 0
 

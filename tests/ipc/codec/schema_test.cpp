@@ -69,11 +69,8 @@ struct numbered_type {
 using old_build = std::variant<job, outcome>;
 using new_build = std::variant<outcome, stop>;
 
-}  // namespace schema_test
-
 namespace {
 
-using namespace schema_test;
 using cohort::codec;
 using cohort::fingerprint;
 using cohort::message_set;
@@ -360,3 +357,4 @@ TEST_CASE("one type against several is no error: what both know can be sent") {
 }
 
 }  // namespace
+}  // namespace schema_test
