@@ -14,7 +14,7 @@ namespace cohort::test::liveness_test {
 
 ASYNC_TEST("a worker whose loop does not turn is ended and replaced, and its neighbour goes on") {
   auto options = options_for(distribution::round_robin, 2);
-  options.hang_timeout = sanitized ? 800ms : 300ms;
+  options.hang_timeout = sanitized ? 2s : 1s;  // longer than a busy machine stalls
   auto c = co_await running::ready(options);
   auto first = co_await client::connect(c->at());
   const auto who = co_await first.ask("pid");
@@ -37,7 +37,7 @@ ASYNC_TEST("a worker whose loop does not turn is ended and replaced, and its nei
 
 ASYNC_TEST("a stopped worker is ended by SIGKILL, which it cannot ignore") {
   auto options = options_for(distribution::shared, 1);
-  options.hang_timeout = sanitized ? 800ms : 300ms;
+  options.hang_timeout = sanitized ? 2s : 1s;  // longer than a busy machine stalls
   auto c = co_await running::ready(options);
   ::kill(c->pid(1), SIGSTOP);
   co_await c->until(event_kind::exited, 1);
@@ -48,10 +48,10 @@ ASYNC_TEST("a stopped worker is ended by SIGKILL, which it cannot ignore") {
 
 ASYNC_TEST("a worker that is busy, but answers in between, is not taken for hung") {
   auto options = options_for(distribution::round_robin, 1);
-  options.hang_timeout = sanitized ? 2000ms : 600ms;
+  options.hang_timeout = sanitized ? 3000ms : 1500ms;
   auto c = co_await running::ready(options);
   // Short turns, so that only a machine that stalls for most of the limit could make one too long.
-  const auto end = std::chrono::steady_clock::now() + (sanitized ? 2600ms : 800ms);
+  const auto end = std::chrono::steady_clock::now() + (sanitized ? 3500ms : 1800ms);
   while (std::chrono::steady_clock::now() < end) {
     const auto done = co_await ask_once(c->at(), "busy 20");
     CHECK(done == "busy done");
