@@ -19,7 +19,7 @@
 namespace cohort::test::call_test {
 
 using namespace questions;
-using questions::number;  // not the one of protocol.hpp
+using questions::number, questions::text;  // not those of protocol.hpp
 
 namespace {
 

@@ -61,12 +61,12 @@ ASYNC_TEST("a message that the peer does not know is not sent, once that is know
   auto code = co_await error_of(both.old_side.send<old_only>(2u));
   CHECK(code == errc::unknown_message);
   auto what = co_await text_of(both.old_side.send<old_only>(2u));
-  CHECK(what == "send: cohort::test::old_only: the message is not known to both sides");
+  CHECK(what == "send: cohort::test::handshake_test::old_only: the message is not known to both sides");
   CHECK_THROWS_AS(both.old_side.post(old_only{2}), std::system_error);
   const old_only with{3};
   descriptor object(::eventfd(0, EFD_CLOEXEC));
   what = co_await text_of(both.old_side.send_handle(with, std::move(object)));
-  CHECK(what == "send_handle: cohort::test::old_only: the message is not known to both sides");
+  CHECK(what == "send_handle: cohort::test::handshake_test::old_only: the message is not known to both sides");
   CHECK(object);
 
   co_await both.old_side.send<number>(4u);
@@ -85,7 +85,7 @@ ASYNC_TEST("a message that the peer does not know, and that was sent before this
   auto got = co_await new_side.receive();
   CHECK(std::get<number>(got.value()).value == 1);
   const auto what = co_await text_of(new_side.receive());
-  CHECK(what == "receive: cohort::test::old_only: the message is not known to both sides");
+  CHECK(what == "receive: cohort::test::handshake_test::old_only: the message is not known to both sides");
   got = co_await new_side.receive();
   CHECK(std::get<text>(got.value()).value == "three");
 }
@@ -138,12 +138,12 @@ ASYNC_TEST("two single types that differ end the channel on both sides, naming b
   channel<number, new_only> there(executor, std::move(ends.second));
   auto what = co_await text_of(there.receive());
   CHECK(what ==
-        "channel: this side receives cohort::test::new_only, the peer sends cohort::test::text: the two sides define "
-        "the message differently");
+        "channel: this side receives cohort::test::handshake_test::new_only, the peer sends cohort::test::text: the two "
+        "sides define the message differently");
   what = co_await text_of(here.receive());
   CHECK(what ==
-        "channel: this side sends cohort::test::text, the peer receives cohort::test::new_only: the two sides define "
-        "the message differently");
+        "channel: this side sends cohort::test::text, the peer receives cohort::test::handshake_test::new_only: the two "
+        "sides define the message differently");
   auto code = co_await error_of(here.send<text>("lost"));
   CHECK(code == errc::schema_mismatch);
   code = co_await error_of(there.receive_handle());

@@ -23,12 +23,12 @@ struct moody {
 }  // namespace cohort::test::hostile_test
 
 template <>
-struct cohort::codec<cohort::test::moody> {
-  static void encode(writer& out, const test::moody& m) {
+struct cohort::codec<cohort::test::hostile_test::moody> {
+  static void encode(writer& out, const test::hostile_test::moody& m) {
     if (m.mood == 99) throw std::runtime_error("not today");
     out.put(m.mood);
   }
-  static void decode(reader& in, test::moody& m) {
+  static void decode(reader& in, test::hostile_test::moody& m) {
     m.mood = in.get<std::uint8_t>();
     if (m.mood == 1) throw std::runtime_error("no good");
     if (m.mood == 2) throw 42;

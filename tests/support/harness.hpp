@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 /// What every test stands on.
 ///
-///     namespace cohort::test::event_test {                             // the file's own, so that several can be one unit
+///     namespace cohort::test::event_test {                           // the file's own: several are one unit
 ///
 ///     ASYNC_TEST("an event that is set lets a wait through") {       // a coroutine on an io_context of its own
 ///       event ready(co_await asio::this_coro::executor);
