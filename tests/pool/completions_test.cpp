@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <fstream>
 #include <optional>
 #include <ranges>
 #include <set>
@@ -65,16 +66,18 @@ ASYNC_TEST("map throws what the first job throws that fails, and kills the other
 }
 
 ASYNC_TEST("as_completed gives each job when it ends, with its place, and failures as values") {
+  const scratch files;
   process_pool<deed_job> pool(co_await asio::this_coro::executor, pool_of(3));
   std::vector<deed> todo;
-  todo.push_back(to("wait", 200));
+  todo.push_back(to("until", 0, files / "go on"));
   todo.push_back(to("throw", 0, "no"));
-  todo.push_back(to("wait", 30));
+  todo.push_back(to("wait", 1));
   auto jobs = pool.as_completed(todo);
   CHECK(pool.stats().processes == 0);
   std::vector<std::size_t> order;
   while (auto done = co_await jobs.next()) {
     order.push_back(done->index());
+    if (order.size() == 2) std::ofstream(files / "go on");
     CHECK((done->failure() != nullptr) == (done->index() == 1));
     if (done->index() == 1) {
       CHECK_THROWS_AS(done->get(), job_failed);
@@ -109,9 +112,10 @@ ASYNC_TEST("as_completed takes no more from its range than can run and wait") {
 }
 
 ASYNC_TEST("destroying as_completed kills what runs for it, and nothing else") {
+  const scratch files;
   const auto executor = co_await asio::this_coro::executor;
   process_pool<deed_job> pool(executor, pool_of(3));
-  auto other = start(pool, to("wait", 100));
+  auto other = start(pool, to("until", 0, files / "go on"));
   {
     std::vector<deed> todo;
     todo.push_back(to("echo"));
@@ -122,6 +126,7 @@ ASYNC_TEST("destroying as_completed kills what runs for it, and nothing else") {
     CHECK(done->index() == 0);
     CHECK(pool.stats().running == 3);
   }
+  std::ofstream(files / "go on");
   const auto seen = co_await other.wait();
   CHECK(seen.value == "done");
   const bool stopped = co_await eventually([&] { return pool.stats().running == 0 && pool.stats().processes == 1; });

@@ -46,6 +46,13 @@ struct deed_job {
       asio::steady_timer timer(context.get_executor(), std::chrono::milliseconds(todo.number));
       co_await timer.async_wait(asio::use_awaitable);
     }
+    if (todo.what == "until") {  // there is a file of that name
+      asio::steady_timer timer(context.get_executor());
+      while (::access(todo.text.c_str(), F_OK) != 0) {
+        timer.expires_after(std::chrono::milliseconds(1));
+        co_await timer.async_wait(asio::use_awaitable);
+      }
+    }
     if (todo.what == "throw") throw std::runtime_error(todo.text);
     if (todo.what == "throw number") throw static_cast<int>(todo.number);
     if (todo.what == "exit") std::exit(static_cast<int>(todo.number));
