@@ -155,9 +155,10 @@ int main(int argc, char* argv[]) {
     return 2;
   }
   options.on_event = [](const cohort::cluster_event& event) {
-    std::FILE* const stream = event.what == cohort::cluster_event::kind::listening ? stdout : stderr;
-    fmt::print(stream, "{}\n", cohort::to_string(event));
-    std::fflush(stream);
+    const auto text = cohort::to_string(event);
+    if (event.what != cohort::cluster_event::kind::listening) return cohort::error_log::write(text);
+    std::puts(text.c_str());
+    std::fflush(stdout);
   };
   return cohort::serve(options, serve_connection);
 }

@@ -256,9 +256,10 @@ int main(int argc, char* argv[]) {
   options.schedules.push_back({check, rotate_if_large});
   options.on_event = [](const cohort::cluster_event& event) {
     if (event.run && event.run->ok) return;  // of the schedules, what has failed is enough
-    std::FILE* const stream = event.what == cohort::cluster_event::kind::listening ? stdout : stderr;
-    fmt::print(stream, "{}\n", cohort::to_string(event));
-    std::fflush(stream);
+    const auto text = cohort::to_string(event);
+    if (event.what != cohort::cluster_event::kind::listening) return cohort::error_log::write(text);
+    std::puts(text.c_str());
+    std::fflush(stdout);
   };
   return cohort::serve(options, [&](tcp::socket socket, cohort::worker& self) {
     return http::serve(std::move(socket), self,

@@ -13,6 +13,8 @@
 #include "core/queue.hpp"
 #include "core/semaphore.hpp"
 #include "core/single_flight.hpp"
+#include "core/error_log.hpp"
+#include "core/processors.hpp"
 #include "core/run_sync.hpp"
 #include "core/task_group.hpp"
 #include "core/timeout.hpp"
@@ -48,6 +50,7 @@
 // inside a worker: accept, serve, drain, exit
 #include "worker/connection_handler.hpp"
 #include "net/acceptor.hpp"
+#include "net/stop_listening.hpp"
 #include "messaging/delivery.hpp"
 #include "worker/options.hpp"
 #include "worker/run_worker.hpp"

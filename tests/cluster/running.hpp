@@ -62,6 +62,14 @@ class running : public std::enable_shared_from_this<running> {
     throw std::runtime_error("no such event");
   }
 
+  /// The first event of a kind.
+  const cluster_event& first(event_kind what) const {
+    for (const auto& each : events) {
+      if (each.what == what) return each;
+    }
+    throw std::runtime_error("no such event");
+  }
+
   /// Where the first event with this kind and pid stands.
   std::size_t place(event_kind what, pid_t pid) const {
     const auto at = std::find_if(events.begin(), events.end(),

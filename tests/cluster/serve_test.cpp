@@ -63,7 +63,7 @@ ASYNC_TEST("SIGTERM and SIGINT end a server when the last request is answered, a
 
 ASYNC_TEST("a second signal ends a server at once") {
   const std::vector<std::pair<int, int>> pairs = {
-      {SIGTERM, SIGTERM}, {SIGINT, SIGINT}, {SIGTERM, SIGINT}, {0, SIGQUIT}};
+      {SIGTERM, SIGTERM}, {SIGTERM, SIGINT}, {0, SIGQUIT}};
   for (const auto& [first, second] : pairs) {
     auto s = co_await server::ready();
     auto slow = co_await client::connect(s->at());
@@ -76,11 +76,12 @@ ASYNC_TEST("a second signal ends a server at once") {
       co_await s->until(kind::exited);  // the idle one goes, and the busy one stays
       CHECK(s->count(kind::exited) == 1);
     }
+    if (first != 0) co_await sleep(1s);  // within a second it would be the same wish
     s->primary.signal(second);
     const auto cut = co_await slow.line();
     CHECK((cut == client::closed || cut == client::reset));
     const auto status = co_await s->ended();
-    CHECK(status == exit_status::exited(0));
+    CHECK(status == exit_status::exited(1));
     CHECK(s->count(kind::exited) == 2);
   }
 }
@@ -223,22 +224,20 @@ ASYNC_TEST("a server outlives the reader of its log") {
   CHECK(status == exit_status::exited(0));
 }
 
-ASYNC_TEST("an exception from on_event stops the server gracefully, with status 1 and its text") {
+ASYNC_TEST("an exception from on_event is said on stderr, and the server goes on") {
   auto program = helper("serve", "listen=127.0.0.1:0", "workers=2", "events=throw");
   auto s = co_await server::start(program.err(stdio::pipe));
   co_await s->until(kind::ready, 2);
-  auto slow = co_await client::connect(s->at());
-  const auto begun = co_await slow.ask("hold");
-  CHECK(begun == "holding");
   const auto left = co_await ask_once(s->at(), "drain");
   CHECK(left == "drain done");
-  co_await s->until(kind::draining);
-  const auto answer = co_await slow.ask("go on");
-  CHECK(answer == "hold done");
+  co_await s->until(kind::ready, 3);
+  const auto answer = co_await ask_once(s->at(), "echo on");
+  CHECK(answer == "on");
+  s->primary.signal(SIGTERM);
   const auto said = co_await s->primary.err().read_all();
-  CHECK(said == "no more events, please\n");
+  CHECK(said.starts_with("on_event has thrown: no more events, please; at: worker "));
   const auto status = co_await s->ended();
-  CHECK(status == exit_status::exited(1));
+  CHECK(status == exit_status::exited(0));
 }
 
 ASYNC_TEST("a server goes on with its own program when the file is replaced or removed") {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -63,6 +64,14 @@ class server : public std::enable_shared_from_this<server> {
       if (each.what == what) result.push_back(each.pid);
     }
     return result;
+  }
+
+  /// The last event of a kind.
+  const event& last(kind what) const {
+    const auto found =
+        std::find_if(events.rbegin(), events.rend(), [&](const auto& each) { return each.what == what; });
+    if (found == events.rend()) throw std::runtime_error("no such event");
+    return *found;
   }
 
   asio::ip::tcp::endpoint at() const {

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include "../../include/cohort/cluster/serve.hpp"
+#include "../../include/cohort/core/error_log.hpp"
 #include "../../include/cohort/ipc/peer.hpp"
 #include "line_server.hpp"
 #include "verb.hpp"
@@ -26,7 +27,8 @@ void print(const cluster_event& event) {
 
 // `listen=ADDRESS:PORT`, `workers=N`, `distribution=NAME`, `drain=MS`, `grace=MS`, `start=MS`, `restarts=N`,
 // `backoff=MS`, `boots=N`, `events=print|default|throw`, `die=STATUS` (the worker, at its start), `descriptors=N`,
-// `ignore=SIGNAL`, `control=PATH`, `broken-by=FILE`, `hold-by=FILE`: while there is such a file
+// `ignore=SIGNAL`, `control=PATH`, `log=1` (events to stderr too), `reopen=throw`, `stop-on=SIGNAL`, `user=NAME` (of the
+// workers), `broken-by=FILE`, `hold-by=FILE`: while there is such a file
 // workers end, or wait, at their start
 const verb serve_verb("serve", [](const verb::arguments& arguments) {
   cluster_options options;
@@ -34,6 +36,7 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
   restart_policy restart;
   worker.idle_grace = std::chrono::milliseconds(20);
   std::string events = "print";
+  bool logs = false;
   for (const auto& each : arguments) {
     const auto equals = each.find('=');
     if (equals == std::string::npos) continue;
@@ -50,6 +53,10 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
     if (key == "boots") restart.max_failed_boots = static_cast<std::size_t>(value);
     if (key == "events") events = text;
     if (key == "control") options.control_socket = text;
+    if (key == "log") logs = true;
+    if (key == "reopen") options.on_reopen = [] { throw std::runtime_error("no such directory"); };
+    if (key == "stop-on") options.signals[static_cast<int>(value)] = cluster_action::stop;
+    if (key == "user") options.on_start = [text](unsigned, command& program) { program.user(text); };
     if (key == "broken-by" && std::getenv("COHORT_SLOT") != nullptr && ::access(text.c_str(), F_OK) == 0) return 9;
     if (key == "hold-by" && std::getenv("COHORT_SLOT") != nullptr) {
       while (::access(text.c_str(), F_OK) == 0) ::usleep(1'000);
@@ -64,6 +71,12 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
   options.worker = worker;
   options.restart = restart;
   if (events == "print") options.on_event = &print;
+  if (logs) {
+    options.on_event = [](const cluster_event& event) {
+      print(event);
+      error_log::write(to_string(event));
+    };
+  }
   if (events == "throw") {
     options.on_event = [](const cluster_event& event) {
       print(event);

@@ -45,7 +45,9 @@ inline std::vector<int>& fillers() {
 ///     fatal  odd          throws an exception, or something else
 ///     code N              throws the errno as a system_error
 ///     abort  exit N       ends the process
+///     environment NAME    the variable's value, or "(none)"
 ///     drain  fail  leave  worker::drain, fail, do_not_restart
+///     shout               drains with a reason that is no line of a log
 ///     fork MS             the pid of a process that holds all that this one does, for that time
 ///     process PID         "alive", "zombie" or "gone"
 ///     fill-descriptors    takes all descriptors that are left, but gives them back after 200 ms
@@ -56,6 +58,12 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
   long number = 0;
   words >> verb;
   if (verb == "echo") co_return request.substr(request.find(' ') + 1);
+  if (verb == "environment") {
+    std::string name;
+    words >> name;
+    const char* const value = std::getenv(name.c_str());
+    co_return value != nullptr ? value : "(none)";
+  }
   words >> number;
   const std::chrono::milliseconds time(number);
   if (verb == "pid") co_return std::to_string(::getpid()) + " " + std::to_string(self.slot());
@@ -90,6 +98,8 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
     self.drain("a client wants it");
   } else if (verb == "fail") {
     self.fail("a client says so");
+  } else if (verb == "shout") {
+    self.drain("\033[2J\nworker 7 ready" + std::string(10'000, '!'));
   } else if (verb == "leave") {
     self.do_not_restart("a client wants no other");
   } else if (verb == "fork") {

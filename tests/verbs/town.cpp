@@ -123,7 +123,8 @@ asio::awaitable<void> wait_for_all(worker& self, resident& here) {
   here.note("all-ready");
 }
 
-// `set-up-fails=1`, `broken-by=FILE` (ends with 9 if there is such a file), `run-throws=1`, `fragile=1` (an agent that
+// `set-up-fails=1`, `broken-by=FILE` (ends with 9 if there is such a file), `run-throws=1`, `again=MS` (after which `run`
+// begins again), `fragile=1` (an agent that
 // an exception ends), `job=MS` (how long a job of the schedule "work" takes), `tally=FILE`
 int live(const verb::arguments& arguments) {
   std::unique_ptr<resident> here;
@@ -139,6 +140,7 @@ int live(const verb::arguments& arguments) {
     if (key == "broken-by" && ::access(value.c_str(), F_OK) == 0) return 9;
     if (key == "set-up-fails") broken = true;
     if (key == "run-throws") throws = true;
+    if (key == "again") options.run_again_after = std::chrono::milliseconds(std::stol(value));
     if (key == "fragile") options.survives_exceptions = false;
     if (key == "tally") counts = std::make_unique<tally>(value);
     if (key == "job") job = std::stol(value);

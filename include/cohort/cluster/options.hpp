@@ -89,7 +89,7 @@ struct cluster_options {  // a member for each thing that can be said of a clust
 
   /// The addresses to listen on. At least one.
   std::vector<listen_address> listen;
-  /// How many workers. Default: 0, which is one for each processor.
+  /// How many workers. Default: 0, which is one for each processor that this process may use: see usable_processors().
   unsigned workers = 0;
   /// How connections reach the workers, for the addresses that do not say it themselves.
   cohort::distribution distribution = cohort::distribution::round_robin;

@@ -5,17 +5,16 @@
 
 #include <algorithm>
 #include <chrono>
-#include <thread>
 #include <utility>
 
 #include "../core/config.hpp"
+#include "../core/processors.hpp"
 
 namespace cohort {
 
 COHORT_INLINE unsigned cluster_options::worker_count() const noexcept {
   if (workers != 0) return workers;
-  const unsigned processors = std::thread::hardware_concurrency();
-  return processors != 0 ? processors : 1;
+  return usable_processors();
 }
 
 COHORT_INLINE worker_options cluster_options::worker_with_jobs() const {

@@ -3,7 +3,6 @@
 
 #include "serve.hpp"
 
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <utility>
@@ -14,6 +13,7 @@
 
 #include "../core/config.hpp"
 #include "../core/error.hpp"
+#include "../core/error_log.hpp"
 #include "../ipc/handle.hpp"
 #include "../ipc/peer.hpp"
 #include "../process/this_process.hpp"
@@ -48,13 +48,14 @@ COHORT_INLINE int serve_as_worker(const cluster_options& options, connection_han
   for (const auto& each : options.agents) {
     if (each.name == agent) return run_agent(each, options.worker_with_jobs());
   }
-  std::fprintf(stderr, "agent %s: there is none of this name\n", agent);
+  error_log::write(fmt::format("agent {}: there is none of this name", agent));
   return static_cast<int>(worker_exit::do_not_restart);
 }
 
 }  // namespace detail
 
 COHORT_INLINE int serve(cluster_options options, connection_handler handler) {
+  error_log::open_standard_descriptors();
   if (std::getenv(detail::slot_variable) != nullptr && has_parent()) {
     return detail::serve_as_worker(options, std::move(handler));
   }
@@ -66,7 +67,7 @@ COHORT_INLINE int serve(cluster_options options, connection_handler handler) {
     detail::served_primary primary(std::move(options));
     return primary.run();
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
+    error_log::write(error.what());
     return 1;
   }
 }

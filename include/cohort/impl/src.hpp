@@ -16,7 +16,9 @@
 
 #include "../core/config.ipp"
 #include "../core/error.ipp"
+#include "../core/error_log.ipp"
 #include "../core/event.ipp"
+#include "../core/processors.ipp"
 #include "../core/semaphore.ipp"
 #include "../core/task_group.ipp"
 #include "../core/text_of.ipp"
@@ -77,6 +79,7 @@
 #include "../worker/detail/drain.ipp"
 #include "../worker/detail/idle_connections.ipp"
 #include "../worker/detail/job_runner.ipp"
+#include "../worker/detail/outlived_parent.ipp"
 #include "../worker/detail/parent_link.ipp"
 #include "../worker/detail/worker_impl.ipp"
 #include "../worker/environment.ipp"

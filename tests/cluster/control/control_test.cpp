@@ -530,28 +530,87 @@ ASYNC_TEST("another user is not served, whatever the permissions of the file" * 
   co_await m->end();
 }
 
-ASYNC_TEST("there is an end to the clients, and room again when one leaves") {
+/// Follows events, and so is busy, until the control socket ends.
+asio::awaitable<void> follow(std::shared_ptr<control_client> who) {
+  co_await who->follow([](const cluster_event&) {});
+}
+
+ASYNC_TEST("clients that ask nothing make room for others, the longest silent one first") {
   const auto m = co_await managed::idle();
-  std::vector<control_client> clients;
-  for (std::size_t i = 0; i < control_server::max_clients; ++i) {
-    auto client = co_await m->client();
-    clients.push_back(std::move(client));
+  std::vector<descriptor> silent;
+  for (std::size_t i = 0; i < control_server::max_clients; ++i) silent.push_back(connect_raw(m->path()));
+  const auto client = std::make_shared<control_client>(co_await m->client());
+  const bool dropped = co_await is_dropped(silent.front());
+  CHECK(dropped);
+  for (std::size_t i = 1; i < silent.size(); ++i) CHECK_FALSE(hung_up(silent[i]));
+  std::vector<control_client> others;
+  for (std::size_t i = 1; i < silent.size(); ++i) {  // the one that asks stays
+    const auto stats = co_await client->stats();
+    CHECK(stats.workers.empty());
+    others.push_back(co_await m->client());
+    const bool next = co_await is_dropped(silent[i]);
+    CHECK(next);
   }
-  for (int i = 0; i < 40; ++i) {
+  const auto stats = co_await client->stats();
+  CHECK(stats.workers.empty());
+  co_await m->end();
+}
+
+ASYNC_TEST("there is an end to the clients that are busy, and room again when one leaves") {
+  const auto m = co_await managed::idle();
+  task_group followers(m->control_executor());
+  std::vector<std::weak_ptr<asio::cancellation_signal>> ends;
+  for (std::size_t i = 0; i < control_server::max_clients; ++i) {
+    auto client = std::make_shared<control_client>(co_await m->client());
+    ends.push_back(followers.start(follow(client), ignored("it ends with the control socket")));
+    const auto stats = co_await client->stats();  // its follow has come first
+    CHECK(stats.workers.empty());
+  }
+  for (int i = 0; i < 20; ++i) {
     const auto refused = co_await text_of(m->client());
     CHECK(refused == "connect " + m->path() + ": there are 16 clients already: Connection refused");
   }
-  for (auto& each : clients) {
-    const auto stats = co_await each.stats();
-    CHECK(stats.workers.empty());
-  }
-  clients.pop_back();
+  if (const auto one = ends.back().lock()) one->emit(asio::cancellation_type::all);
   bool again = false;
   while (!again) {
     const auto error = co_await error_of(m->client());
     again = !error;
   }
   co_await m->end();
+  co_await followers.wait_empty();
+}
+
+ASYNC_TEST("a control socket whose file was removed is bound anew when somebody looks, and its clients stay") {
+  const auto m = co_await managed::idle();
+  auto client = co_await m->client();
+  m->control.look();  // nothing is wrong
+  ::unlink(m->path().c_str());
+  const auto lost = co_await error_of(m->client());
+  CHECK(lost == std::error_code(ENOENT, std::system_category()));
+  m->control.look();
+  auto other = co_await m->client();
+  const auto theirs = co_await other.stats();
+  CHECK(theirs.workers.empty());
+  const auto mine = co_await client.stats();
+  CHECK(mine.workers.empty());
+  co_await m->end();
+}
+
+ASYNC_TEST("a server whose control socket was removed has it again after SIGUSR1, and after SIGHUP") {
+  const directory here;
+  const std::string path = here / "control";
+  auto s = co_await server::ready("control=" + path);
+  for (const int signal : {SIGUSR1, SIGHUP}) {
+    ::unlink(path.c_str());
+    s->primary.signal(signal);
+    auto client = co_await connect_once_it_listens(path);
+    const auto stats = co_await client.stats();
+    CHECK(stats.wanted == 2);
+  }
+  s->primary.signal(SIGTERM);
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(0));
+  CHECK_FALSE(exists(path));
 }
 
 ASYNC_TEST("what is no channel, or speaks out of turn, is disconnected and harms nobody") {

@@ -148,6 +148,8 @@ cluster_stats some() {
   stats.ready = 1;
   stats.restarts = 7;
   stats.reloads = 2;
+  stats.served = 12'345'678'999;
+  stats.lost_log_lines = 3;
   stats.uptime = 61500ms;
   stats.listeners = {{"127.0.0.1:80", accept_queue{5, 128}},
                      {"unix:/a\\b\"c\nd", accept_queue{0, 1}},
@@ -178,6 +180,10 @@ PLAIN_TEST("metrics are the text format of Prometheus, in base units") {
   CHECK(found.value("cohort_restarts_total") == 7);
   CHECK(found.value("cohort_reloads_total") == 2);
   CHECK(found.type("cohort_reloads_total") == "counter");
+  CHECK(found.value("cohort_served_connections_total") == 12'345'678'999);
+  CHECK(found.type("cohort_served_connections_total") == "counter");
+  CHECK(found.type("cohort_worker_served_connections") == "gauge");  // it begins again with the next process
+  CHECK(found.value("cohort_lost_log_lines_total") == 3);
 
   const exposition::labels busy = {{"slot", "1"}, {"generation", "3"}, {"pid", "102"}};
   auto ready = busy;
@@ -186,7 +192,7 @@ PLAIN_TEST("metrics are the text format of Prometheus, in base units") {
   CHECK(found.value("cohort_worker_uptime_seconds", busy) == 1.25);
   CHECK(found.value("cohort_worker_open_connections", busy) == 4);
   CHECK(found.value("cohort_worker_leased_connections", busy) == 5);
-  CHECK(found.value("cohort_worker_served_connections_total", busy) == 12'345'678'901);
+  CHECK(found.value("cohort_worker_served_connections", busy) == 12'345'678'901);
   CHECK(found.value("cohort_worker_resident_memory_bytes", busy) == 3 * 1024 * 1024);
   CHECK(found.value("cohort_worker_loop_lag_seconds", busy) == 0.00025);
 

@@ -43,6 +43,11 @@ COHORT_INLINE std::string to_prometheus(const cluster_stats& stats) {
              stats.restarts);
   out.single("cohort_reloads_total", "counter", "Reloads that were completed.", stats.reloads);
 
+  out.single("cohort_served_connections_total", "counter", "Connections that have ended, as the workers have said last.",
+             stats.served);
+  out.single("cohort_lost_log_lines_total", "counter", "Lines that the error output has not taken.",
+             stats.lost_log_lines);
+
   out.begin("cohort_workers", "gauge", "Workers in each state.");
   for (const auto state : {worker_state::waiting, worker_state::starting, worker_state::ready, worker_state::draining,
                            worker_state::stopping, worker_state::dead}) {
@@ -80,7 +85,7 @@ COHORT_INLINE std::string to_prometheus(const cluster_stats& stats) {
   of_workers("cohort_worker_leased_connections", "gauge",
              "Connections that the primary has accepted for the worker and that have not ended.",
              [&](const auto& each, const auto& labels) { out.value(each.leased, labels); });
-  of_workers("cohort_worker_served_connections_total", "counter", "Connections of the worker that have ended.",
+  of_workers("cohort_worker_served_connections", "gauge", "Connections of this worker that have ended.",
              [&](const auto& each, const auto& labels) { out.value(each.served, labels); });
   of_workers("cohort_worker_resident_memory_bytes", "gauge", "Resident memory of the worker.",
              [&](const auto& each, const auto& labels) { out.value(each.memory, labels); });

@@ -25,7 +25,7 @@ class control_sessions;
 /// The file has the mode 0600 from its beginning on. Root is served, and the user that this process is (effectively),
 /// as the kernel tells it (SO_PEERCRED, unix(7)); others are told so and disconnected. So is a client that does not
 /// behave, by anything that is not a call, or as a follower by not reading. No client holds up the cluster: 16 clients
-/// at a time are served, 8 reloads and upgrades may wait, a follower may be 256 events behind, and 1024 workers are the
+/// at a time are served, of which the one that has asked nothing for the longest time makes room for another one; 8 reloads and upgrades may wait, a follower may be 256 events behind, and 1024 workers are the
 /// most.
 ///
 /// Must outlive run(), and the cluster must outlive this. Distinct objects: safe. Shared objects: unsafe, also with the
@@ -56,6 +56,10 @@ class control_server {
   /// Throws if nothing can be accepted any more. Cancelling disconnects all at once and throws operation_aborted. What
   /// clients have told the cluster to do goes on, but for reloads and upgrades.
   asio::awaitable<void> run();
+
+  /// Binds anew if the file is not there any more, or is another one: somebody has cleaned up. Clients that are
+  /// connected stay so. Throws as the constructor.
+  void look();
 
   /// Ends it: removes the file, tells the followers what they have not heard and lets the answers under way go out, for
   /// a second at most. Call it when all events have been noted.

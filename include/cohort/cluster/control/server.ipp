@@ -4,21 +4,21 @@
 #include "server.hpp"
 
 #include "../../core/config.hpp"
-#include "../../net/unix_listener.hpp"
 #include "sessions.hpp"
 
 namespace cohort {
 
 COHORT_INLINE control_server::control_server(cluster& primary, const std::string& path, variables environment)
     : sessions_(std::make_unique<detail::control_sessions>(
-          primary, open_unix_listener(control_protocol::endpoint_of("control socket", path), 16, 0600),
-          std::move(environment))) {}
+          primary, control_protocol::endpoint_of("control socket", path), std::move(environment))) {}
 
 COHORT_INLINE control_server::~control_server() = default;
 
 COHORT_INLINE void control_server::note(const cluster_event& event) { sessions_->note(event); }
 
 COHORT_INLINE asio::awaitable<void> control_server::run() { return sessions_->run(); }
+
+COHORT_INLINE void control_server::look() { sessions_->look(); }
 
 COHORT_INLINE void control_server::stop() { sessions_->stop(); }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <functional>
@@ -32,7 +33,7 @@ class control_sessions {
  public:
   using variables = std::vector<std::pair<std::string, std::string>>;
 
-  control_sessions(cluster& primary, unix_listener opened, variables environment);
+  control_sessions(cluster& primary, asio::local::stream_protocol::endpoint at, variables environment);
 
   control_sessions(const control_sessions&) = delete;
   control_sessions& operator=(const control_sessions&) = delete;
@@ -40,6 +41,7 @@ class control_sessions {
   /// See control_server.
   void note(const cluster_event& event);
   asio::awaitable<void> run();
+  void look();
   void stop();
 
  private:
@@ -54,6 +56,8 @@ class control_sessions {
     control_protocol::server_channel line;
     ucred who;
     std::size_t answering = 0;
+    std::chrono::steady_clock::time_point last_asked = std::chrono::steady_clock::now();
+    bool dismissed = false;  // it has to make room for another one
   };
   using session_ptr = std::shared_ptr<session>;
 
@@ -111,6 +115,8 @@ class control_sessions {
     };
   }
 
+  void open();
+
   static asio::awaitable<void> reload(cluster& primary, std::string why, std::shared_ptr<pending<reload_result>> one);
 
   static asio::awaitable<void> upgrade(cluster& primary, variables environment,
@@ -119,6 +125,9 @@ class control_sessions {
   asio::awaitable<void> accept();
 
   void admit(descriptor socket);
+
+  /// Whether there is room for another client, for whom one may have to go that asks nothing.
+  bool make_room();
 
   /// Does not wait for the client: the kernel has room for these few bytes.
   static asio::awaitable<void> turn_away(session_ptr one, std::string reason);
@@ -131,8 +140,9 @@ class control_sessions {
   asio::awaitable<void> dismiss(session_ptr one);
 
   cluster& primary_;
+  asio::local::stream_protocol::endpoint at_;
   socket_file file_;
-  acceptor acceptor_;
+  std::shared_ptr<acceptor> acceptor_;
   task_group clients_;
   task_group reloads_;
   event answered_;

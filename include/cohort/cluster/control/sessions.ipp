@@ -3,6 +3,7 @@
 
 #include "sessions.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <system_error>
@@ -18,14 +19,31 @@
 
 namespace cohort::detail {
 
-COHORT_INLINE control_sessions::control_sessions(cluster& primary, unix_listener opened, variables environment)
+COHORT_INLINE control_sessions::control_sessions(cluster& primary, asio::local::stream_protocol::endpoint at,
+                                                 variables environment)
     : primary_(primary),
-      file_(std::move(opened.file)),
-      acceptor_(primary.get_executor(), std::move(opened.socket)),
+      at_(std::move(at)),
       clients_(primary.get_executor()),
       reloads_(primary.get_executor()),
       answered_(primary.get_executor()),
-      environment_(std::move(environment)) {}
+      environment_(std::move(environment)) {
+  open();
+}
+
+COHORT_INLINE void control_sessions::open() {
+  constexpr int backlog = 16;
+  constexpr mode_t for_its_owner = 0600;
+  auto opened = open_unix_listener(at_, backlog, for_its_owner);
+  file_ = std::move(opened.file);
+  acceptor_ = std::make_shared<acceptor>(clients_.get_executor(), std::move(opened.socket));
+}
+
+COHORT_INLINE void control_sessions::look() {
+  if (stopped_ || at_.path().front() == '\0' || file_.is_there()) return;
+  const auto before = acceptor_;
+  open();
+  before->close();
+}
 
 COHORT_INLINE void control_sessions::note(const cluster_event& event) {
   for (follower* each : followers_) {
@@ -50,7 +68,7 @@ COHORT_INLINE asio::awaitable<void> control_sessions::run() {
 
 COHORT_INLINE void control_sessions::stop() {
   if (std::exchange(stopped_, true)) return;
-  acceptor_.close();
+  acceptor_->close();
   file_.remove();
 }
 
@@ -62,6 +80,7 @@ COHORT_INLINE channel_options control_sessions::session::limits() {
 }
 
 COHORT_INLINE control_sessions::answering::~answering() {
+  of.last_asked = std::chrono::steady_clock::now();
   if (--of.answering == 0) owner.answered_.notify();
 }
 
@@ -169,8 +188,11 @@ COHORT_INLINE asio::awaitable<void> control_sessions::accept() {
   constexpr std::size_t at_a_time = 16;
   const acceptor::taker take = [this](descriptor accepted) { admit(std::move(accepted)); };
   const acceptor::condition wanted = [this] { return !stopped_; };
-  auto result = accept_result::more;
-  while (result != accept_result::ended && !stopped_) result = co_await acceptor_.accept_some(at_a_time, take, wanted);
+  while (!stopped_) {
+    const auto here = acceptor_;  // look() may put another one in its place
+    const auto result = co_await here->accept_some(at_a_time, take, wanted);
+    if (result == accept_result::ended && here == acceptor_) co_return;
+  }
 }
 
 COHORT_INLINE void control_sessions::admit(descriptor socket) {
@@ -180,8 +202,8 @@ COHORT_INLINE void control_sessions::admit(descriptor socket) {
   std::string reason;
   if (who.uid != 0 && who.uid != ::geteuid()) {
     reason = fmt::format("only root and user {} may, and this is user {}", ::geteuid(), who.uid);
-  } else if (sessions_.size() >= control_server::max_clients) {
-    reason = fmt::format("there are {} clients already", sessions_.size());
+  } else if (!make_room()) {
+    reason = fmt::format("there are {} clients already", control_server::max_clients);
   }
   const auto one = std::make_shared<session>(clients_.get_executor(), std::move(socket), who);
   if (reason.empty()) {
@@ -189,6 +211,20 @@ COHORT_INLINE void control_sessions::admit(descriptor socket) {
   } else {
     clients_.start(turn_away(one, std::move(reason)), ignored("it is this client that is gone"));
   }
+}
+
+COHORT_INLINE bool control_sessions::make_room() {
+  const auto served = std::count_if(sessions_.begin(), sessions_.end(), [](const auto& one) { return !one->dismissed; });
+  if (static_cast<std::size_t>(served) < control_server::max_clients) return true;
+  session_ptr idle;
+  for (const auto& one : sessions_) {
+    if (one->dismissed || one->answering != 0) continue;
+    if (!idle || one->last_asked < idle->last_asked) idle = one;
+  }
+  if (!idle) return false;
+  idle->dismissed = true;
+  idle->line.close();
+  return true;
 }
 
 COHORT_INLINE asio::awaitable<void> control_sessions::turn_away(session_ptr one, std::string reason) {

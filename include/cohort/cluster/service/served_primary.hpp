@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <optional>
+#include <string>
 
 #include "../../core/asio.hpp"
 #include "../../core/task_group.hpp"
@@ -10,6 +11,7 @@
 #include "../control/server.hpp"
 #include "../options.hpp"
 #include "../upgrade/predecessor.hpp"
+#include "signals.hpp"
 #include "status_reporter.hpp"
 
 namespace cohort::detail {
@@ -38,8 +40,14 @@ class served_primary {
   asio::awaitable<void> open_control_later();
   void open_control();
 
-  /// Stops the cluster because a function of the user has thrown.
-  void fail(const std::exception_ptr& thrown, const char* why);
+  /// Says that something of the user's has thrown, and goes on.
+  void report(const std::string& what);
+
+  /// Signals cannot be handled: one in the options cannot be caught, for instance.
+  void on_signals_end(std::exception_ptr thrown);
+
+  /// Binds the control socket anew if its file is gone.
+  void look_for_control();
 
   asio::io_context context_{1};
   const cluster_options options_;
@@ -48,6 +56,7 @@ class served_primary {
   std::optional<upgrade::predecessor> before_;
   cluster primary_;
   std::optional<control_server> control_;
+  std::optional<signal_actions> signals_;
   task_group tasks_;    // cancelled when the cluster has ended
   task_group lasting_;  // ends by itself
   int status_ = 1;

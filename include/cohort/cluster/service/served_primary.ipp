@@ -4,16 +4,18 @@
 #include "served_primary.hpp"
 
 #include <chrono>
-#include <cstdio>
 #include <system_error>
 #include <utility>
 
 #include <unistd.h>
 
+#include <fmt/format.h>
+
 #include "../../core/config.hpp"
+#include "../../core/error_log.hpp"
+#include "../../core/text_of.hpp"
 #include "orphan_reaper.hpp"
 #include "sd_notify.hpp"
-#include "signals.hpp"
 
 namespace cohort::detail {
 
@@ -22,9 +24,11 @@ COHORT_INLINE void say_broken(const std::exception_ptr& broken) {
   try {
     if (broken) std::rethrow_exception(broken);
   } catch (const std::system_error& error) {
-    if (error.code() != asio::error::operation_aborted) std::fprintf(stderr, "control socket: %s\n", error.what());
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "control socket: %s\n", error.what());
+    if (error.code() != asio::error::operation_aborted) {
+      error_log::write(fmt::format("control socket: {}", error.what()));
+    }
+  } catch (...) {
+    error_log::write(fmt::format("control socket: {}", text_of(std::current_exception())));
   }
 }
 
@@ -46,7 +50,10 @@ COHORT_INLINE int served_primary::run() {
       open_control();
     }
   }
-  tasks_.start(handle_signals(primary_, options_.signals, service_.environment(), tasks_), cancelled);
+  signals_.emplace(
+      primary_, options_.signals, service_.environment(), tasks_, [this](const std::string& what) { report(what); },
+      [this] { look_for_control(); });
+  tasks_.start(signals_->run(), [this](std::exception_ptr thrown) { on_signals_end(std::move(thrown)); });
   tasks_.start(service_.retry(), cancelled);
   tasks_.start(service_.keep_alive(), cancelled);
   if (options_.reap_orphans.value_or(::getpid() == 1)) tasks_.start(reap_orphans(), cancelled);
@@ -55,7 +62,9 @@ COHORT_INLINE int served_primary::run() {
   });
   if (options_.in_primary) {
     tasks_.start(options_.in_primary(primary_), [this](const std::exception_ptr& thrown) {
-      if (thrown && !primary_.is_stopping()) fail(thrown, "in_primary has thrown");
+      if (!thrown || primary_.is_stopping()) return;
+      failure_ = thrown;
+      primary_.stop("in_primary has thrown");
     });
   }
   lasting_.start(run_cluster(), [this](std::exception_ptr thrown) {
@@ -73,12 +82,7 @@ COHORT_INLINE asio::awaitable<void> served_primary::run_cluster() {
 
 COHORT_INLINE asio::awaitable<void> served_primary::report_events() {
   while (const auto event = co_await primary_.next_event()) {
-    if (failure_) continue;
-    try {
-      note(*event);
-    } catch (...) {
-      fail(std::current_exception(), "on_event has thrown");
-    }
+    note(*event);
   }
 }
 
@@ -86,10 +90,14 @@ COHORT_INLINE void served_primary::note(const cluster_event& event) {
   service_.note(event);
   if (control_) control_->note(event);
   if (control_ && event.what == cluster_event::kind::upgraded) control_->stop();  // it is the successor's now
-  if (options_.on_event) {
+  if (!options_.on_event) {
+    error_log::write(to_string(event));
+    return;
+  }
+  try {
     options_.on_event(event);
-  } else {
-    std::fprintf(stderr, "%s\n", to_string(event).c_str());
+  } catch (...) {  // a log that is full must not stop the service
+    error_log::write(fmt::format("on_event has thrown: {}; at: {}", text_of(std::current_exception()), to_string(event)));
   }
 }
 
@@ -112,9 +120,29 @@ COHORT_INLINE asio::awaitable<void> served_primary::open_control_later() {
   }
 }
 
-COHORT_INLINE void served_primary::fail(const std::exception_ptr& thrown, const char* why) {
-  if (!failure_) failure_ = thrown;
-  primary_.stop(why);
+COHORT_INLINE void served_primary::report(const std::string& what) {
+  note(cluster_event(cluster_event::kind::failed, 0, 0, what));
+}
+
+COHORT_INLINE void served_primary::look_for_control() {
+  if (!control_) return;
+  try {
+    control_->look();
+  } catch (...) {
+    say_broken(std::current_exception());
+  }
+}
+
+COHORT_INLINE void served_primary::on_signals_end(std::exception_ptr thrown) {
+  if (!thrown || primary_.is_stopping()) return;
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const std::system_error& error) {
+    if (error.code() == asio::error::operation_aborted) return;
+  } catch (...) {
+  }
+  failure_ = std::move(thrown);  // a primary that hears no signal could not be stopped any more
+  primary_.stop("no signal can be handled");
 }
 
 }  // namespace cohort::detail

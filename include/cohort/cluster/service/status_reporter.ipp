@@ -4,10 +4,10 @@
 #include "status_reporter.hpp"
 
 #include "../../core/config.hpp"
+#include "../../core/error_log.hpp"
 
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -116,7 +116,7 @@ COHORT_INLINE void status_reporter::tell() {
     unsent_.reset();
   } catch (const std::system_error& error) {
     const bool busy = error.code() == std::error_code(EAGAIN, std::system_category());
-    if (!busy && !std::exchange(complained_, true)) std::fprintf(stderr, "%s\n", error.what());
+    if (!busy && !std::exchange(complained_, true)) error_log::write(error.what());
     unsent_.set();
   }
 }
