@@ -165,7 +165,7 @@ ASYNC_TEST("an exception in an agent is told, and does not end it, unless it is 
     options.agents.push_back(townhall::agent("cache", "run-throws=1"));
     auto t = co_await townhall::open(options);
     co_await t->c->until(event_kind::failed);
-    CHECK(t->c->last(event_kind::failed).text == "thrown in run");
+    CHECK(t->c->last(event_kind::failed).text == "thrown in run; it is idle from now on");
     CHECK(t->c->last(event_kind::failed).agent == "cache");
     const town::news what;
     const auto became = co_await t->talk.send_to_agent("cache", what);
@@ -181,6 +181,17 @@ ASYNC_TEST("an exception in an agent is told, and does not end it, unless it is 
     co_await t->c->until(event_kind::ready, 3);
     co_await t->c->stop();
   }
+}
+
+ASYNC_TEST("an agent runs again after a pause if its options say so") {
+  auto options = townhall::options(1);
+  options.agents.push_back(townhall::agent("cache", "run-throws=1", "again=5"));
+  auto t = co_await townhall::open(options);
+  co_await t->c->until(event_kind::failed, 3);
+  CHECK(t->c->last(event_kind::failed).text == "thrown in run; it runs again in 0.005 s");
+  CHECK(t->c->count(event_kind::exited) == 0);
+  const int status = co_await t->c->stop();
+  CHECK(status == 0);
 }
 
 ASYNC_TEST("the statistics tell of agents, and how often each was restarted") {

@@ -30,6 +30,12 @@ PLAIN_TEST("each event is a line for people") {
   CHECK(to_string(restarting) == "worker 2 restarts in 1.5 s: too many restarts");
   CHECK(to_string(cluster_event(kind::not_restarted, 2)) == "worker 2 will not be restarted");
   CHECK(to_string(cluster_event(kind::gave_up, 0, 0, "too many restarts")) == "gave up: too many restarts");
+  CHECK(to_string(cluster_event(kind::failed, 0, 0, "on_reopen: …")) == "primary failed: on_reopen: …");
+  cluster_event reloaded(kind::reloaded);
+  reloaded.after = std::chrono::microseconds(12345);
+  CHECK(to_string(reloaded) == "reloaded (12.3 ms)");
+  reloaded.text = "/srv/releases/7/server";
+  CHECK(to_string(reloaded) == "reloaded /srv/releases/7/server (12.3 ms)");
   CHECK(to_string(cluster_event(kind::stopping, 0, 0, "SIGTERM")) == "stopping: SIGTERM");
 }
 

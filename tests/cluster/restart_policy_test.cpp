@@ -193,6 +193,14 @@ PLAIN_TEST(
   CHECK(next(0ms) == std::nullopt);
 }
 
+PLAIN_TEST("a policy that never restarts gives up at once, and degrades") {
+  const auto policy = restart_policy::never();
+  CHECK(policy.on_give_up == give_up_action::degrade);
+  restart_policy::history past;
+  policy.note_ready(past);
+  CHECK_FALSE(policy.next(past, restart_policy::clock::now(), std::chrono::hours(1), 0.5));
+}
+
 PLAIN_TEST("without any restart at once each one waits") {
   scene s;
   s.policy.max_restarts = 0;

@@ -290,6 +290,10 @@ ASYNC_TEST("a worker that the parent asks to drain says so, accepts no more and 
   mine.reset();
   const auto refused = co_await ask_once(where, "echo");
   CHECK(refused == "(refused)");
+  const auto figures = co_await at->parent.receive();  // its last word is what it has served
+  REQUIRE(figures);
+  REQUIRE(std::holds_alternative<worker_protocol::pong>(*figures));
+  CHECK(std::get<worker_protocol::pong>(*figures).served == 0);
   const auto end = co_await at->parent.receive();
   CHECK_FALSE(end);
   const int status = co_await at->ended();
@@ -361,6 +365,9 @@ ASYNC_TEST("a connection's own errors end that connection alone") {
       std::error_code(ENOTCONN, std::system_category()),
       std::error_code(ETIMEDOUT, std::system_category()),
       std::error_code(EHOSTUNREACH, std::system_category()),
+      std::error_code(ENOBUFS, asio::error::get_system_category()),
+      std::error_code(ENOMEM, std::system_category()),
+      std::error_code(EINTR, std::system_category()),
       std::make_error_code(std::errc::connection_reset),
   };
   std::size_t next = 0;
@@ -796,6 +803,9 @@ ASYNC_TEST("a second SIGTERM ends the waiting for busy connections, the first on
     const auto answer = co_await slow.ask("go on");
     CHECK(answer == "hold done");
     REQUIRE(at->self);
+    CHECK(at->self->open_connections() == 1);
+    ::raise(SIGTERM);  // whoever passes a stop on sends it twice
+    co_await sleep(1s);
     CHECK(at->self->open_connections() == 1);
     ::raise(SIGTERM);
     const auto cancelled = co_await busy.line();

@@ -22,13 +22,13 @@ struct cluster_event {
     ready,           ///< it serves; `after`: since it was started
     draining,        ///< it accepts no more; `text`: why
     exited,          ///< it is gone; `status`, `reason`
-    failed,          ///< something went wrong with it that is not its exit; `text`: what
+    failed,          ///< something went wrong with it, or with the primary (slot 0), and it goes on; `text`: what
     restarting,      ///< its replacement waits for `after`, there were too many
     not_restarted,   ///< it exited with 78: its slot stays empty
     degraded,        ///< the restart policy starts no more replacement in a slot; `text`: why
     gave_up,         ///< the restart policy has given up; the cluster stops
     reloading,       ///< new workers start, to take the place of those there are; `text`: why
-    reloaded,        ///< they have; `after`: the time it took
+    reloaded,        ///< they have; `after`: the time it took, `text`: the file that they run, if it is the primary's
     reload_failed,   ///< one of them did not get ready: the old ones go on; `text`: which and why
     scaled,          ///< the number of workers was changed; `text`: to what
     upgrading,       ///< a new primary starts, which is to take over; `pid`
@@ -53,6 +53,8 @@ struct cluster_event {
 };
 
 namespace detail {
+
+std::string who_of(const cluster_event& event);
 
 std::string ending_of(const cluster_event& event);
 

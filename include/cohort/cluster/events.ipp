@@ -11,6 +11,11 @@ namespace cohort {
 
 namespace detail {
 
+COHORT_INLINE std::string who_of(const cluster_event& event) {
+  if (!event.agent.empty()) return "agent " + event.agent;
+  return event.slot != 0 ? fmt::format("worker {}", event.slot) : std::string("primary");
+}
+
 COHORT_INLINE std::string ending_of(const cluster_event& event) {
   const auto code = event.status.code();
   std::string text = code ? fmt::format("status {}", *code) : fmt::to_string(event.status);
@@ -31,7 +36,7 @@ COHORT_INLINE std::string run_of(const schedule_result& run) {
 COHORT_INLINE std::string to_string(const cluster_event& event) {
   using kind = cluster_event::kind;
   const auto milliseconds = std::chrono::duration<double, std::milli>(event.after).count();
-  const std::string who = event.agent.empty() ? fmt::format("worker {}", event.slot) : "agent " + event.agent;
+  const std::string who = detail::who_of(event);
   switch (event.what) {
     case kind::listening: return fmt::format("listening on {}", event.text);
     case kind::started: return fmt::format("{} started, pid {}", who, event.pid);
@@ -46,7 +51,9 @@ COHORT_INLINE std::string to_string(const cluster_event& event) {
     case kind::degraded: return fmt::format("{} will not be replaced: {}", who, event.text);
     case kind::gave_up: return fmt::format("gave up: {}", event.text);
     case kind::reloading: return fmt::format("reloading: {}", event.text);
-    case kind::reloaded: return fmt::format("reloaded ({:.1f} ms)", milliseconds);
+    case kind::reloaded:
+      if (event.text.empty()) return fmt::format("reloaded ({:.1f} ms)", milliseconds);
+      return fmt::format("reloaded {} ({:.1f} ms)", event.text, milliseconds);
     case kind::reload_failed: return fmt::format("reload failed: {}", event.text);
     case kind::scaled: return fmt::format("scaled to {}", event.text);
     case kind::upgrading: return fmt::format("upgrading: primary {} starts", event.pid);

@@ -16,6 +16,9 @@ member this_member();
 /// How many times the cluster had been reloaded when this process was started, from 1 on. 0 without a cluster.
 unsigned this_generation();
 
+/// Removes the variables, when they have been read: a program that this process starts is no member of the cluster.
+void forget_environment();
+
 }  // namespace cohort::detail
 
 #ifndef COHORT_SEPARATE_COMPILATION

@@ -26,4 +26,8 @@ COHORT_INLINE member this_member() {
 
 COHORT_INLINE unsigned this_generation() { return number_from(generation_variable); }
 
+COHORT_INLINE void forget_environment() {
+  for (const char* const name : {slot_variable, generation_variable, agent_variable}) ::unsetenv(name);
+}
+
 }  // namespace cohort::detail

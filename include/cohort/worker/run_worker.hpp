@@ -13,6 +13,10 @@ namespace cohort {
 /// Serves the parent that started this process with a channel (a cluster's primary, or any program that speaks
 /// worker_protocol) until it drains: see `worker`. It makes the only executor, and runs it in this thread. Prints what
 /// keeps it from starting to stderr and returns 1.
+///
+/// INT, HUP, QUIT, USR1, USR2, TTIN and TTOU are ignored from here on, unless the program has handlers of its own for
+/// them: what is sent to all processes of a server is the primary's business. If the parent dies and the worker's loop
+/// does not turn any more, the process is killed 2 s after its drain timeout.
 int run_worker(connection_handler handler, const worker_options& options = {});
 
 }  // namespace cohort

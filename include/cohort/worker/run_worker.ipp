@@ -5,14 +5,18 @@
 
 #include "../core/config.hpp"
 
-#include <cstdio>
 #include <exception>
 #include <utility>
 
 #include <signal.h>
 #include <sys/prctl.h>
 
+#include <fmt/format.h>
+
+#include "../core/error_log.hpp"
 #include "../ipc/peer.hpp"
+#include "detail/outlived_parent.hpp"
+#include "environment.hpp"
 #include "exit_codes.hpp"
 #include "parent_channel.hpp"
 #include "protocol.hpp"
@@ -31,17 +35,32 @@ class worker_loop : public asio::io_context {
   };
 };
 
+/// A worker has its orders from its parent. What a person or a service manager tells all processes of a group at once
+/// is the parent's business, but for SIGTERM. Whoever has a handler of his own for one of these keeps it.
+COHORT_INLINE void take_signals() {
+  for (const int number : {SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGPIPE}) {
+    struct sigaction now {};
+    const bool untouched = ::sigaction(number, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 &&
+                           now.sa_handler == SIG_DFL;
+    if (untouched) ::signal(number, SIG_IGN);
+  }
+  sigset_t handled;
+  sigemptyset(&handled);
+  sigaddset(&handled, SIGTERM);
+  ::pthread_sigmask(SIG_UNBLOCK, &handled, nullptr);  // whoever started this may have it blocked
+}
+
 }  // namespace detail
 
 COHORT_INLINE int run_worker(connection_handler handler, const worker_options& options) {
+  error_log::open_standard_descriptors();
   try {
-    // A worker ends by draining when its parent dies, which its channel tells; being killed for it would lose requests.
-    ::prctl(PR_SET_PDEATHSIG, 0);
-    ::signal(SIGINT, SIG_IGN);
-    ::signal(SIGPIPE, SIG_IGN);
+    const detail::outlived_parent last_resort(options);
+    detail::take_signals();
     detail::worker_loop context;
     worker self(context.get_executor(), parent<worker_protocol>(context.get_executor()), std::move(handler), options);
     const detail::worker_loop::ending before_worker{context};
+    detail::forget_environment();
     int status = static_cast<int>(worker_exit::fatal);
     std::exception_ptr failure;
     asio::co_spawn(context, self.run(), [&](std::exception_ptr escaped, int returned) {
@@ -59,7 +78,7 @@ COHORT_INLINE int run_worker(connection_handler handler, const worker_options& o
     if (failure) std::rethrow_exception(failure);
     return status;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "worker: %s\n", error.what());
+    error_log::write(fmt::format("worker: {}", error.what()));
     return static_cast<int>(worker_exit::fatal);
   }
 }

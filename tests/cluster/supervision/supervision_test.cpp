@@ -41,7 +41,7 @@ std::vector<unsigned> degraded(const cluster& of) {
 ASYNC_TEST("the event of an exit says why the worker ended, and so do the statistics of its slot") {
   auto c = co_await running::ready(options_for(distribution::round_robin, 3));
   const pid_t killed = c->pid(1), failed = c->pid(2), asked = c->pid(3);
-  ::kill(killed, SIGUSR2);
+  ::kill(killed, SIGALRM);
   ::kill(asked, SIGTERM);
   co_await c->until(event_kind::exited, 2);
   co_await c->until(event_kind::ready, 5);
@@ -56,7 +56,7 @@ ASYNC_TEST("the event of an exit says why the worker ended, and so do the statis
   const auto stats = c->primary.stats();
   REQUIRE(stats.slots.size() == 2);
   CHECK(stats.slots[0].last_reason == exit_reason::crash);
-  CHECK(stats.slots[0].last_exit == exit_status::killed(SIGUSR2));
+  CHECK(stats.slots[0].last_exit == exit_status::killed(SIGALRM));
   CHECK(stats.slots[1].last_reason == exit_reason::asked);
   CHECK(stats.restarts == 2);
   co_await c->stop();

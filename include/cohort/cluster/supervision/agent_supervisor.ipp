@@ -78,9 +78,9 @@ COHORT_INLINE std::optional<std::chrono::milliseconds> agent_supervisor::next_pa
   if (pause) {
     ++here.restarts;
   } else if (context_.options.restart.on_give_up == give_up_action::shut_down) {
-    context_.give_up(fmt::format("agent {}: too many restarts", who.agent), nullptr);
+    context_.give_up(fmt::format("agent {}: {}", who.agent, here.life.why_none(who)), nullptr);
   } else {
-    context_.emit(event_about(who, cluster_event::kind::degraded, "too many restarts"));
+    context_.emit(event_about(who, cluster_event::kind::degraded, here.life.why_none(who)));
   }
   return pause;
 }

@@ -12,6 +12,7 @@
 
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
+#include "../../core/error_log.hpp"
 #include "../../core/scope.hpp"
 #include "../../core/text_of.hpp"
 #include "../../ipc/codec/codec.hpp"
@@ -69,7 +70,7 @@ COHORT_INLINE asio::awaitable<int> primary::run(upgrade::predecessor* predecesso
   co_await agent_supervisor_.stop();
   co_await tasks_.wait_empty();
   co_await updates_.wait_idle();  // an upgrade's successor is not to be left behind
-  co_return context_.gave_up ? 1 : 0;
+  co_return context_.gave_up || worker_supervisor_.has_cut_off() ? 1 : 0;
 }
 
 COHORT_INLINE asio::awaitable<void> primary::begin_together(upgrade::predecessor* predecessor) {
@@ -128,7 +129,13 @@ COHORT_INLINE asio::awaitable<upgrade_result> primary::upgrade(
 
 COHORT_INLINE void primary::reopen() {
   tell_all(worker_protocol::reopen());
-  if (context_.options.on_reopen) context_.options.on_reopen();
+  if (!context_.options.on_reopen) return;
+  try {
+    context_.options.on_reopen();
+  } catch (...) {  // of a file that cannot be opened: the service goes on
+    const auto what = detail::text_of(std::current_exception());
+    emit(cluster_event(cluster_event::kind::failed, 0, 0, fmt::format("on_reopen: {}", what)));
+  }
 }
 
 COHORT_INLINE void primary::emit(cluster_event event) {
@@ -178,6 +185,8 @@ COHORT_INLINE cluster_stats primary::stats() const {
   result.reloads = updates_.reloads();
   result.uptime = since(begun_);
   result.stopping = context_.stop.is_set();
+  result.served = worker_supervisor_.served_before();
+  result.lost_log_lines = error_log::lost();
   result.listeners = listeners_.stats();
   for (const auto& each : workers_) {
     worker_stats one;
@@ -189,6 +198,7 @@ COHORT_INLINE cluster_stats primary::stats() const {
     one.leased = each->open();
     one.open = each->figures.health.open;
     one.served = each->figures.health.served;
+    if (one.state != worker_state::dead) result.served += one.served;
     one.memory = each->figures.health.memory;
     one.lag = std::chrono::duration_cast<std::chrono::microseconds>(each->figures.lag);
     result.workers.push_back(one);

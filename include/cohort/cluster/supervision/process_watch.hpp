@@ -51,6 +51,9 @@ class process_watch {
   /// the other end.
   static asio::awaitable<void> close_after_exit(worker_ptr who);
 
+  /// Says so if the process does not speak the protocol, while it has still time to get ready.
+  asio::awaitable<void> warn_if_silent(worker_ptr who);
+
   /// Takes its messages to where they go.
   asio::awaitable<void> take_messages(worker_ptr who);
 

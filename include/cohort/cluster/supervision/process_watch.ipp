@@ -15,6 +15,7 @@
 
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
+#include "../../core/text_of.hpp"
 #include "../../core/timeout.hpp"
 #include "../../worker/environment.hpp"
 
@@ -27,6 +28,11 @@ COHORT_INLINE asio::awaitable<void> process_watch::launch(worker_ptr who, comman
   if (!who->agent.empty()) program.env(detail::agent_variable, who->agent);
   const auto& on_start = context_.options.on_start;
   if (on_start && who->agent.empty()) on_start(who->number(), program);
+  // From its first moment on: what is sent to all processes of a server must not end one that is not set up yet.
+  for (const auto& [number, action] : context_.options.signals) {
+    if (action != cluster_action::none && number != SIGTERM) program.ignore_signal(number);
+  }
+  who->on_refused_signal = [this, one = who.get()](const std::string& why) { context_.fail(*one, why); };
   context_.enter(*who, worker_state::starting);
   who->end.oom_kills = detail::count_oom_kills();
   try {
@@ -43,6 +49,7 @@ COHORT_INLINE asio::awaitable<worker_ending> process_watch::attend(worker_ptr wh
   task_group beside(context_.get_executor());
   constexpr ignored told("what is wrong with the channel, listen_to() is told too");
   beside.start(close_after_exit(who), ignored("reap() learns the status"));
+  beside.start(warn_if_silent(who), told);
   beside.start(take_messages(who), told);
   beside.start(take_connect_requests(who, beside), told);
   if (context_.options.hang_timeout.count() != 0) beside.start(ping_loop(who), told);
@@ -65,6 +72,17 @@ COHORT_INLINE asio::awaitable<void> process_watch::close_after_exit(worker_ptr w
   asio::steady_timer last_words(co_await asio::this_coro::executor, std::chrono::milliseconds(200));
   co_await last_words.async_wait(asio::use_awaitable);
   who->peer.close();
+}
+
+COHORT_INLINE asio::awaitable<void> process_watch::warn_if_silent(worker_ptr who) {
+  const std::chrono::milliseconds patience = std::min<std::chrono::milliseconds>(
+      std::chrono::seconds(5), context_.options.start_timeout / 2);
+  asio::steady_timer timer(co_await asio::this_coro::executor, patience);
+  co_await timer.async_wait(asio::use_awaitable);
+  if (who->peer.has_greeted() || who->state() != worker_state::starting) co_return;
+  context_.fail(*who, fmt::format("no word for {} s: does its program call {}?",
+                                  std::chrono::duration<double>(patience).count(),
+                                  who->agent.empty() ? "run_worker()" : "run_agent()"));
 }
 
 COHORT_INLINE asio::awaitable<void> process_watch::take_messages(worker_ptr who) {
@@ -97,17 +115,19 @@ COHORT_INLINE void process_watch::hear(const worker_ptr& who, const worker_proto
   if (std::holds_alternative<worker_protocol::ready>(message)) {
     to_.on_ready(who);
   } else if (const auto* word = std::get_if<worker_protocol::draining>(&message)) {
-    to_.on_draining(who, *word);
+    auto told = *word;
+    told.reason = detail::one_line(std::move(told.reason));
+    to_.on_draining(who, told);
   } else if (const auto* answer = std::get_if<worker_protocol::pong>(&message)) {
     auto& figures = who->figures;
-    figures.health = *answer;
-    if (answer->number == figures.pinged) figures.lag = worker_process::clock::now() - figures.pinged_at;
+    const bool first = std::exchange(figures.health, *answer).number != answer->number;
+    if (first && answer->number == figures.pinged) figures.lag = worker_process::clock::now() - figures.pinged_at;
     to_.on_figures(who);
   } else if (const auto* count = std::get_if<worker_protocol::ended>(&message)) {
     who->figures.ended = count->connections;
     to_.on_figures(who);
   } else if (const auto* trouble = std::get_if<worker_protocol::failed>(&message)) {
-    context_.fail(*who, trouble->what);
+    context_.fail(*who, detail::one_line(trouble->what));
   }
 }
 

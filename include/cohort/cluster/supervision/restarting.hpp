@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <optional>
+#include <string>
 
 #include "../events.hpp"
 #include "../exit_reason.hpp"
@@ -28,6 +29,9 @@ class restarting {
 
   /// How long to wait before the next one is started; none if the restart policy has given up. A pause is an event.
   std::optional<std::chrono::milliseconds> next_pause(const worker_process& who);
+
+  /// Why there is none.
+  std::string why_none(const worker_process& who) const;
 
  private:
   primary_context& context_;

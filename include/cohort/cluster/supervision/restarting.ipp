@@ -45,4 +45,10 @@ COHORT_INLINE std::optional<std::chrono::milliseconds> restarting::next_pause(co
   return pause;
 }
 
+COHORT_INLINE std::string restarting::why_none(const worker_process& who) const {
+  if (!context_.options.restart.replaces) return "the restart policy replaces none";
+  if (who.ready_since || !who.agent.empty()) return "too many restarts";
+  return fmt::format("worker {} did not get ready", who.number());
+}
+
 }  // namespace cohort

@@ -60,6 +60,7 @@ COHORT_INLINE asio::awaitable<reload_result> rolling_update::reload(std::string 
   if (own_program) generations.program = std::move(generations.next);
   ++reloads_;
   cluster_event done(cluster_event::kind::reloaded);
+  if (own_program) done.text = generations.program.file();
   done.after = std::chrono::duration_cast<std::chrono::microseconds>(worker_process::clock::now() - begin);
   context_.emit(std::move(done));
   co_return result;

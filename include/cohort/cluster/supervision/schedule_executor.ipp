@@ -8,6 +8,7 @@
 
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
+#include "../../core/text_of.hpp"
 #include "../../worker/protocol.hpp"
 
 namespace cohort {
@@ -32,7 +33,7 @@ COHORT_INLINE asio::awaitable<void> schedule_executor::perform(const schedule& w
   order.schedule = what.name();
   const auto answer = co_await who->peer.call<worker_protocol::job_result>(order);
   if (answer.refused) throw_error("the worker is on its way out", errc::peer_closed);
-  if (answer.what) throw std::runtime_error(*answer.what);
+  if (answer.what) throw std::runtime_error(detail::one_line(*answer.what));
 }
 
 }  // namespace cohort

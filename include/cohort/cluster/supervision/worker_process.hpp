@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -103,7 +104,9 @@ class worker_process : public std::enable_shared_from_this<worker_process> {
   /// Ends the process at once, if there is one.
   void kill(end_cause why = end_cause::killed);
 
-  /// Signals the process, if there is one. One that has become another user's is beyond the primary's reach.
+  /// Signals the process, if there is one: by its pidfd, and if that is refused, as by a container's seccomp filter, by
+  /// its pid, which nobody else has while it is not reaped. A process that takes no signal, because it is another user's
+  /// by now, is told once by on_refused_signal.
   void signal(int signal_number);
 
   /// Puts the start off; cancel_wait() ends that early.
@@ -117,6 +120,7 @@ class worker_process : public std::enable_shared_from_this<worker_process> {
   process_figures figures;
   process_end end;
   std::optional<clock::time_point> ready_since;
+  std::function<void(const std::string& why)> on_refused_signal;
   bool recycling = false;  // it has reached one of recycle_limits
   const double fraction = detail::random_fraction();  // for the jitter of recycle_limits
 

@@ -4,7 +4,9 @@
 #include "worker_process.hpp"
 
 #include <cassert>
+#include <string>
 #include <system_error>
+#include <utility>
 
 #include <signal.h>
 
@@ -49,11 +51,17 @@ COHORT_INLINE void worker_process::kill(end_cause why) {
 }
 
 COHORT_INLINE void worker_process::signal(int signal_number) {
+  if (!peer.process()) return;
+  std::string why;
   try {
-    if (peer.process()) peer.signal(signal_number);
-  } catch (const std::system_error&) {
-    // Its end is waited for all the same.
+    peer.signal(signal_number);
+    return;
+  } catch (const std::system_error& error) {
+    why = error.what();
   }
+  // Its end is waited for all the same.
+  if (::kill(peer.pid(), signal_number) == 0) why += "; kill(2) has done it";
+  if (const auto tell = std::exchange(on_refused_signal, nullptr)) tell(why);
 }
 
 COHORT_INLINE asio::awaitable<void> worker_process::wait(std::chrono::milliseconds pause) {

@@ -89,6 +89,13 @@ class worker_supervisor final : private process_events {
   asio::awaitable<void> stop();
 
   std::uint64_t restarts() const noexcept { return restarts_; }
+
+  /// Connections that have ended at workers that are gone.
+  std::uint64_t served_before() const noexcept { return served_before_; }
+
+  /// Whether a worker was killed while the cluster stopped, with what it had to do.
+  bool has_cut_off() const noexcept { return has_cut_off_; }
+
   std::vector<slot_stats> slots() const;
 
  private:
@@ -127,7 +134,8 @@ class worker_supervisor final : private process_events {
   worker_generations generations_;
   std::map<unsigned, slot_stats> past_;
   unsigned wanted_ = 0;
-  std::uint64_t restarts_ = 0;
+  std::uint64_t restarts_ = 0, served_before_ = 0;
+  bool has_cut_off_ = false;
 };
 
 }  // namespace cohort

@@ -69,6 +69,8 @@ COHORT_INLINE asio::awaitable<void> worker_supervisor::supervise(worker_ptr who,
 
 COHORT_INLINE void worker_supervisor::on_exit(const worker_ptr& who, const worker_ending& how) {
   const exit_reason reason = restarting_.on_exit(*who, how);
+  served_before_ += who->figures.health.served;
+  if (context_.stop.is_set() && how.killed) has_cut_off_ = true;
   auto& past = past_[who->number()];
   past.last_exit = how.status;
   past.last_reason = reason;
@@ -133,8 +135,7 @@ COHORT_INLINE void worker_supervisor::replace(worker_process& who) {
   if (who.number() > wanted_) return;
   const auto pause = restarting_.next_pause(who);
   if (!pause) {
-    give_up_on(who,
-               who.ready_since ? "too many restarts" : fmt::format("worker {} did not get ready", who.number()));
+    give_up_on(who, restarting_.why_none(who));
     return;
   }
   ++restarts_;

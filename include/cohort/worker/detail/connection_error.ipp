@@ -12,15 +12,18 @@
 
 namespace cohort::detail {
 
-COHORT_INLINE bool is_of_connection(const std::error_code& code) noexcept {
-  if (code == asio::error::eof || code == asio::error::operation_aborted || code == errc::timed_out) return true;
-  // Asio's errno category is not the standard library's, and does not compare equal to its conditions.
+/// The errno of a code, 0 if it is of another kind. Asio's category is not the standard library's, and does not compare
+/// equal to its conditions.
+COHORT_INLINE int errno_of(const std::error_code& code) noexcept {
   const auto& category = code.category();
-  if (category != asio::error::get_system_category() && category != std::system_category() &&
-      category != std::generic_category()) {
-    return false;
-  }
-  switch (code.value()) {
+  const bool is_errno = category == asio::error::get_system_category() || category == std::system_category() ||
+                        category == std::generic_category();
+  return is_errno ? code.value() : 0;
+}
+
+COHORT_INLINE bool is_end_of_peer(const std::error_code& code) noexcept {
+  if (code == asio::error::eof || code == asio::error::operation_aborted || code == errc::timed_out) return true;
+  switch (errno_of(code)) {
     case ECONNRESET:
     case ECONNABORTED:
     case ECONNREFUSED:
@@ -33,6 +36,11 @@ COHORT_INLINE bool is_of_connection(const std::error_code& code) noexcept {
     case ENETRESET: return true;
     default: return false;
   }
+}
+
+COHORT_INLINE bool is_of_connection(const std::error_code& code) noexcept {
+  const int number = errno_of(code);
+  return number == ENOBUFS || number == ENOMEM || number == EINTR || is_end_of_peer(code);
 }
 
 }  // namespace cohort::detail

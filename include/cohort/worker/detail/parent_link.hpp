@@ -81,6 +81,9 @@ class parent_link {
   /// Ends what this side says, and closes the channel. A parent that does not read is given a second.
   asio::awaitable<void> disconnect();
 
+  /// Says once more how the worker is, unasked: its last word about what it has served.
+  void say_figures();
+
   /// What runs for direct_channels: cancel it and wait for it before this goes.
   task_group& direct_tasks() noexcept { return direct_.tasks(); }
 
@@ -116,6 +119,7 @@ class parent_link {
   event all_ready_;
   message_endpoint messages_;
   direct_channels direct_;
+  std::uint64_t last_ping_ = 0;
   std::uint64_t ended_ = 0;  // of the connections that the parent has accepted
   bool counts_connections_ = false;
   bool tells_ = false;

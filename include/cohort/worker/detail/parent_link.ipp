@@ -156,12 +156,17 @@ COHORT_INLINE std::uint64_t resident_memory() {
   return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-COHORT_INLINE void parent_link::answer(const worker_protocol::ping& question) {
+COHORT_INLINE void parent_link::say_figures() {
   worker_protocol::pong how;
-  how.number = question.number;
+  how.number = last_ping_;
   orders_.count(how);
   how.memory = resident_memory();
-  channel_.post(how);
+  channel_.post_if_open(how);
+}
+
+COHORT_INLINE void parent_link::answer(const worker_protocol::ping& question) {
+  last_ping_ = question.number;
+  say_figures();
   if (counts_connections_ || ended_ == 0) return;
   worker_protocol::ended word;  // nobody waits for it: with the other figures will do
   word.connections = ended_;

@@ -6,6 +6,7 @@
 #include <exception>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "../../core/asio.hpp"
 #include "../../core/task_group.hpp"
@@ -71,8 +72,8 @@ class worker_impl final : private parent_orders {
 
   void on_connection_ended(bool leased, const std::exception_ptr& failure);
 
-  /// Ends the worker for an exception that is not a connection's own.
-  void end_on(const std::exception_ptr& failure);
+  /// Ends the worker for an exception, unless it is a system_error with a code that is `harmless`.
+  void end_on(const std::exception_ptr& failure, bool (*harmless)(const std::error_code&) noexcept);
 
   bool is_idle() const noexcept { return connections_.size() == 0 && jobs_.running() == 0; }
   void note_idle();

@@ -6,6 +6,7 @@
 #include "../../core/config.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <system_error>
 #include <utility>
 
@@ -60,6 +61,7 @@ COHORT_INLINE asio::awaitable<int> worker_impl::run() {
   co_await give_a_second(work_);
   if (options_.tear_down) co_await or_fail(with_timeout(options_.tear_down(self_), options_.drain_timeout));
 
+  parent_.say_figures();
   co_await parent_.disconnect();
   parent_.direct_tasks().cancel();
   co_await give_a_second(background_);
@@ -117,7 +119,7 @@ COHORT_INLINE void worker_impl::count(worker_protocol::pong& figures) const {
 
 COHORT_INLINE void worker_impl::run_beside(asio::awaitable<void> work) {
   background_.start(std::move(work), [this](std::exception_ptr failure) {
-    if (failure) end_on(failure);
+    if (failure) end_on(failure, is_end_of_peer);
   });
 }
 
@@ -149,25 +151,30 @@ COHORT_INLINE void worker_impl::start_work() {
 
 COHORT_INLINE asio::awaitable<void> worker_impl::handle_signals() {
   asio::signal_set signals(get_executor(), SIGTERM);
-  // Counted apart from the parent's order: a service manager that signals the whole group at once means one stop.
-  for (bool again = false;; again = true) {
+  // Counted apart from the parent's order: a service manager that signals the whole group at once means one stop. So
+  // does whoever is told twice to pass it on.
+  constexpr std::chrono::seconds same_wish{1};
+  co_await signals.async_wait(asio::use_awaitable);
+  const auto first = std::chrono::steady_clock::now();
+  drain(worker_exit::asked, "SIGTERM", true);
+  for (;;) {
     co_await signals.async_wait(asio::use_awaitable);
-    if (again) drain_.hurry();
-    drain(worker_exit::asked, "SIGTERM", true);
+    if (std::chrono::steady_clock::now() - first >= same_wish) drain_.hurry();
   }
 }
 
 COHORT_INLINE void worker_impl::on_connection_ended(bool leased, const std::exception_ptr& failure) {
   if (leased) parent_.note_ended();
-  if (failure) end_on(failure);
+  if (failure) end_on(failure, is_of_connection);
   note_idle();
 }
 
-COHORT_INLINE void worker_impl::end_on(const std::exception_ptr& failure) {
+COHORT_INLINE void worker_impl::end_on(const std::exception_ptr& failure,
+                                       bool (*harmless)(const std::error_code&) noexcept) {
   try {
     std::rethrow_exception(failure);
   } catch (const std::system_error& error) {
-    if (is_of_connection(error.code())) return;
+    if (harmless(error.code())) return;
   } catch (...) {
   }
   on_exception(failure);
