@@ -118,6 +118,12 @@ struct calls {
     return static_cast<int>(::syscall(SYS_close_range, first, last, flags));
   };
   int (*execve)(const char* path, char* const argv[], char* const envp[]) = ::execve;
+  /// execveat(AT_EMPTY_PATH): the file that a descriptor is of.
+  int (*execute_file)(int fd, char* const argv[], char* const envp[]) = [](int fd, char* const argv[],
+                                                                           char* const envp[]) {
+    constexpr int at_empty_path = 0x1000;
+    return static_cast<int>(::syscall(SYS_execveat, fd, "", argv, envp, at_empty_path));
+  };
 };
 
 inline constinit calls call{};

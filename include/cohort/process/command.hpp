@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include <sys/types.h>
 
 #include "../core/config.hpp"
+#include "../core/descriptor.hpp"
 #include "detail/option_types.hpp"
 #include "stdio.hpp"
 
@@ -208,6 +210,10 @@ class command {
   /// Joins a process group of this session, by the number of its leader: the first child of a pipeline.
   command& process_group(pid_t leader);
 
+  /// Executes this open file (execveat(2)), whatever the program's name stands for now, and whether or not the child's
+  /// user may reach it by a path. It is no script. The descriptor is opened with O_PATH, or for reading.
+  command& file(std::shared_ptr<const descriptor> opened);
+
   /// Starts the child with a signal blocked (held back until the program unblocks it). None is, if not set.
   command& block_signal(int number);
 
@@ -230,6 +236,7 @@ class command {
 
   // A member for each thing that can be said of a process.
   std::string program_;
+  std::shared_ptr<const descriptor> file_;
   std::vector<std::string> arguments_;
   std::optional<std::string> argv0_;
   std::optional<std::string> cwd_;

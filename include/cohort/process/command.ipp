@@ -58,6 +58,11 @@ COHORT_INLINE command& command::block_signal(int number) {
   return *this;
 }
 
+COHORT_INLINE command& command::file(std::shared_ptr<const descriptor> opened) {
+  file_ = std::move(opened);
+  return *this;
+}
+
 COHORT_INLINE command& command::ignore_signal(int number) {
   ignored_signals_.push_back(number);
   return *this;

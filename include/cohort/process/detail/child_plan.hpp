@@ -81,6 +81,7 @@ struct child_plan {  // a member for each step that there may be
   };
 
   const char* path = nullptr;
+  int file = -1;  // what is executed in the place of `path`; no connection has this number
   char* const* argv = nullptr;
   char* const* envp = nullptr;
   const char* cwd = nullptr;
@@ -115,7 +116,11 @@ class child_process {
     auto& plan = *static_cast<child_plan*>(argument);
     plan.failed = prepare(plan);
     if (plan.failed == step::none) {
-      system::call.execve(plan.path, plan.argv, plan.envp);
+      if (plan.file != -1) {
+        system::call.execute_file(plan.file, plan.argv, plan.envp);
+      } else {
+        system::call.execve(plan.path, plan.argv, plan.envp);
+      }
       plan.failed = step::exec;
     }
     plan.error = errno;
@@ -232,6 +237,11 @@ class child_process {
       if (target < first) continue;
       if (target > first && system::call.close_range(first, target - 1, 0) == -1) return step::close_others;
       first = target + 1;
+    }
+    if (plan.file != -1) {  // above all targets, and marked itself
+      const auto file = static_cast<unsigned>(plan.file);
+      if (file > first && system::call.close_range(first, file - 1, 0) == -1) return step::close_others;
+      first = file + 1;
     }
     return system::call.close_range(first, ~0u, 0) == -1 ? step::close_others : step::none;
   }

@@ -92,6 +92,8 @@ class launch {
 
   std::string find_program() const;
 
+  void take_file();
+
   std::string_view search_path() const;
 
   // 0, or why it cannot be executed.
@@ -100,6 +102,7 @@ class launch {
   const command& command_;
   credentials credentials_;
   std::string path_;
+  descriptor file_;  // see command::file()
   connections connections_;
   std::vector<char*> argv_;
   std::vector<std::string> variables_;

@@ -5,6 +5,8 @@
 
 #include "../../core/config.hpp"
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <variant>
 
@@ -24,6 +26,7 @@ COHORT_INLINE launch::launch(const command& given)
       credentials_(credentials_lookup::find(given.user_, given.group_, given.groups_)),
       path_(find_program()),
       connections_(given.descriptors_) {
+  take_file();
   make_arguments();
   make_environment();
   for (const auto& [resource, value] : given.limits_) limits_.push_back({resource, value});
@@ -54,6 +57,7 @@ COHORT_INLINE launch::started launch::run() {
 COHORT_INLINE child_plan launch::make_plan() {
   child_plan plan;
   plan.path = path_.c_str();
+  plan.file = file_ ? file_.get() : -1;
   plan.argv = argv_.data();
   plan.envp = envp_.empty() ? environ : envp_.data();
   plan.cwd = command_.cwd_ ? command_.cwd_->c_str() : nullptr;
@@ -194,8 +198,17 @@ COHORT_INLINE void launch::make_environment() {
   envp_.push_back(nullptr);
 }
 
+COHORT_INLINE void launch::take_file() {
+  if (!command_.file_) return;
+  const auto& list = connections_.list();
+  const int above = list.empty() ? STDERR_FILENO : std::max(list.back().target, STDERR_FILENO);
+  file_.reset(system::call.duplicate(command_.file_->get(), above + 1));
+  if (!file_) throw_error(fmt::format("spawn: open {}", in_quotes(path_)), errno);
+}
+
 COHORT_INLINE std::string launch::find_program() const {
   const auto& program = command_.program_;
+  if (command_.file_) return program;
   if (program.find('/') != program.npos) return program;
 
   int error = ENOENT;

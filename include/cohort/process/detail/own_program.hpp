@@ -63,6 +63,9 @@ command own_command(const std::vector<std::string>& arguments);
 
 /// A version of the running program, which can be started also when its file has been replaced since.
 ///
+/// The path is the one by which the program was started, with the links in it: where a release is the target of the link
+/// `current`, what is there next is the next release.
+///
 /// Distinct objects: safe. Shared objects: unsafe.
 class program_version {
  public:
@@ -74,11 +77,16 @@ class program_version {
 
   command start() const;
 
+  /// The file that start() executes, without links in its path.
+  std::string file() const;
+
  private:
   program_version(std::vector<std::string> arguments, std::string path)
       : arguments_(std::move(arguments)), path_(std::move(path)) {}
 
   static descriptor open(const std::string& path);
+  static std::string started_path();
+  static std::string target_of(const std::string& link);
 
   std::vector<std::string> arguments_;
   std::string path_;

@@ -8,10 +8,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <memory>
 #include <sstream>
+#include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,13 +108,34 @@ COHORT_INLINE command own_command(const std::vector<std::string>& arguments) {
   return result;
 }
 
-COHORT_INLINE program_version::program_version() : arguments_(own_arguments()), file_(open("/proc/self/exe")) {
+COHORT_INLINE program_version::program_version()
+    : arguments_(own_arguments()), path_(started_path()), file_(open("/proc/self/exe")) {}
+
+COHORT_INLINE std::string program_version::started_path() {
+  const auto* const given = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
+  struct stat running = {};
+  struct stat found = {};
+  // Relative to where the program was started, which it may have left: then it is not there.
+  if (given != nullptr && ::stat("/proc/self/exe", &running) == 0 && ::stat(given, &found) == 0 &&
+      running.st_dev == found.st_dev && running.st_ino == found.st_ino) {
+    const std::string absolute = std::filesystem::absolute(given).lexically_normal().string();
+    if (!absolute.starts_with("/proc/") && !absolute.starts_with("/dev/fd/")) return absolute;
+  }
+  return target_of("/proc/self/exe");
+}
+
+COHORT_INLINE std::string program_version::target_of(const std::string& link) {
   std::string path(4096, '\0');
-  const auto size = ::readlink("/proc/self/exe", path.data(), path.size());
-  path_.assign(path.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
+  const auto size = ::readlink(link.c_str(), path.data(), path.size());
+  path.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
   // What the kernel puts behind the name of a file that is gone (proc(5)): where its successor should be.
   constexpr std::string_view gone = " (deleted)";
-  if (path_.ends_with(gone)) path_.resize(path_.size() - gone.size());
+  if (path.ends_with(gone)) path.resize(path.size() - gone.size());
+  return path;
+}
+
+COHORT_INLINE std::string program_version::file() const {
+  return target_of(fmt::format("/proc/self/fd/{}", file_.get()));
 }
 
 COHORT_INLINE program_version program_version::on_disk() const {
@@ -125,7 +150,13 @@ COHORT_INLINE command program_version::start() const {
   // By its path if that is it, so that the process has the program's name in ps.
   const bool same = ::fstat(file_.get(), &wanted) == 0 && ::stat(path_.c_str(), &found) == 0 &&
                     wanted.st_dev == found.st_dev && wanted.st_ino == found.st_ino;
-  command result(same ? path_ : fmt::format("/proc/{}/fd/{}", ::getpid(), file_.get()));
+  command result(path_);
+  if (!same) {
+    // Not by a path of /proc: what is below a process's directory there, another user may not open.
+    descriptor copy(system::call.duplicate(file_.get(), 0));
+    if (!copy) throw_error(fmt::format("own program: open {}", path_), errno);
+    result.file(std::make_shared<const descriptor>(std::move(copy)));
+  }
   if (!arguments_.empty()) {
     result.argv0(arguments_.front());
     result.args(std::vector<std::string>(arguments_.begin() + 1, arguments_.end()));
