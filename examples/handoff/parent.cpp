@@ -25,6 +25,7 @@
 #include <cohort/core/task_group.hpp>
 #include <cohort/core/timeout.hpp>
 #include <cohort/ipc/peer.hpp>
+#include <cohort/net/stop_listening.hpp>
 
 #include "answer.hpp"
 #include "protocol.hpp"
@@ -138,8 +139,7 @@ class host {
   }
 
   void stop_listening() {
-    // Not acceptor_.close(), which leaves the descriptor in epoll for as long as the children have theirs.
-    cohort::descriptor(acceptor_.release());
+    cohort::stop_listening(acceptor_);
     say("the parent listens no more\n");
   }
 

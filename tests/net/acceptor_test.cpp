@@ -2,6 +2,9 @@
 #include "../../include/cohort/net/acceptor.hpp"
 
 #include <cerrno>
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -14,6 +17,7 @@
 
 #include "../../include/cohort/ipc/handle.hpp"
 #include "../../include/cohort/net/endpoint.hpp"
+#include "../../include/cohort/net/stop_listening.hpp"
 #include "../../include/cohort/net/unix_listener.hpp"
 #include "../../include/cohort/ipc/handle.hpp"
 #include "../support/at_the_limit.hpp"
@@ -370,6 +374,31 @@ ASYNC_TEST("a tcp listener never ends by itself") {
   stop_handshakes(on.native_handle());
   CHECK_FALSE(on.try_accept());
   CHECK_FALSE(on.ended());
+}
+
+/// What the epoll sets of this process watch (proc_pid_fdinfo(5)).
+std::size_t watched() {
+  std::size_t result = 0;
+  for (const auto& each : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    if (std::filesystem::read_symlink(each.path(), gone) != "anon_inode:[eventpoll]") continue;
+    std::ifstream info("/proc/self/fdinfo/" + each.path().filename().string());
+    for (std::string line; std::getline(info, line);) result += line.starts_with("tfd:") ? 1 : 0;
+  }
+  return result;
+}
+
+ASYNC_TEST("a listener that another process has too is watched no more after stop_listening") {
+  const auto executor = co_await asio::this_coro::executor;
+  const auto before = watched();
+  asio::ip::tcp::acceptor acceptor(executor, {asio::ip::address_v4::loopback(), 0});
+  const descriptor of_the_other(::fcntl(acceptor.native_handle(), F_DUPFD_CLOEXEC, 3));
+  CHECK(watched() == before + 1);
+  stop_listening(acceptor);
+  CHECK(watched() == before);
+  CHECK_FALSE(acceptor.is_open());
+  stop_listening(acceptor);  // there is nothing to let go of
+  CHECK(::fcntl(of_the_other.get(), F_GETFD) != -1);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "../../include/cohort/net/unix_listener.hpp"
 
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <system_error>
@@ -117,6 +118,24 @@ PLAIN_TEST("a local listener has the permissions that it was given, whatever the
       CHECK(mode_of(path) == mode);
     }
   }
+}
+
+PLAIN_TEST("the permissions of what a link leads to are not changed") {
+  const directory here;
+  const std::string file = here / "secret", link = here / "link", socket = here / "socket";
+  std::ofstream(file) << "x";
+  REQUIRE(::chmod(file.c_str(), 0600) == 0);
+  std::filesystem::create_symlink(file, link);
+  struct stat after {};
+  CHECK(detail::set_mode(link, 0666) == -1);
+  CHECK(detail::set_mode(file, 0666) == -1);
+  CHECK(errno == ENOTSOCK);
+  REQUIRE(::stat(file.c_str(), &after) == 0);
+  CHECK((after.st_mode & 0777) == 0600);
+  const auto listener = open_unix_listener(asio::local::stream_protocol::endpoint(socket), 1);
+  CHECK(detail::set_mode(socket, 0612) == 0);
+  REQUIRE(::stat(socket.c_str(), &after) == 0);
+  CHECK((after.st_mode & 0777) == 0612);
 }
 
 PLAIN_TEST("an abstract name needs no file, and is free when the listener is gone") {

@@ -31,6 +31,11 @@ class restart_policy {
 
   restart_policy() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
 
+  /// No worker is replaced that ends by itself; the others go on, and without any worker the cluster shuts down.
+  static restart_policy never();
+
+  /// Whether there are replacements at all.
+  bool replaces = true;
   /// Replacements at once, within `window`.
   std::size_t max_restarts = 10;
   duration window{60'000};

@@ -9,6 +9,13 @@
 
 namespace cohort {
 
+COHORT_INLINE restart_policy restart_policy::never() {
+  restart_policy result;
+  result.replaces = false;
+  result.on_give_up = give_up_action::degrade;
+  return result;
+}
+
 COHORT_INLINE void restart_policy::note_ready(history& past) const {
   past.ever_ready = true;
   if (min_uptime.count() <= 0) past.failed_boots = 0;
@@ -17,6 +24,7 @@ COHORT_INLINE void restart_policy::note_ready(history& past) const {
 COHORT_INLINE std::optional<restart_policy::duration> restart_policy::next(history& past, clock::time_point now,
                                                                            std::optional<duration> served,
                                                                            double random) const {
+  if (!replaces) return std::nullopt;
   while (!past.restarts.empty() && now - past.restarts.front() >= window) past.restarts.pop_front();
   if (!served || *served < min_uptime) {
     if (++past.failed_boots >= max_failed_boots) return std::nullopt;

@@ -3,10 +3,43 @@
 
 #include "run_agent.hpp"
 
+#include <algorithm>
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+#include <fmt/format.h>
+
 #include "../core/config.hpp"
+#include "../core/text_of.hpp"
 #include "../worker/run_worker.hpp"
 
 namespace cohort {
+
+namespace detail {
+
+COHORT_INLINE asio::awaitable<void> run_again_and_again(const agent_options& what, worker& self) {
+  if (!what.survives_exceptions) co_return co_await what.run(self);
+  asio::steady_timer pause(self.get_executor());
+  for (;;) {
+    std::exception_ptr failure;
+    try {
+      co_await what.run(self);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    if (!failure || self.draining()) co_return;
+    const auto again = what.run_again_after;
+    const std::string next = again ? fmt::format("it runs again in {} s", std::chrono::duration<double>(*again).count())
+                                   : std::string("it is idle from now on");
+    self.on_exception(std::make_exception_ptr(std::runtime_error(fmt::format("{}; {}", text_of(failure), next))));
+    if (!again) co_return;
+    pause.expires_after(std::min(*again, longest_time));
+    co_await pause.async_wait(asio::use_awaitable);
+  }
+}
+
+}  // namespace detail
 
 COHORT_INLINE int run_agent(const agent_options& options, const worker_options& shared) {
   worker_options own;
@@ -14,7 +47,7 @@ COHORT_INLINE int run_agent(const agent_options& options, const worker_options& 
   own.jobs = shared.jobs;
   own.on_reopen = shared.on_reopen;
   own.set_up = options.set_up;
-  own.run = options.run;
+  if (options.run) own.run = [&options](worker& self) { return detail::run_again_and_again(options, self); };
   own.tear_down = options.tear_down;
   own.survives_exceptions = options.survives_exceptions;
   own.drain_timeout = options.drain_timeout;

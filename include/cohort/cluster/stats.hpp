@@ -72,6 +72,8 @@ struct cluster_stats {
   std::uint64_t reloads = 0;
   std::chrono::milliseconds uptime{0};
   bool stopping = false;
+  std::uint64_t served = 0;          ///< connections that have ended, those of workers that are gone included
+  std::uint64_t lost_log_lines = 0;  ///< see error_log::write
   std::vector<listener_stats> listeners;
   std::vector<worker_stats> workers;
   std::vector<slot_stats> slots;

@@ -83,6 +83,9 @@ class channel {
   bool is_open() const noexcept { return link_ && link_->is_open(); }
   asio::any_io_executor get_executor() { return open("get_executor").get_executor(); }
 
+  /// Whether the peer's hello has been read: it is a program that speaks this library's protocol.
+  bool has_greeted() const noexcept { return link_ && link_->peer_hello().has_value(); }
+
   /// The socket, still the channel's.
   int native_handle() { return open("native_handle").native_handle(); }
 

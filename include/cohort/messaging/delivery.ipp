@@ -32,7 +32,12 @@ COHORT_INLINE std::string to_string(const receipt::failure& failure) {
 
 COHORT_INLINE std::string to_string(const receipt& what) {
   std::string text = fmt::format("delivered to {} of {}", what.delivered, what.recipients());
-  for (const auto& each : what.failures) text += fmt::format("; {}: {}", to_string(each.who), to_string(each));
+  for (const auto& each : what.failures) {
+    // A primary that is gone carries no receipts any more: this is a process that is none of the cluster's.
+    const bool stranger = each.who.slot == 0 && each.who.agent.empty() && each.why == undelivered::gone;
+    const std::string who = stranger ? fmt::format("process {}", each.who.pid) : to_string(each.who);
+    text += fmt::format("; {}: {}", who, to_string(each));
+  }
   return text;
 }
 

@@ -44,6 +44,9 @@ class socket_file {
   /// Empty if there is none.
   const std::string& path() const noexcept { return path_; }
 
+  /// Whether the name still stands for this very file.
+  bool is_there() const noexcept;
+
   /// Removes it now: nobody new gets through to the listener.
   void remove() noexcept;
 
@@ -69,6 +72,9 @@ bool is_stale(const asio::local::stream_protocol::endpoint& endpoint);
 
 /// Makes room for a new one, if that takes nothing from anybody.
 bool remove_stale(const asio::local::stream_protocol::endpoint& endpoint);
+
+/// chmod(2) of a socket file, and of nothing else. 0, or -1 and errno.
+int set_mode(const std::string& path, mode_t mode);
 
 }  // namespace detail
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <thread>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -50,11 +51,15 @@ COHORT_INLINE socket_file& socket_file::operator=(socket_file&& other) noexcept 
   return *this;
 }
 
-COHORT_INLINE void socket_file::remove() noexcept {
-  const std::string path = std::exchange(path_, {});
+COHORT_INLINE bool socket_file::is_there() const noexcept {
   struct stat found = {};
-  if (path.empty() || maker_ != ::getpid() || ::lstat(path.c_str(), &found) != 0) return;
-  if (found.st_dev == made_.st_dev && found.st_ino == made_.st_ino) ::unlink(path.c_str());
+  if (path_.empty() || ::lstat(path_.c_str(), &found) != 0) return false;
+  return found.st_dev == made_.st_dev && found.st_ino == made_.st_ino;
+}
+
+COHORT_INLINE void socket_file::remove() noexcept {
+  if (maker_ == ::getpid() && is_there()) ::unlink(path_.c_str());
+  path_.clear();
 }
 
 namespace detail {
@@ -79,6 +84,18 @@ COHORT_INLINE bool remove_stale(const asio::local::stream_protocol::endpoint& en
   struct stat now = {};
   const bool same = ::lstat(path.c_str(), &now) == 0 && before.st_dev == now.st_dev && before.st_ino == now.st_ino;
   return same && ::unlink(path.c_str()) == 0;
+}
+
+COHORT_INLINE int set_mode(const std::string& path, mode_t mode) {
+  // Whoever may write to the directory may have put a link there since; chmod(2) would follow it.
+  const descriptor file(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat found = {};
+  if (!file || ::fstat(file.get(), &found) != 0) return -1;
+  if (!S_ISSOCK(found.st_mode)) {
+    errno = ENOTSOCK;
+    return -1;
+  }
+  return ::chmod(fmt::format("/proc/self/fd/{}", file.get()).c_str(), mode);
 }
 
 }  // namespace detail
@@ -108,7 +125,7 @@ COHORT_INLINE unix_listener open_unix_listener(const asio::local::stream_protoco
     check(free ? bind(fd) : -1);
   }
   if (has_file) result.file = socket_file(path);
-  if (mode && has_file) check(::chmod(path.c_str(), *mode));
+  if (mode && has_file) check(detail::set_mode(path, *mode));
   check(system::call.listen(fd, backlog));
   return result;
 }
