@@ -193,7 +193,7 @@ ASYNC_TEST("the reserve is kept when it does not help") {
 ASYNC_TEST("a listener that is broken says so") {
   auto at = local();
   acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
-  const fault<&system::calls::accept4> failing(EINVAL);
+  const fault<&system::calls::accept4> failing(EINVAL, 1, every_time);
   std::error_code code;
   try {
     on.try_accept();
@@ -282,13 +282,25 @@ ASYNC_TEST("accept_some lets a shortage pass, and loses nothing") {
   CHECK(some.taken.size() == 1);
 }
 
+ASYNC_TEST("a tcp listener that somebody has shut down listens again when it is looked at") {
+  auto at = local();
+  acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
+  const descriptor of_another(::fcntl(on.native_handle(), F_DUPFD_CLOEXEC, 3));
+  for (int i = 0; i < 2; ++i) {
+    REQUIRE(::shutdown(of_another.get(), SHUT_RDWR) == 0);
+    CHECK_FALSE(on.try_accept());
+    auto one = co_await client::connect(at);
+    CHECK(on.try_accept());
+  }
+}
+
 ASYNC_TEST("accept_some throws when the listener is broken, and what is thrown by what takes the connection") {
   auto at = local();
   acceptor on(co_await asio::this_coro::executor, open_listener(at, listen_settings()));
   auto one = co_await client::connect(at);
   taking some;
   {
-    const fault<&system::calls::accept4> broken(EINVAL);
+    const fault<&system::calls::accept4> broken(EINVAL, 1, every_time);
     const auto code = co_await error_of(on.accept_some(1, some.take, some.wanted));
     CHECK(code == std::error_code(EINVAL, std::system_category()));
   }
@@ -390,6 +402,7 @@ std::size_t watched() {
 
 ASYNC_TEST("a listener that another process has too is watched no more after stop_listening") {
   const auto executor = co_await asio::this_coro::executor;
+  const asio::ip::tcp::acceptor other(executor, {asio::ip::address_v4::loopback(), 0});  // the loop makes its set
   const auto before = watched();
   asio::ip::tcp::acceptor acceptor(executor, {asio::ip::address_v4::loopback(), 0});
   const descriptor of_the_other(::fcntl(acceptor.native_handle(), F_DUPFD_CLOEXEC, 3));

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "../../include/cohort/worker/worker.hpp"
@@ -50,6 +51,7 @@ inline std::vector<int>& fillers() {
 ///     shout               drains with a reason that is no line of a log
 ///     fork MS             the pid of a process that holds all that this one does, for that time
 ///     process PID         "alive", "zombie" or "gone"
+///     shutdown-listeners  calls shutdown(2) on every listening socket that it has
 ///     fill-descriptors    takes all descriptors that are left, but gives them back after 200 ms
 ///     leak-descriptors    takes all descriptors that are left
 inline asio::awaitable<std::string> answer_to(const std::string& request, worker& self) {
@@ -114,6 +116,12 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
     std::string text;
     if (!std::getline(file, text)) co_return "gone";
     co_return text[text.rfind(')') + 2] == 'Z' ? "zombie" : "alive";
+  } else if (verb == "shutdown-listeners") {
+    for (int fd = 3; fd < 100; ++fd) {
+      int listens = 0;
+      socklen_t size = sizeof listens;
+      if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens != 0) ::shutdown(fd, SHUT_RDWR);
+    }
   } else if (verb == "fill-descriptors" || verb == "leak-descriptors") {
     for (int fd; (fd = ::fcntl(0, F_DUPFD_CLOEXEC, 3)) >= 0;) fillers().push_back(fd);
     if (verb == "leak-descriptors") co_return "leak-descriptors done";

@@ -19,6 +19,7 @@
 #include "agent.hpp"
 #include "distribution.hpp"
 #include "events.hpp"
+#include "limits.hpp"
 #include "picker.hpp"
 #include "reload.hpp"
 #include "restart_policy.hpp"
@@ -145,6 +146,8 @@ struct cluster_options {  // a member for each thing that can be said of a clust
   /// Runs in the primary of serve(), beside the cluster, and is cancelled when the cluster stops: to send and receive
   /// messages, to scale by the load. An exception from it stops the cluster, and serve() returns 1.
   std::function<asio::awaitable<void>(cluster&)> in_primary;
+  /// What a worker or an agent may take of the primary.
+  process_limits limits;
   /// The path of a unix socket at which serve() answers control_client and cohortctl. See control_server. Default:
   /// none.
   std::string control_socket;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <utility>
 
 #include "../core/config.hpp"
@@ -31,6 +32,8 @@ COHORT_INLINE cluster_options normalized(cluster_options options) {
   for (auto& each : options.agents) each.drain_timeout = std::min(each.drain_timeout, longest_time);
   options.start_timeout = std::min(options.start_timeout, longest_time);
   options.hang_timeout = std::min(options.hang_timeout, longest_time);
+  options.limits.introduction_timeout = std::min(options.limits.introduction_timeout, longest_time);
+  options.limits.max_introductions = std::max<std::size_t>(options.limits.max_introductions, 1);
   if (options.hang_timeout.count() != 0) {
     const auto longest_ping = std::max(options.hang_timeout / 4, shortest_ping);
     options.ping_interval = std::clamp(options.ping_interval, shortest_ping, longest_ping);

@@ -30,6 +30,8 @@ struct worker_stats {
   /// them.
   std::size_t leased = 0;
 
+  std::uint64_t refused = 0;  ///< messages, introductions and events beyond process_limits
+
   // as of its last answer to a ping
   std::uint32_t open = 0;            ///< connections being served
   std::uint64_t served = 0;          ///< connections that have ended

@@ -11,6 +11,8 @@
 #include <functional>
 #include <system_error>
 
+#include <sys/socket.h>
+
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
 
@@ -90,6 +92,10 @@ class acceptor {
   /// Always false for TCP, where wait() does.
   bool ended();
 
+  /// Somebody who has the listener too, a worker perhaps, has called shutdown(2) on it: TCP may listen again, and those
+  /// that waited are gone. Leaves errno as it is.
+  bool listen_again() noexcept;
+
   /// Whether an error of try_accept() says that there is no room now: what waits in the queue is not lost.
   static bool is_shortage(const std::error_code& code) noexcept;
 
@@ -117,6 +123,8 @@ class acceptor {
   asio::posix::stream_descriptor stream_;
   asio::steady_timer pause_;
   descriptor reserve_;
+  sockaddr_storage address_{};
+  socklen_t address_size_ = sizeof(sockaddr_storage);
   std::chrono::milliseconds::rep pauses_ = 0;  // of the present shortage
   bool has_reserve_ = true;
   bool local_;

@@ -5,6 +5,7 @@
 
 #include "../core/config.hpp"
 
+#include <cstring>
 #include <iterator>
 #include <utility>
 
@@ -41,6 +42,7 @@ COHORT_INLINE acceptor::acceptor(const asio::any_io_executor& executor, descript
     : stream_(executor), pause_(executor), local_(detail::domain_of(socket.get()) == AF_UNIX) {
   stream_.assign(socket.get());
   fd_ = socket.release();
+  if (::getsockname(fd_, reinterpret_cast<sockaddr*>(&address_), &address_size_) != 0) address_size_ = 0;
   // Another process's copy shares this flag, and one that cleared it would block us in accept (accept(2)).
   stream_.native_non_blocking(true);
   (void)hold_reserve();
@@ -85,6 +87,7 @@ COHORT_INLINE descriptor acceptor::try_accept() {
   // Before anything else: a connection that took the first free descriptor would leave none for those after it.
   if (!hold_reserve()) throw_error("accept", errno);
   int fd = accept_next();
+  if (fd < 0 && errno == EINVAL && listen_again()) fd = accept_next();
   if (fd < 0 && reserve_ && lacks_descriptors(errno) && pauses_ >= pauses_before_reserve) {
     reserve_.reset();
     fd = accept_next();
@@ -96,6 +99,20 @@ COHORT_INLINE descriptor acceptor::try_accept() {
   (void)hold_reserve();
   if (error == EAGAIN) return descriptor();
   throw_error("accept", error);
+}
+
+COHORT_INLINE bool acceptor::listen_again() noexcept {
+  const int before = errno;
+  // A port that the kernel has chosen is free again, and would be another one; one that was asked for is still bound.
+  const auto* const at = reinterpret_cast<const sockaddr*>(&address_);
+  if (!local_) (void)system::call.bind(native_handle(), at, address_size_);
+  sockaddr_storage now{};
+  socklen_t size = sizeof now;
+  const bool listens = !local_ && ::getsockname(native_handle(), reinterpret_cast<sockaddr*>(&now), &size) == 0 &&
+                       size == address_size_ && std::memcmp(&now, &address_, size) == 0 &&
+                       system::call.listen(native_handle(), SOMAXCONN) == 0;
+  errno = before;
+  return listens;
 }
 
 COHORT_INLINE bool acceptor::ended() {

@@ -161,6 +161,7 @@ cluster_stats some() {
   busy.uptime = 1250ms;
   busy.open = 4;
   busy.leased = 5;
+  busy.refused = 17;
   busy.served = 12'345'678'901;
   busy.memory = 3 << 20;
   busy.lag = 250us;
@@ -193,6 +194,7 @@ PLAIN_TEST("metrics are the text format of Prometheus, in base units") {
   CHECK(found.value("cohort_worker_open_connections", busy) == 4);
   CHECK(found.value("cohort_worker_leased_connections", busy) == 5);
   CHECK(found.value("cohort_worker_served_connections", busy) == 12'345'678'901);
+  CHECK(found.value("cohort_worker_refused", busy) == 17);
   CHECK(found.value("cohort_worker_resident_memory_bytes", busy) == 3 * 1024 * 1024);
   CHECK(found.value("cohort_worker_loop_lag_seconds", busy) == 0.00025);
 

@@ -87,6 +87,8 @@ COHORT_INLINE std::string to_prometheus(const cluster_stats& stats) {
              [&](const auto& each, const auto& labels) { out.value(each.leased, labels); });
   of_workers("cohort_worker_served_connections", "gauge", "Connections of this worker that have ended.",
              [&](const auto& each, const auto& labels) { out.value(each.served, labels); });
+  of_workers("cohort_worker_refused", "gauge", "What the worker wanted beyond its limits, and has not got.",
+             [&](const auto& each, const auto& labels) { out.value(each.refused, labels); });
   of_workers("cohort_worker_resident_memory_bytes", "gauge", "Resident memory of the worker.",
              [&](const auto& each, const auto& labels) { out.value(each.memory, labels); });
   of_workers("cohort_worker_loop_lag_seconds", "gauge", "From the last ping to its answer.",

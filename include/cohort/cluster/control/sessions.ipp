@@ -186,7 +186,13 @@ COHORT_INLINE asio::awaitable<void> control_sessions::upgrade(cluster& primary, 
 
 COHORT_INLINE asio::awaitable<void> control_sessions::accept() {
   constexpr std::size_t at_a_time = 16;
-  const acceptor::taker take = [this](descriptor accepted) { admit(std::move(accepted)); };
+  const acceptor::taker take = [this](descriptor accepted) {
+    try {
+      admit(std::move(accepted));
+    } catch (const std::exception&) {
+      // It costs this client alone: there is no memory, or its socket is broken.
+    }
+  };
   const acceptor::condition wanted = [this] { return !stopped_; };
   while (!stopped_) {
     const auto here = acceptor_;  // look() may put another one in its place
@@ -246,8 +252,8 @@ COHORT_INLINE asio::awaitable<void> control_sessions::attend(session_ptr one) {
   try {
     // A client only calls: any message is one too many, and nothing means that it is gone.
     co_await one->line.receive();
-  } catch (const std::system_error&) {
-    // It sends nonsense, or is cancelled.
+  } catch (const std::exception&) {
+    // It sends nonsense, or more than there is memory for, or is cancelled.
   }
   co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
   one->line.close();

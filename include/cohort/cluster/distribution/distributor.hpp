@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <chrono>
 #include <vector>
 
 #include "../../core/asio.hpp"
@@ -38,6 +39,13 @@ class distributor {
 
   /// A worker has fewer connections than before: worker_process::open().
   virtual void on_ended() {}
+
+  /// Whether a connection that was given to a worker has been waiting there for longer than `limit`, though the worker
+  /// has answered a ping that was sent later, and does not say that it is full.
+  virtual bool is_overdue(const worker_process& who, std::chrono::milliseconds limit) const {
+    static_cast<void>(who), static_cast<void>(limit);
+    return false;
+  }
 
   /// The slots are 1 to `slots` from now on. Throws what open_listener() does, and has changed nothing then.
   virtual void resize(unsigned slots) { static_cast<void>(slots); }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -47,6 +49,8 @@ class handoff_distributor final : public distributor {
 
   bool workers_accept() const noexcept override { return false; }
 
+  bool is_overdue(const worker_process& who, std::chrono::milliseconds limit) const override;
+
  private:
   // Leases that a worker has not answered. More would only wait in its channel instead of in the kernel's queue.
   static constexpr std::size_t max_in_flight = 32;
@@ -55,6 +59,7 @@ class handoff_distributor final : public distributor {
     explicit worker_entry(worker_ptr w) : who(std::move(w)) {}
     worker_ptr who;
     std::size_t in_flight = 0;
+    std::array<worker_process::clock::time_point, max_in_flight> begun{};  // of those leases; none where it is zero
     bool gone = false;  // its channel has ended, which leave() will follow
   };
 
@@ -81,6 +86,7 @@ class handoff_distributor final : public distributor {
    private:
     handoff_distributor* owner_ = nullptr;
     std::shared_ptr<worker_entry> at_;
+    std::size_t place_ = 0;  // in worker_entry::begun
   };
 
   // A socket without a worker to go to. While there is one nothing more is accepted, so that it comes first.
@@ -91,7 +97,8 @@ class handoff_distributor final : public distributor {
     handoff_distributor& owner;
   };
 
-  /// Whether a worker can be chosen; one that has many leases to answer only if it must be this one.
+  /// Whether a worker can be chosen. One that has many leases to answer cannot, not even where the picker would choose
+  /// it for this client: what it leaves in its channel would keep everybody else waiting.
   bool is_free(const worker_entry& at) const;
 
   // A socket whose number says that the descriptor table is nearly full (accept(2) takes the lowest one that is free).

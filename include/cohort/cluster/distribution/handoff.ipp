@@ -75,6 +75,9 @@ COHORT_INLINE handoff_distributor::lease_guard::lease_guard(handoff_distributor&
     : owner_(&owner), at_(std::move(at)) {
   ++at_->in_flight;
   ++at_->who->figures.leased;
+  constexpr worker_process::clock::time_point none{};
+  while (at_->begun[place_] != none) ++place_;  // one is free: see is_free()
+  at_->begun[place_] = worker_process::clock::now();
 }
 
 COHORT_INLINE handoff_distributor::lease_guard& handoff_distributor::lease_guard::operator=(
@@ -82,10 +85,12 @@ COHORT_INLINE handoff_distributor::lease_guard& handoff_distributor::lease_guard
   release();
   owner_ = other.owner_;
   at_ = std::move(other.at_);
+  place_ = other.place_;
   return *this;
 }
 
 COHORT_INLINE void handoff_distributor::lease_guard::keep() {
+  if (at_) at_->begun[place_] = {};
   if (at_ && at_->in_flight-- == max_in_flight) owner_->changed_.notify();
   at_ = nullptr;
 }
@@ -105,7 +110,18 @@ COHORT_INLINE handoff_distributor::undelivered_guard::~undelivered_guard() {
 }
 
 COHORT_INLINE bool handoff_distributor::is_free(const worker_entry& at) const {
-  return !at.gone && (max_open_ == 0 || at.who->open() < max_open_) && (!how_.spreads || at.in_flight < max_in_flight);
+  return !at.gone && (max_open_ == 0 || at.who->open() < max_open_) && at.in_flight < max_in_flight;
+}
+
+COHORT_INLINE bool handoff_distributor::is_overdue(const worker_process& who, std::chrono::milliseconds limit) const {
+  constexpr worker_process::clock::time_point none{};
+  if (max_open_ != 0 && who.figures.health.open >= max_open_) return false;
+  const auto at = std::find_if(workers_.begin(), workers_.end(), [&](const auto& each) { return each->who.get() == &who; });
+  if (at == workers_.end() || (*at)->in_flight == 0) return false;
+  const auto now = worker_process::clock::now();
+  return std::any_of((*at)->begun.begin(), (*at)->begun.end(), [&](auto begun) {
+    return begun != none && now - begun > limit && who.figures.pinged_at > begun;
+  });
 }
 
 COHORT_INLINE handoff_distributor::high_number::high_number(handoff_distributor& o, int fd)
@@ -127,7 +143,7 @@ COHORT_INLINE int handoff_distributor::crowded_from() noexcept {
 COHORT_INLINE bool handoff_distributor::has_room() const {
   return undelivered_ == 0 && high_numbers_ == 0 &&
          std::any_of(workers_.begin(), workers_.end(),
-                     [this](const auto& each) { return is_free(*each) && each->in_flight < max_in_flight; });
+                     [this](const auto& each) { return is_free(*each); });
 }
 
 COHORT_INLINE handoff_distributor::lease_guard handoff_distributor::pick(const any_handle& connection) {

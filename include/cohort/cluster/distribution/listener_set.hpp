@@ -33,6 +33,7 @@ class listener_set {
   void join(const worker_ptr& who);
   void leave(const worker_ptr& who);
   void on_ended();
+  bool is_overdue(const worker_process& who) const;
   void cancel();
   void resize(unsigned workers);
   bool workers_accept() const;

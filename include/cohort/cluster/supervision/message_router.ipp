@@ -16,6 +16,7 @@
 
 #include "../../core/random.hpp"
 #include "../../core/task_group.hpp"
+#include "../../core/text_of.hpp"
 
 namespace cohort {
 
@@ -58,7 +59,7 @@ COHORT_INLINE asio::awaitable<void> message_router::connect(worker_ptr from, wor
   address.name = whom.name;
   if (!detail::address_of(address).is_one()) co_return;
   const auto to = receivers(address);
-  if (to.empty()) co_return;
+  if (to.empty() || to.front() == from) co_return;
   worker_protocol::connect_offer word;
   word.from = from->as_member();
   co_await to.front()->peer.send_handle(word, std::move(end));
@@ -167,8 +168,12 @@ COHORT_INLINE asio::awaitable<void> message_router::deliver(worker_ptr to, std::
                                                       : undelivered::gone;
     mine = detail::not_delivered(who, why, told ? text : std::string());
   }
-  result.delivered += mine.delivered;
+  // Of itself alone it can tell, and once.
+  if (mine.failures.size() > 1) mine.failures.resize(1);
+  result.delivered += mine.failures.empty() ? 1 : 0;
   for (auto& each : mine.failures) {
+    each.who = who;
+    each.what = detail::one_line(std::move(each.what));
     // It has not come to adding its listeners yet.
     if (starts && each.why == undelivered::unheard) each.why = undelivered::not_ready;
     result.failures.push_back(std::move(each));

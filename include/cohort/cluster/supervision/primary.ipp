@@ -196,6 +196,7 @@ COHORT_INLINE cluster_stats primary::stats() const {
     one.state = each->state();
     if (one.state != worker_state::waiting) one.uptime = since(each->started());
     one.leased = each->open();
+    one.refused = each->figures.refused;
     one.open = each->figures.health.open;
     one.served = each->figures.health.served;
     if (one.state != worker_state::dead) result.served += one.served;

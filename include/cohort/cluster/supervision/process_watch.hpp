@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <exception>
 #include <string>
 
 #include "../../core/asio.hpp"
@@ -9,7 +10,7 @@
 #include "../../process/command.hpp"
 #include "../../worker/protocol.hpp"
 #include "../exit_reason.hpp"
-#include "message_router.hpp"
+#include "process_intake.hpp"
 #include "primary_context.hpp"
 #include "worker_process.hpp"
 
@@ -38,7 +39,7 @@ class process_events {
 class process_watch {
  public:
   process_watch(primary_context& context, message_router& router, process_events& to)
-      : context_(context), router_(router), to_(to) {}
+      : context_(context), intake_(context, router), to_(to) {}
 
   /// Starts the process of one that waits. What goes wrong is an event, and leaves it without a process.
   asio::awaitable<void> launch(worker_ptr who, command program);
@@ -54,14 +55,14 @@ class process_watch {
   /// Says so if the process does not speak the protocol, while it has still time to get ready.
   asio::awaitable<void> warn_if_silent(worker_ptr who);
 
-  /// Takes its messages to where they go.
-  asio::awaitable<void> take_messages(worker_ptr who);
-
-  /// Takes the channels that it makes to their other ends.
-  asio::awaitable<void> take_connect_requests(worker_ptr who, task_group& beside);
-
   /// Hears what the process says until its channel ends; returns what was wrong with it, if anything.
   asio::awaitable<std::string> listen_to(worker_ptr who);
+
+  /// Ends a process that a part of this could not go on with, unless its channel is what has ended.
+  void end_broken(worker_process& who, const std::exception_ptr& failure);
+
+  /// Makes an event of what a process says of itself, unless it has made too many.
+  void complain(worker_process& who, std::string what);
 
   /// Does what one message says.
   void hear(const worker_ptr& who, const worker_protocol::to_parent& message);
@@ -74,7 +75,7 @@ class process_watch {
   std::string timeout_text(const worker_process& who) const;
 
   primary_context& context_;
-  message_router& router_;
+  process_intake intake_;
   process_events& to_;
 };
 

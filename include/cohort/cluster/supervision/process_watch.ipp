@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <exception>
 #include <system_error>
 #include <utility>
 #include <variant>
@@ -36,8 +37,12 @@ COHORT_INLINE asio::awaitable<void> process_watch::launch(worker_ptr who, comman
   context_.enter(*who, worker_state::starting);
   who->end.oom_kills = detail::count_oom_kills();
   try {
-    who->peer = co_await spawn<worker_protocol>(std::move(program));
-  } catch (const std::system_error& error) {
+    const auto& limits = context_.options.limits;
+    channel_options channel;
+    channel.max_message = limits.max_message;
+    channel.max_calls = limits.max_messages;
+    who->peer = co_await spawn<worker_protocol>(std::move(program), channel);
+  } catch (const std::exception& error) {
     context_.fail(*who, error.what());
     co_return;
   }
@@ -46,13 +51,14 @@ COHORT_INLINE asio::awaitable<void> process_watch::launch(worker_ptr who, comman
 }
 
 COHORT_INLINE asio::awaitable<worker_ending> process_watch::attend(worker_ptr who) {
+  semaphore introductions(context_.get_executor(), context_.options.limits.max_introductions);
   task_group beside(context_.get_executor());
-  constexpr ignored told("what is wrong with the channel, listen_to() is told too");
+  const auto broken = [this, who](const std::exception_ptr& failure) { end_broken(*who, failure); };
   beside.start(close_after_exit(who), ignored("reap() learns the status"));
-  beside.start(warn_if_silent(who), told);
-  beside.start(take_messages(who), told);
-  beside.start(take_connect_requests(who, beside), told);
-  if (context_.options.hang_timeout.count() != 0) beside.start(ping_loop(who), told);
+  beside.start(warn_if_silent(who), broken);
+  beside.start(intake_.take_messages(who), broken);
+  beside.start(intake_.take_introductions(who, beside, introductions), broken);
+  if (context_.options.hang_timeout.count() != 0) beside.start(ping_loop(who), broken);
   const std::string trouble = co_await listen_to(who);
   co_await beside.cancel_and_wait();
   to_.on_end(who);
@@ -85,16 +91,17 @@ COHORT_INLINE asio::awaitable<void> process_watch::warn_if_silent(worker_ptr who
                                   who->agent.empty() ? "run_worker()" : "run_agent()"));
 }
 
-COHORT_INLINE asio::awaitable<void> process_watch::take_messages(worker_ptr who) {
-  co_await who->peer.serve_calls([this](routed_message what) { return router_.route(std::move(what)); });
-}
-
-COHORT_INLINE asio::awaitable<void> process_watch::take_connect_requests(worker_ptr who, task_group& beside) {
-  while (auto given = co_await who->peer.receive_handle()) {
-    const auto* const whom = std::get_if<worker_protocol::connect_request>(&given->message);
-    if (whom == nullptr) continue;
-    beside.start(router_.connect(who, *whom, std::move(given->handle)), ignored("the channel is closed then"));
+COHORT_INLINE void process_watch::end_broken(worker_process& who, const std::exception_ptr& failure) {
+  if (!failure) return;
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::system_error&) {
+    return;  // of the channel: listen_to() is told too
+  } catch (...) {
   }
+  // There was no memory for it, say. It costs this process, and nobody else.
+  context_.fail(who, detail::text_of(failure));
+  who.kill();
 }
 
 COHORT_INLINE asio::awaitable<std::string> process_watch::listen_to(worker_ptr who) {
@@ -106,6 +113,9 @@ COHORT_INLINE asio::awaitable<std::string> process_watch::listen_to(worker_ptr w
       who->kill();
       co_return error.what();
     }
+  } catch (...) {  // a message that there is no memory for costs its sender, and nobody else
+    who->kill();
+    co_return detail::text_of(std::current_exception());
   }
   if (who->end.cause == end_cause::timed_out) co_return timeout_text(*who);
   co_return std::string();
@@ -115,6 +125,7 @@ COHORT_INLINE void process_watch::hear(const worker_ptr& who, const worker_proto
   if (std::holds_alternative<worker_protocol::ready>(message)) {
     to_.on_ready(who);
   } else if (const auto* word = std::get_if<worker_protocol::draining>(&message)) {
+    if (std::exchange(who->end.announced, true)) return;
     auto told = *word;
     told.reason = detail::one_line(std::move(told.reason));
     to_.on_draining(who, told);
@@ -124,10 +135,28 @@ COHORT_INLINE void process_watch::hear(const worker_ptr& who, const worker_proto
     if (first && answer->number == figures.pinged) figures.lag = worker_process::clock::now() - figures.pinged_at;
     to_.on_figures(who);
   } else if (const auto* count = std::get_if<worker_protocol::ended>(&message)) {
-    who->figures.ended = count->connections;
+    who->figures.ended = std::min(count->connections, who->figures.leased);
     to_.on_figures(who);
   } else if (const auto* trouble = std::get_if<worker_protocol::failed>(&message)) {
-    context_.fail(*who, detail::one_line(trouble->what));
+    complain(*who, detail::one_line(trouble->what));
+  }
+}
+
+COHORT_INLINE void process_watch::complain(worker_process& who, std::string what) {
+  constexpr std::chrono::seconds window{10};
+  auto& figures = who.figures;
+  const auto now = worker_process::clock::now();
+  if (now - figures.events_since >= window) {
+    figures.events_since = now;
+    figures.events = 0;
+    if (figures.events_left_out != 0) what += fmt::format(" ({} more before it)", figures.events_left_out);
+    figures.events_left_out = 0;
+  }
+  if (figures.events++ < context_.options.limits.max_events) {
+    context_.fail(who, what);
+  } else {
+    ++figures.events_left_out;
+    ++figures.refused;
   }
 }
 

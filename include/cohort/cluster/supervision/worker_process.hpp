@@ -44,12 +44,18 @@ struct process_figures {
   worker_protocol::pong health;  ///< its last answer to a ping
   std::uint64_t pinged = 0;      ///< the number of the last ping
   std::chrono::steady_clock::time_point pinged_at{};
+  std::size_t bytes_under_way = 0;  ///< of its messages that the primary works on
+  std::uint64_t refused = 0;        ///< of what it wanted: beyond process_limits
+  std::size_t events = 0;           ///< that it has made, since events_since
+  std::size_t events_left_out = 0;
+  std::chrono::steady_clock::time_point events_since{};
   std::chrono::steady_clock::duration lag{};  ///< from the last ping to its answer
 };
 
 /// What is known of the end of a process before its exit status is.
 struct process_end {
   bool asked = false;              ///< to drain, by the cluster
+  bool announced = false;          ///< by itself: it has said that it drains
   std::optional<end_cause> cause;  ///< why the primary has killed it
   std::uint64_t oom_kills = 0;     ///< on this machine, before it was started
   std::string trouble;             ///< what it said, or was found wrong with it, last

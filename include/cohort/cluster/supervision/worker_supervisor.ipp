@@ -112,6 +112,13 @@ COHORT_INLINE void worker_supervisor::on_draining(const worker_ptr& who, const w
 
 COHORT_INLINE void worker_supervisor::on_figures(const worker_ptr& who) {
   listeners_.on_ended();
+  if (listeners_.is_overdue(*who)) {
+    const auto limit = std::chrono::duration<double>(context_.options.limits.lease_timeout).count();
+    context_.fail(*who, fmt::format("it has left a connection untaken for {} s", limit));
+    on_end(who);
+    who->kill(end_cause::hung);
+    return;
+  }
   if (!who->is_serving() || who->recycling) return;
   const auto age =
       std::chrono::duration_cast<std::chrono::milliseconds>(worker_process::clock::now() - who->started());

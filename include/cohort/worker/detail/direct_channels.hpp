@@ -36,8 +36,10 @@ class direct_channels {
   /// Sends a message to the one process that it is for. Cancelling throws operation_aborted, and takes it back.
   asio::awaitable<receipt> send(routed_message what);
 
-  /// Takes this process's end of a channel that another process has asked for.
-  void accept_offer(descriptor end);
+  /// Takes this process's end of a channel that another process has asked for, of which the primary says who it is. The
+  /// other process may be dishonest: an end that is no local socket, or that no channel can be made of, is closed, and a
+  /// process has one such channel, the last one.
+  void accept_offer(descriptor end, const member& from);
 
   /// Tells the processes that send here to send by way of the primary from now on.
   void decline();
@@ -60,7 +62,9 @@ class direct_channels {
   /// Reads until the other end is closed.
   static asio::awaitable<void> listen_to(std::shared_ptr<incoming> line);
 
-  asio::awaitable<void> answer(std::shared_ptr<incoming> line);
+  asio::awaitable<void> answer(std::shared_ptr<incoming> line, member from);
+
+  asio::awaitable<receipt> take(routed_message what, const member& from);
 
   static member nobody_at(const routed_message& what);
 
@@ -68,7 +72,7 @@ class direct_channels {
   message_endpoint& here_;
   task_group tasks_;
   std::map<address, std::shared_ptr<outgoing>> out_;
-  std::map<incoming*, std::shared_ptr<incoming>> in_;
+  std::map<std::int32_t, std::shared_ptr<incoming>> in_;  // by the sender's pid
 };
 
 }  // namespace cohort::detail

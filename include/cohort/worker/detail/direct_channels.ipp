@@ -11,6 +11,8 @@
 #include <variant>
 
 #include "../../ipc/channel_pair.hpp"
+#include "../../ipc/handle.hpp"
+#include "../../messaging/primarys_word.hpp"
 
 namespace cohort::detail {
 
@@ -25,11 +27,21 @@ COHORT_INLINE asio::awaitable<receipt> direct_channels::send(routed_message what
   co_return not_delivered(nobody_at(what), undelivered::gone);
 }
 
-COHORT_INLINE void direct_channels::accept_offer(descriptor end) {
-  auto line = std::make_shared<incoming>(tasks_.get_executor(), std::move(end));
-  in_.emplace(line.get(), line);
-  tasks_.start(listen_to(line), [this, line](std::exception_ptr) { in_.erase(line.get()); });
-  tasks_.start(answer(line), ignored("listen_to() hears of the end too"));
+COHORT_INLINE void direct_channels::accept_offer(descriptor end, const member& from) {
+  if (kind_of(end.get()) != handle_kind::local_socket) return;
+  std::shared_ptr<incoming> line;
+  try {
+    line = std::make_shared<incoming>(tasks_.get_executor(), std::move(end));
+  } catch (const std::exception&) {
+    return;  // its sender sees the end of it
+  }
+  auto& known = in_[from.pid];
+  if (known) known->close();
+  known = line;
+  tasks_.start(listen_to(line), [this, line, pid = from.pid](std::exception_ptr) {
+    if (const auto at = in_.find(pid); at != in_.end() && at->second == line) in_.erase(at);
+  });
+  tasks_.start(answer(line, from), ignored("listen_to() hears of the end too"));
 }
 
 COHORT_INLINE void direct_channels::decline() {
@@ -73,8 +85,16 @@ COHORT_INLINE asio::awaitable<void> direct_channels::listen_to(std::shared_ptr<i
   while (const auto word = co_await line->receive()) continue;
 }
 
-COHORT_INLINE asio::awaitable<void> direct_channels::answer(std::shared_ptr<incoming> line) {
-  co_await line->serve_calls([this](routed_message what) { return here_.receive(std::move(what)); });
+COHORT_INLINE asio::awaitable<void> direct_channels::answer(std::shared_ptr<incoming> line, member from) {
+  const auto one = [this, &from](routed_message what) { return take(std::move(what), from); };
+  co_await line->serve_calls(one);
+}
+
+COHORT_INLINE asio::awaitable<receipt> direct_channels::take(routed_message what, const member& from) {
+  if (is_primarys_word(what.type)) co_return not_delivered(here_.self(), undelivered::failed, "only the primary says this");
+  what.from = from;
+  auto result = co_await here_.receive(std::move(what));
+  co_return result;
 }
 
 COHORT_INLINE member direct_channels::nobody_at(const routed_message& what) {

@@ -141,8 +141,8 @@ COHORT_INLINE asio::awaitable<void> parent_link::take_handles() {
         orders_.listen(*where, std::move(given->handle));
       } else if (std::holds_alternative<worker_protocol::serve>(given->message)) {
         orders_.serve_leased(std::move(given->handle));
-      } else if (std::holds_alternative<worker_protocol::connect_offer>(given->message)) {
-        direct_.accept_offer(std::move(given->handle).as<descriptor>(get_executor()));
+      } else if (const auto* who = std::get_if<worker_protocol::connect_offer>(&given->message)) {
+        direct_.accept_offer(std::move(given->handle).as<descriptor>(get_executor()), who->from);
       }
     }
   } catch (const std::system_error& error) {
@@ -190,7 +190,11 @@ COHORT_INLINE asio::awaitable<receipt> parent_link::carry(routed_message what, b
   using to_whom = recipient::kind;
   const auto to = address_of(what).what();
   const bool to_primary = to == to_whom::process && what.number == ::getppid();
-  if (directly && !to_primary && (to == to_whom::slot || to == to_whom::process || to == to_whom::agent)) {
+  const auto& self = messages_.self();
+  const bool to_itself = (to == to_whom::process && what.number == self.pid) ||
+                         (to == to_whom::slot && what.number == self.slot) ||
+                         (to == to_whom::agent && what.name == self.agent);
+  if (directly && !to_primary && !to_itself && (to == to_whom::slot || to == to_whom::process || to == to_whom::agent)) {
     return direct_.send(std::move(what));
   }
   return channel_.call<receipt>(what);
