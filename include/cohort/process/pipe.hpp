@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
@@ -95,6 +96,37 @@ class write_pipe : public detail::pipe_end {
   [[nodiscard]] descriptor release() { return pipe_end::release("pipe: release"); }
 };
 
+namespace detail {
+
+/// Bytes that were read and not asked for yet. Taking from its front moves nothing.
+class read_ahead {
+ public:
+  read_ahead() = default;
+  read_ahead(read_ahead&& other) noexcept
+      : text_(std::exchange(other.text_, {})), taken_(std::exchange(other.taken_, 0)) {}
+  read_ahead& operator=(read_ahead&& other) noexcept {
+    text_ = std::exchange(other.text_, {});
+    taken_ = std::exchange(other.taken_, 0);
+    return *this;
+  }
+
+  bool empty() const noexcept { return taken_ == text_.size(); }
+  std::size_t size() const noexcept { return text_.size() - taken_; }
+  std::string_view view() const noexcept { return {text_.data() + taken_, size()}; }
+
+  void add(std::string_view bytes);
+
+  void drop(std::size_t count) noexcept;
+
+  std::string take_all();
+
+ private:
+  std::string text_;
+  std::size_t taken_ = 0;  // of its bytes
+};
+
+}  // namespace detail
+
 /// The end of a pipe that a child writes to.
 ///
 /// Default-constructed, and where the child's descriptor is no pipe, it is closed: operations throw errc::closed.
@@ -138,7 +170,7 @@ class read_pipe : public detail::pipe_end {
 
   asio::awaitable<std::size_t> receive(asio::mutable_buffer buffer);
 
-  std::string kept_;  // read, and not yet asked for
+  detail::read_ahead kept_;
 };
 
 }  // namespace cohort
