@@ -18,6 +18,7 @@
 #include "../core/error.ipp"
 #include "../core/event.ipp"
 #include "../core/semaphore.ipp"
+#include "../core/strand.ipp"
 #include "../core/task_group.ipp"
 #include "../core/text_of.ipp"
 #include "../core/timeout.ipp"
