@@ -88,6 +88,10 @@ class child_state {
   // Everybody in the tree. False if the child itself refuses the signal.
   bool signal_members(int number);
 
+  // Whether the child has not ended. Asks the pidfd alone, and reaps nobody.
+  bool is_running() noexcept;
+
+  // Whether nothing is left to be done: it is reaped, or cannot be waited for.
   bool reap() noexcept;
 
   // The handler that waits for the end of a child that nobody has any more. An execution context that goes away

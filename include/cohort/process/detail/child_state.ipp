@@ -55,6 +55,11 @@ COHORT_INLINE bool child_state::gone() noexcept {
   }
 }
 
+COHORT_INLINE bool child_state::is_running() noexcept {
+  pollfd end{native_handle(), POLLIN, 0};
+  return pidfd_.is_open() && ::poll(&end, 1, 0) == 0;
+}
+
 COHORT_INLINE bool child_state::signal(int number) {
   if (!pidfd_.is_open() || !is_ours()) return false;
   if (system::call.pidfd_send_signal(native_handle(), number) == 0) return true;
@@ -128,7 +133,10 @@ COHORT_INLINE void child_state::on_end(std::shared_ptr<child_state> self, std::f
   if (!pidfd.is_open()) return ended();
   pidfd.async_wait(asio::posix::stream_descriptor::wait_read, [self, ended = std::move(ended)](std::error_code) {
     uncounted_wait::ended(self->pidfd_.get_executor());
-    ended();  // after an error as well: who has reaped the child has closed the pidfd
+    // A wait may end for nothing, for an event of whoever had the number before; and with an error when somebody has
+    // reaped the child and so closed the pidfd.
+    if (self->is_running()) return on_end(self, ended);
+    ended();
   });
   uncounted_wait::begun(pidfd.get_executor());
 }
