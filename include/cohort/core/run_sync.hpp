@@ -42,7 +42,8 @@ asio::awaitable<void> store_result(asio::awaitable<T> operation, Result& result)
 ///
 /// Blocks the thread until the operation ends; wrap it in with_timeout for a limit. What the operation has started
 /// besides, and what still runs when it has ended, is destroyed with the context, so the result must not belong to one:
-/// no child, no socket (which is an error of the compiler for what has get_executor()). Never call it in a coroutine: the loop of that would stand still.
+/// no child, no socket (an error of the compiler for whatever has get_executor()). Never call it in a coroutine: the
+/// loop of that would stand still.
 ///
 /// Safe to call in several threads.
 template <class T>

@@ -70,8 +70,8 @@ class pipe_end {
 /// Default-constructed, and where the child's descriptor is no pipe, it is closed: operations throw errc::closed. A
 /// child that no longer reads makes them throw EPIPE; SIGPIPE is never raised.
 ///
-/// Distinct objects: safe. Shared objects: unsafe. Must not be moved or destroyed while an operation is under way, nor
-/// outlive the execution context.
+/// Distinct objects: safe. Shared objects: unsafe. Needs no strand while one coroutine at a time uses it. Must not be
+/// moved or destroyed while an operation is under way, nor outlive the execution context.
 class write_pipe : public detail::pipe_end {
  public:
   using pipe_end::pipe_end;
@@ -132,8 +132,8 @@ class read_ahead {
 /// Default-constructed, and where the child's descriptor is no pipe, it is closed: operations throw errc::closed.
 /// Cancelling any of them throws operation_aborted and loses nothing: what had been read comes with the next read.
 ///
-/// Distinct objects: safe. Shared objects: unsafe. Must not be moved or destroyed while an operation is under way, nor
-/// outlive the execution context.
+/// Distinct objects: safe. Shared objects: unsafe. Needs no strand while one coroutine at a time uses it. Must not be
+/// moved or destroyed while an operation is under way, nor outlive the execution context.
 class read_pipe : public detail::pipe_end {
  public:
   using pipe_end::pipe_end;
