@@ -480,6 +480,23 @@ ASYNC_TEST("a time that no timer can count is as good as for ever") {
   CHECK(status.signal().has_value());
 }
 
+PLAIN_TEST("a loop does not wait for a child that may not be killed") {
+  asio::io_context context;
+  pid_t pid = 0;
+  const auto drop = [&pid]() -> asio::awaitable<void> {
+    const auto started = co_await spawn(sleeper());
+    pid = started.pid();
+  };
+  {
+    const fault<&system::calls::pidfd_send_signal> refused(EPERM, 1, every_time);
+    asio::co_spawn(context, drop(), asio::detached);
+    context.run();
+  }
+  REQUIRE(exists(pid));
+  ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+}
+
 PLAIN_TEST("a child that the kernel does not let us wait for does not keep the loop") {
   asio::io_context context;
   pid_t pid = 0;

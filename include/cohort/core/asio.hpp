@@ -24,6 +24,7 @@
 #include <asio/cancellation_signal.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
+#include <asio/detail/scheduler.hpp>
 #include <asio/dispatch.hpp>
 #include <asio/error.hpp>
 #include <asio/generic/stream_protocol.hpp>

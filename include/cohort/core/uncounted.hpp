@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <asio/detail/scheduler.hpp>
-
 #include "asio.hpp"
 
 namespace cohort::detail {

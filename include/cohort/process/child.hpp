@@ -28,7 +28,7 @@ struct child_access;
 /// Owns the process: the destructor of a child that has not ended kills it (SIGKILL) and leaves it to the execution
 /// context to reap, which takes until the kernel has taken the process apart; io_context::run() does not return before.
 /// It never blocks, and leaves no zombie. An io_context that is destroyed before that waits for it instead, for 1 s at
-/// most. detach() lets a child live. A child that may not be killed (a set-user-ID program) is reaped when it ends.
+/// most. detach() lets a child live. A child that may not be killed (a set-user-ID program) is let live.
 /// A forked copy of the parent neither signals nor reaps the children of the original.
 ///
 /// On executors of several threads: a child used by one coroutine at a time needs no strand.

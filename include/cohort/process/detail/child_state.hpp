@@ -64,7 +64,7 @@ class child_state {
   /// Waits until the child has ended, and does not reap it.
   static asio::awaitable<void> wait_ended(std::shared_ptr<child_state> self);
 
-  /// Kills the child and lets its execution context reap it.
+  /// Kills the child and lets its execution context reap it. One that refuses the signal is left to live.
   static void abandon(std::shared_ptr<child_state> self) noexcept;
 
   /// Lets its execution context reap the child whenever it ends. The context's run() does not wait for that.
@@ -94,12 +94,11 @@ class child_state {
   // Whether nothing is left to be done: it is reaped, or cannot be waited for.
   bool reap() noexcept;
 
-  // The handler that waits for the end of a child that nobody has any more. An execution context that goes away
-  // destroys it instead of calling it. If the child was killed it is about to end then, so that it is waited for, with
-  // a limit.
+  // The handler that waits for the end of a killed child. An execution context that goes away destroys it instead of
+  // calling it; the child is about to end then, so that it is waited for, with a limit.
   class reaper {
    public:
-    reaper(std::shared_ptr<child_state> left, bool killed) : left_(std::move(left)), killed_(killed) {}
+    explicit reaper(std::shared_ptr<child_state> killed) : killed_(std::move(killed)) {}
     reaper(reaper&&) = default;
 
     ~reaper();
@@ -109,8 +108,7 @@ class child_state {
     void operator()(std::error_code error);
 
    private:
-    std::shared_ptr<child_state> left_;
-    bool killed_;
+    std::shared_ptr<child_state> killed_;
   };
 
   void reap_within(std::chrono::milliseconds limit) noexcept;

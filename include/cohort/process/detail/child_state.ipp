@@ -111,9 +111,9 @@ COHORT_INLINE asio::awaitable<void> child_state::wait_ended(std::shared_ptr<chil
 
 COHORT_INLINE void child_state::abandon(std::shared_ptr<child_state> self) noexcept {
   if (!self->is_ours() || self->gone()) return;
-  const bool killed = system::call.pidfd_send_signal(self->native_handle(), SIGKILL) == 0;
+  if (system::call.pidfd_send_signal(self->native_handle(), SIGKILL) == -1) return let_live(std::move(self));
   try {
-    reaper(std::move(self), killed).watch();
+    reaper(std::move(self)).watch();
   } catch (...) {
     // The reaper's destructor has done what could be done.
   }
@@ -177,16 +177,16 @@ COHORT_INLINE bool child_state::reap() noexcept {
 }
 
 COHORT_INLINE child_state::reaper::~reaper() {
-  if (left_ && killed_ && left_->is_ours() && !left_->reap()) left_->reap_within(std::chrono::seconds(1));
+  if (killed_ && killed_->is_ours() && !killed_->reap()) killed_->reap_within(std::chrono::seconds(1));
 }
 
 COHORT_INLINE void child_state::reaper::watch() {
-  auto& pidfd = left_->pidfd_;
+  auto& pidfd = killed_->pidfd_;
   pidfd.async_wait(asio::posix::stream_descriptor::wait_read, std::move(*this));
 }
 
 COHORT_INLINE void child_state::reaper::operator()(std::error_code error) {
-  if (!error && !left_->reap()) watch();
+  if (!error && !killed_->reap()) watch();
 }
 
 COHORT_INLINE void child_state::reap_within(std::chrono::milliseconds limit) noexcept {
