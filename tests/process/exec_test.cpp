@@ -377,7 +377,7 @@ ASYNC_TEST("an exec that is cancelled without a free descriptor kills its proces
   asio::co_spawn(executor, run(), asio::bind_cancellation_slot(cancel.slot(), asio::detached));
   const auto group = co_await watch.group();
   {
-    const fault<&system::calls::pidfd_open> full(EMFILE, 1, every_time);
+    const fault<&system::calls::open> full(EMFILE, 1, every_time);
     cancel.emit(asio::cancellation_type::terminal);
     CHECK(full.failed() > 0);
   }
