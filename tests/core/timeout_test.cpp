@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/core/timeout.hpp"
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <utility>
+
+#include <asio/thread_pool.hpp>
 
 #include "../../include/cohort/core/event.hpp"
 #include "../../include/cohort/core/queue.hpp"
@@ -34,7 +37,36 @@ asio::awaitable<int> succeed_when_cancelled(int result) {
   co_return result;
 }
 
+// Operations that end at about the time of their limit.
+asio::awaitable<void> race(int times, std::atomic<int>& ended) {
+  for (int i = 0; i < times; ++i) {
+    const auto code = co_await error_of(with_timeout(sleep(std::chrono::milliseconds(i % 2)), 1ms));
+    ended += !code || code == errc::timed_out;
+  }
+}
+
 }  // namespace
+
+PLAIN_TEST("limits are kept on several threads, with strands and without") {
+  std::atomic<int> ended{0};
+  asio::thread_pool threads(4);
+  for (int i = 0; i < 8; ++i) {
+    asio::co_spawn(threads, race(40, ended), asio::detached);
+    asio::co_spawn(asio::make_strand(threads), race(40, ended), asio::detached);
+    asio::co_spawn(threads, with_timeout(race(40, ended), far_off), asio::detached);
+  }
+  threads.join();
+  CHECK(ended == 24 * 40);
+}
+
+ASYNC_TEST("a limit below zero is zero, whatever it is counted in") {
+  for (const auto limit : {std::chrono::milliseconds::min(), std::chrono::milliseconds(-1)}) {
+    const auto code = co_await error_of(with_timeout(wait_forever(), limit));
+    CHECK(code == errc::timed_out);
+  }
+  const auto hours = co_await error_of(with_timeout(wait_forever(), std::chrono::hours::min()));
+  CHECK(hours == errc::timed_out);
+}
 
 ASYNC_TEST("an operation that ends in time gives its result") {
   const auto result = co_await with_timeout(after_turns(3, 42), far_off);

@@ -395,6 +395,69 @@ std::string why_no_parent() {
   return "there is a parent";
 }
 
+// A child that has ended and left a process behind, which has the other end of the channel.
+asio::awaitable<peer<talk>> start_leaving() {
+  auto what = command::shell("sleep 600 & exit 0");
+  auto started = co_await spawn<talk>(what.out(stdio::null).err(stdio::null));
+  co_return started;
+}
+
+ASYNC_TEST("a channel ends with the child, whoever the child has left it to") {
+  auto child = co_await start_leaving();
+  const auto group = child.pid();
+  const auto end = co_await child.receive();
+  CHECK_FALSE(end);
+  const auto handle = co_await child.receive_handle();
+  CHECK_FALSE(handle);
+  const descriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const auto code = co_await error_of(child.send_handle(number{1u}, null));
+  CHECK(code == errc::peer_closed);
+  const auto status = co_await child.wait();
+  CHECK(status.success());
+  CHECK(::kill(-group, SIGKILL) == 0);
+}
+
+ASYNC_TEST("a handle that waits to be taken comes back when the child ends, whoever it has left the channel to") {
+  auto child = co_await start_leaving();
+  const auto group = child.pid();
+  const descriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const auto code = co_await error_of(child.send_handle(number{1u}, null));
+  CHECK(code == errc::peer_closed);
+  co_await child.wait();
+  CHECK(::kill(-group, SIGKILL) == 0);
+}
+
+PLAIN_TEST("a loop does not wait for a child that has a channel and that nobody waits for") {
+  std::optional<peer<talk>> child;
+  asio::io_context context;
+  const auto begin = [&]() -> asio::awaitable<void> { child.emplace(co_await start()); };
+  asio::co_spawn(context, begin(), asio::detached);
+  context.run();
+  REQUIRE(child);
+  CHECK(child->kill());
+  context.restart();
+  asio::co_spawn(context, child->closed(), [](std::exception_ptr failure, exit_status status) {
+    CHECK_FALSE(failure);
+    CHECK(status == exit_status::killed(SIGKILL));
+  });
+  context.run();
+}
+
+ASYNC_TEST("a child with a channel can be detached, and ends when the channel does") {
+  pid_t pid = 0;
+  {
+    auto child = co_await start();
+    pid = child.pid();
+    child.detach();
+    CHECK(child.pid() == 0);
+    co_await child.send<number>(1u);
+    const auto heard = co_await next(child);
+    CHECK(heard == "1");
+  }
+  const bool reaped = co_await eventually([pid] { return ::kill(pid, 0) == -1; });
+  CHECK(reaped);
+}
+
 PLAIN_TEST("a process that was started without a channel has no parent") {
   CHECK_FALSE(has_parent());
   CHECK(why_no_parent() == "parent: COHORT_CHANNEL_FD is not set: not started with a channel");

@@ -17,6 +17,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -71,6 +72,11 @@ struct deed_job {
         ::_exit(0);
       }
       ::_exit(7);
+    }
+    // Returns twice, in two processes.
+    if (todo.what == "fork") {
+      if (::fork() == 0) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      co_return "forked";
     }
     if (todo.what == "close channel") {
       for (int fd = 3; fd < 64; ++fd) ::close(fd);

@@ -34,6 +34,11 @@ PLAIN_TEST("a time without end is cut to one that a timer can count") {
   const auto cut = detail::normalized(options);
   CHECK(std::chrono::nanoseconds(*cut.deadline) > 1h);
   CHECK(std::chrono::nanoseconds(cut.start_timeout) > 1h);
+  options.deadline = std::chrono::milliseconds::min();
+  options.start_timeout = std::chrono::milliseconds::min();
+  const auto raised = detail::normalized(options);
+  CHECK(raised.deadline == 0ms);
+  CHECK(raised.start_timeout == 0ms);
 }
 
 }  // namespace cohort::test::options_test

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/pool/process_pool.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <fstream>
 #include <optional>
@@ -9,8 +10,10 @@
 #include <system_error>
 #include <vector>
 
+#include <asio/thread_pool.hpp>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -175,6 +178,74 @@ ASYNC_TEST("a process that ends while a child of it holds its channel is seen to
   CHECK(seen.code == errc::job_crashed);
   CHECK(seen.status == exit_status::exited(7));
   co_await pool.close();
+}
+
+ASYNC_TEST("a job that forks and returns twice shifts no result, and costs its process") {
+  process_pool<deed_job> pool(co_await asio::this_coro::executor, pool_of(1));
+  const auto forked = co_await outcome_of(pool, to("fork"));
+  CHECK(forked.value == "forked");
+  // Both processes read the channel now. Whoever takes an order, what is answered to it is its own answer.
+  unsigned crashed = 0;
+  for (int i = 0; crashed == 0 && i < 1000; ++i) {
+    const auto text = std::to_string(i);
+    const auto seen = co_await outcome_of(pool, to("echo", 0, text));
+    if (seen.code) {
+      CHECK(seen.code == errc::job_crashed);
+      CHECK(seen.text.find("answered twice") != std::string::npos);
+      ++crashed;
+    } else {
+      CHECK(seen.value == text);
+    }
+  }
+  CHECK(crashed == 1);
+  const auto next = co_await outcome_of(pool, to("echo", 0, "next"));
+  CHECK(next.value == "next");
+  co_await pool.close();
+}
+
+ASYNC_TEST("where SIGCHLD is ignored a job that crashes names the cause") {
+  process_pool<deed_job> pool(co_await asio::this_coro::executor, pool_of(1));
+  ::signal(SIGCHLD, SIG_IGN);
+  const auto seen = co_await outcome_of(pool, to("exit", 3));
+  ::signal(SIGCHLD, SIG_DFL);
+  CHECK(seen.code == errc::job_crashed);
+  CHECK(seen.text.find("ignores SIGCHLD") != std::string::npos);
+  co_await pool.close();
+}
+
+asio::awaitable<void> echo_often(process_pool<deed_job>& pool, int times, std::atomic<int>& right) {
+  for (int i = 0; i < times; ++i) {
+    const auto text = std::to_string(i);
+    const auto seen = co_await outcome_of(pool, to("echo", 0, text));
+    right += seen.value == text;
+  }
+}
+
+asio::awaitable<void> own_pool(int times, std::atomic<int>& right) {
+  process_pool<deed_job> pool(co_await asio::this_coro::executor, pool_of(1));
+  co_await echo_often(pool, times, right);
+  const auto crash = co_await outcome_of(pool, to("exit", 3));
+  right += crash.code == errc::job_crashed;
+  const auto endless = to("hang", 0, "/dev/null");
+  const auto late = co_await error_of(with_timeout(pool.run(endless), 1ms));
+  right += late == errc::timed_out;
+}
+
+PLAIN_TEST("pools work on several threads, with strands and without, each alone and one for all") {
+  std::atomic<int> right{0};
+  asio::thread_pool threads(4);
+  for (int i = 0; i < 3; ++i) asio::co_spawn(threads, own_pool(20, right), asio::detached);
+  asio::co_spawn(asio::make_strand(threads), own_pool(20, right), asio::detached);
+  std::optional<process_pool<deed_job>> shared;
+  shared.emplace(threads.get_executor(), pool_of(2));
+  std::atomic<int> left{4};
+  const auto work = [&]() -> asio::awaitable<void> {
+    co_await echo_often(*shared, 20, right);
+    if (--left == 0) co_await shared->close();
+  };
+  for (int i = 0; i < 4; ++i) asio::co_spawn(threads, work(), asio::detached);
+  threads.join();
+  CHECK(right == 4 * 22 + 4 * 20);
 }
 
 ASYNC_TEST("a process that closes its channel and stays is killed") {

@@ -413,9 +413,129 @@ ASYNC_TEST("a detached child lives on") {
   started.in().close();
   const auto text = co_await started.out().read_all();
   CHECK(text == "still there");
+  const bool reaped = co_await eventually([pid] { return !exists(pid); });
+  CHECK(reaped);
+}
+
+PLAIN_TEST("a loop does not wait for a child that was detached, and reaps it when it runs again") {
+  asio::io_context context;
+  pid_t pid = 0;
+  const auto start = [&pid]() -> asio::awaitable<void> {
+    auto started = co_await spawn(sleeper());
+    pid = started.pid();
+    started.detach();
+  };
+  asio::co_spawn(context, start(), asio::detached);
+  context.run();
+  REQUIRE(exists(pid));
+  ::kill(pid, SIGKILL);
+  context.restart();
+  asio::co_spawn(context, eventually([pid] { return !exists(pid); }),
+                 [](std::exception_ptr, bool reaped) { CHECK(reaped); });
+  context.run();
+}
+
+PLAIN_TEST("a detached child outlives its loop") {
+  descriptor reading;
+  pid_t pid = 0;
+  {
+    asio::io_context context;
+    const auto start = [&]() -> asio::awaitable<void> {
+      auto started = co_await spawn(helper("cat").in(stdio::pipe).out(stdio::pipe));
+      pid = started.pid();
+      co_await started.in().write("still there");
+      reading = started.out().release();
+      started.detach();
+    };
+    asio::co_spawn(context, start(), asio::detached);
+    context.run();
+  }
+  char text[16];
+  CHECK(::read(reading.get(), text, sizeof text) == 11);
   int status = -1;
-  ::waitpid(pid, &status, 0);  // ours to reap: nobody else does
+  ::waitpid(pid, &status, 0);  // ours to reap now
   CHECK(status == 0);
+}
+
+ASYNC_TEST("a stop that is refused says so at once, and the child can still be waited for") {
+  auto started = co_await spawn(sleeper());
+  {
+    const fault<&system::calls::pidfd_send_signal> refused(EPERM);
+    const auto code = co_await error_of(started.stop());
+    CHECK(code == std::error_code(EPERM, std::system_category()));
+  }
+  CHECK(started.running());
+  const auto status = co_await started.stop();
+  CHECK(status == exit_status::killed(SIGTERM));
+}
+
+ASYNC_TEST("a time that no timer can count is as good as for ever") {
+  for (const auto time : {stop_policy::forever, stop_policy::forever - 1ms}) {
+    auto started = co_await spawn(sleeper());
+    const auto status = co_await started.stop(stop_policy(SIGTERM, time));
+    CHECK(status == exit_status::killed(SIGTERM));
+  }
+  auto started = co_await spawn(helper("ignore-term", "600000"));
+  const auto status = co_await started.stop(stop_policy(SIGTERM, std::chrono::milliseconds::min()));
+  CHECK(status.signal().has_value());
+}
+
+PLAIN_TEST("a loop does not wait for a child that may not be killed") {
+  asio::io_context context;
+  pid_t pid = 0;
+  const auto drop = [&pid]() -> asio::awaitable<void> {
+    const auto started = co_await spawn(sleeper());
+    pid = started.pid();
+  };
+  {
+    const fault<&system::calls::pidfd_send_signal> refused(EPERM, 1, every_time);
+    asio::co_spawn(context, drop(), asio::detached);
+    context.run();
+  }
+  REQUIRE(exists(pid));
+  ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+}
+
+PLAIN_TEST("a child that the kernel does not let us wait for does not keep the loop") {
+  asio::io_context context;
+  pid_t pid = 0;
+  const auto drop = [&pid]() -> asio::awaitable<void> {
+    const auto started = co_await spawn(sleeper());
+    pid = started.pid();
+  };
+  {
+    const fault<&system::calls::waitid> refused(EPERM, 1, every_time);
+    asio::co_spawn(context, drop(), asio::detached);
+    context.run();
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  CHECK(WTERMSIG(status) == SIGKILL);
+}
+
+PLAIN_TEST("a copy of the process neither signals nor reaps the children of the original") {
+  asio::io_context context;
+  std::optional<child> started;
+  const auto start = [&]() -> asio::awaitable<void> { started.emplace(co_await spawn(sleeper())); };
+  asio::co_spawn(context, start(), asio::detached);
+  context.run();
+  context.notify_fork(asio::execution_context::fork_prepare);
+  const pid_t copy = ::fork();
+  if (copy == 0) {
+    context.notify_fork(asio::execution_context::fork_child);
+    const bool sent = started->signal(SIGKILL) || started->kill_tree();
+    started.reset();
+    ::_exit(sent ? 1 : 0);
+  }
+  context.notify_fork(asio::execution_context::fork_parent);
+  int status = -1;
+  ::waitpid(copy, &status, 0);
+  CHECK(status == 0);
+  CHECK(started->running());
+  started.reset();
+  context.restart();
+  context.run();
 }
 
 // The number in "left PID", from a child that leaves a process behind.

@@ -34,6 +34,15 @@ ASYNC_TEST("a command takes arguments of every kind of string") {
   CHECK(lines == expected);
 }
 
+ASYNC_TEST("a command takes its arguments from a range as well") {
+  const std::vector<std::string> words = {"command-line", "a", "two words"};
+  const auto output = co_await output_of(command(helper_path(), words));
+  const std::vector<std::string> expected = {helper_path(), "command-line", "a", "two words"};
+  CHECK(lines_of(output) == expected);
+  const command none("true", std::vector<std::string>());
+  CHECK(none.program() == "true");
+}
+
 ASYNC_TEST("argv0 is what the program sees as its name") {
   const auto output = co_await output_of(helper("command-line").argv0("worker 3"));
   const auto lines = lines_of(output);

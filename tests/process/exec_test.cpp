@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "../../include/cohort/process/exec.hpp"
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include <asio/thread_pool.hpp>
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -373,7 +377,7 @@ ASYNC_TEST("an exec that is cancelled without a free descriptor kills its proces
   asio::co_spawn(executor, run(), asio::bind_cancellation_slot(cancel.slot(), asio::detached));
   const auto group = co_await watch.group();
   {
-    const fault<&system::calls::pidfd_open> full(EMFILE, 1, every_time);
+    const fault<&system::calls::open> full(EMFILE, 1, every_time);
     cancel.emit(asio::cancellation_type::terminal);
     CHECK(full.failed() > 0);
   }
@@ -415,17 +419,149 @@ ASYNC_TEST("an input that cannot be written is an exception, and the program is 
   CHECK(text == "pipe: write: Input/output error");
 }
 
-ASYNC_TEST("a program that cannot be stopped for want of descriptors is killed") {
+ASYNC_TEST("without descriptors to find the whole of a program its process group is stopped") {
   group_watch watch(co_await asio::this_coro::executor);
   exec_options options;
   options.timeout = moment;
+  output done;
   {
     const fault<&system::calls::pidfd_open> full(EMFILE, 1, every_time);
-    const auto text = co_await text_of(exec_file(watch.script("sleep 600 | sleep 600"), options));
-    CHECK(text == "child: kill_tree: pidfd_open: Too many open files");
+    done = co_await exec_file(watch.script("sleep 600 | sleep 600"), options);
   }
+  CHECK(done.timed_out);
+  CHECK(done.status == exit_status::killed(SIGTERM));
   const bool gone = co_await vanishes(co_await watch.group());
   CHECK(gone);
+}
+
+ASYNC_TEST("without /proc the program and its group get the signals of a timeout") {
+  exec_options options;
+  options.timeout = 0ms;
+  const intercept<&system::calls::open> no_proc([](auto real, const char* path, int flags, mode_t mode) {
+    return std::string_view(path).starts_with("/proc") ? (errno = ENOENT, -1) : real(path, flags, mode);
+  });
+  const auto done = co_await exec_file(command("sleep", "600"), options);
+  CHECK(done.timed_out);
+  CHECK(done.status == exit_status::killed(SIGTERM));
+}
+
+// As a program is that has become another user's.
+class immune {
+  fault<&system::calls::pidfd_send_signal> alone_{EPERM, 1, every_time};
+  fault<&system::calls::kill> group_{EPERM, 1, every_time};
+};
+
+bool is_unknown(const exit_status& status) { return !status.code() && !status.signal(); }
+
+bool is_child(pid_t pid) {
+  siginfo_t info;
+  return ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+ASYNC_TEST("a program that refuses signals is left alone when its time is over, and reaped when it ends") {
+  group_watch watch(co_await asio::this_coro::executor);
+  exec_options options;
+  options.timeout = 1ms;
+  std::optional<process> left;
+  {
+    const immune other_user;
+    const auto done = co_await exec_file(watch.script("exec sleep 600"), options);
+    CHECK(done.timed_out);
+    CHECK(is_unknown(done.status));
+    left.emplace(co_await watch.group());
+  }
+  CHECK(left->runs());
+  left->kill();
+  const bool reaped = co_await eventually([&] { return !is_child(left->pid()); });
+  CHECK(reaped);
+}
+
+ASYNC_TEST("a program that refuses signals and writes too much finds its pipe closed") {
+  group_watch watch(co_await asio::this_coro::executor);
+  exec_options options;
+  options.max_output = 10;
+  bool too_large = false;
+  {
+    const immune other_user;
+    try {
+      co_await exec_file(watch.script("exec yes"), options);
+    } catch (const truncated_output& error) {
+      too_large = true;
+      CHECK(error.output().out == "y\ny\ny\ny\ny\n");
+    }
+  }
+  CHECK(too_large);
+  const auto pid = co_await watch.group();
+  const bool reaped = co_await eventually([pid] { return !is_child(pid); });
+  CHECK(reaped);
+}
+
+ASYNC_TEST("where SIGCHLD is ignored the output is there and the status unknown, and a wait names the cause") {
+  ::signal(SIGCHLD, SIG_IGN);
+  const auto done = co_await exec("echo kept; exit 3");
+  auto started = co_await spawn(command("true"));
+  const auto text = co_await text_of(started.wait());
+  ::signal(SIGCHLD, SIG_DFL);
+  CHECK(done.out == "kept\n");
+  CHECK(is_unknown(done.status));
+  CHECK(text.find("ignores SIGCHLD") != text.npos);
+}
+
+asio::awaitable<void> echo_often(int times, std::atomic<int>& right) {
+  for (int i = 0; i < times; ++i) {
+    const auto done = co_await exec_file(command("echo", std::to_string(i)));
+    right += done.status.success() && done.out == std::to_string(i) + '\n';
+  }
+}
+
+PLAIN_TEST("programs run on several threads, with strands and without") {
+  std::atomic<int> right{0};
+  asio::thread_pool threads(4);
+  for (int i = 0; i < 4; ++i) asio::co_spawn(threads, echo_often(8, right), asio::detached);
+  for (int i = 0; i < 2; ++i) asio::co_spawn(asio::make_strand(threads), echo_often(8, right), asio::detached);
+  threads.join();
+  CHECK(right == 48);
+}
+
+asio::awaitable<void> time_out(std::atomic<int>& right) {
+  for (int i = 0; i < 10; ++i) {
+    const auto code = co_await error_of(with_timeout(exec("sleep 600"), std::chrono::milliseconds(i % 3)));
+    right += code == errc::timed_out;
+  }
+}
+
+PLAIN_TEST("programs are cancelled on several threads") {
+  std::atomic<int> right{0};
+  asio::thread_pool threads(4);
+  for (int i = 0; i < 4; ++i) asio::co_spawn(threads, time_out(right), asio::detached);
+  threads.join();
+  CHECK(right == 40);
+}
+
+PLAIN_TEST("a copy of the process that dies with its loop leaves the programs of the original alone") {
+  auto context = std::make_unique<asio::io_context>();
+  std::optional<output> done;
+  exec_options options;
+  options.input = "x";
+  int gate[2];
+  REQUIRE(::pipe2(gate, O_CLOEXEC) == 0);
+  descriptor opened(gate[0]), closed(gate[1]);
+  auto what = command::shell("read line <&3; echo it lives").fd(3, stdio::borrow(opened.get()));
+  asio::co_spawn(*context, exec_file(std::move(what)), [&](std::exception_ptr, output seen) { done = std::move(seen); });
+  context->poll();
+  context->notify_fork(asio::execution_context::fork_prepare);
+  const pid_t copy = ::fork();
+  if (copy == 0) {
+    context->notify_fork(asio::execution_context::fork_child);
+    context.reset();
+    ::_exit(0);
+  }
+  context->notify_fork(asio::execution_context::fork_parent);
+  ::waitpid(copy, nullptr, 0);
+  closed.reset();
+  context->run();
+  REQUIRE(done);
+  CHECK(done->out == "it lives\n");
 }
 
 ASYNC_TEST("a pipe for both outputs that cannot be made is an exception") {
@@ -436,14 +572,15 @@ ASYNC_TEST("a pipe for both outputs that cannot be made is an exception") {
   CHECK(text == "exec: pipe for output: Too many open files");
 }
 
-ASYNC_TEST("a status that somebody else has taken is an error") {
+ASYNC_TEST("the output of a program whose status somebody else has taken is there") {
   const intercept<&system::calls::waitid> stolen([](auto real, int pidfd, siginfo_t* info, int options, rusage* usage) {
     if (real(pidfd, info, options | WNOWAIT, usage) == -1 || info->si_pid == 0) return 0;
     real(pidfd, info, WEXITED, usage);
     return errno = ECHILD, -1;
   });
-  const auto code = co_await error_of(exec("true"));
-  CHECK(code == errc::status_taken);
+  const auto done = co_await exec("echo here");
+  CHECK(done.out == "here\n");
+  CHECK(is_unknown(done.status));
 }
 
 ASYNC_TEST("many run at once") {

@@ -280,7 +280,7 @@ ASYNC_TEST("without a free descriptor nobody stays stopped, and the child can be
     failures += code ? 1 : 0;
     for (const auto& each : family.all) CHECK(each.state() != 'T');
   }
-  CHECK(failures >= 6);  // three to be stopped, three to be signalled
+  CHECK(failures >= 4);  // two to be stopped, two to be signalled; the child is known by its pidfd
   const auto opened = failures;
   for (unsigned first = 1;; first += 1 + first / 4) {  // all the first ones, and some of each later look
     const fault<&system::calls::open> full(EMFILE, first);
@@ -293,6 +293,40 @@ ASYNC_TEST("without a free descriptor nobody stays stopped, and the child can be
   CHECK(failures > opened + 6);
   CHECK(family.root.kill_tree());
   co_await all_end(family.all);
+  co_await family.root.wait();
+}
+
+ASYNC_TEST("a system that refuses pidfd_open is an error, and nobody stays stopped") {
+  auto family = co_await grown_tree(1, 2);
+  {
+    const fault<&system::calls::pidfd_open> refused(EPERM, 1, every_time);
+    const auto code = thrown_by([&] { family.root.kill_tree(SIGTERM); });
+    CHECK(code == std::error_code(EPERM, std::system_category()));
+    for (const auto& each : family.all) CHECK(each.state() != 'T');
+  }
+  CHECK(family.root.kill_tree());
+  co_await all_end(family.all);
+  co_await family.root.wait();
+}
+
+ASYNC_TEST("a child that refuses a signal says so, and its descendants have got it") {
+  auto family = co_await grown_tree(1, 2);
+  const auto root = family.root.pid();
+  {
+    const intercept<&system::calls::kill> group([](auto, pid_t, int) { return errno = EPERM, -1; });
+    const intercept<&system::calls::pidfd_send_signal> refused([root](auto real, int pidfd, int signal) {
+      return pid_of(pidfd) == root ? (errno = EPERM, -1) : real(pidfd, signal);
+    });
+    const auto code = thrown_by([&] { family.root.kill_tree(SIGKILL); });
+    CHECK(code == std::error_code(EPERM, std::system_category()));
+  }
+  for (const auto& each : family.all) {
+    if (each.pid() == root) continue;
+    const bool ended = co_await each.ends();
+    CHECK(ended);
+  }
+  CHECK(family.root.running());
+  family.root.kill();
   co_await family.root.wait();
 }
 

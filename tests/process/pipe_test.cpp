@@ -300,6 +300,36 @@ ASYNC_TEST("lines come one by one, the last one without its newline as well") {
   }
 }
 
+ASYNC_TEST("many lines of every length come out as they went in, whatever is read between them") {
+  std::string written;
+  for (int i = 0; i < 20'000; ++i) written += std::string(static_cast<std::size_t>(i % 41), 'x') + '\n';
+  auto writer = co_await spawn(command("cat").in(stdio::pipe).out(stdio::pipe));
+  const auto write = [&]() -> asio::awaitable<void> {
+    co_await writer.in().write(written);
+    writer.in().close();
+  };
+  asio::co_spawn(co_await asio::this_coro::executor, write(), asio::detached);
+  std::string seen;
+  for (int i = 0; i < 15'000; ++i) {
+    if (i % 100 != 0) {
+      const auto line = co_await writer.out().read_line();
+      REQUIRE(line);
+      seen += *line + '\n';
+      continue;
+    }
+    char some[7];
+    const auto size = co_await writer.out().read_some(asio::buffer(some));
+    seen.append(some, size);
+  }
+  auto moved = std::move(writer.out());
+  seen += co_await moved.read_all();
+  CHECK(seen.size() == written.size());
+  CHECK((seen == written));
+  const auto end = co_await moved.read_line();
+  CHECK_FALSE(end);
+  co_await writer.wait();
+}
+
 ASYNC_TEST("a line over the limit is an error, and can then be read with a higher one") {
   auto pipe = make_pipe();
   read_pipe out(co_await asio::this_coro::executor, std::move(pipe.reading));

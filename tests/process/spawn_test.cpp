@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <climits>
 #include <csignal>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -16,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../support/fault.hpp"
@@ -125,6 +127,33 @@ ASYNC_TEST("on Linux 5.10 a child has exactly the descriptors that it was given 
       helper("fds").fd(3, stdio::null).fd(7, stdio::borrow(open[0].get())).fd(8, stdio::null).fd(90, stdio::null));
   CHECK(given == "0\n1\n2\n3\n7\n8\n90\n");
   CHECK(old.calls() > 2);
+}
+
+ASYNC_TEST("where close_range is refused a child has exactly the descriptors that it was given as well" *
+           not_under_valgrind()) {
+  const auto open = careless_descriptors(100);
+  for (const int error : {EPERM, ENOSYS}) {
+    const fault<&system::calls::close_range> refused(error, 1, every_time);
+    const auto plain = co_await output_of(helper("fds"));
+    CHECK(plain == "0\n1\n2\n");
+    const auto given = co_await output_of(
+        helper("fds").fd(3, stdio::null).fd(7, stdio::borrow(open[0].get())).fd(90, stdio::null));
+    CHECK(given == "0\n1\n2\n3\n7\n90\n");
+  }
+}
+
+ASYNC_TEST("a script whose interpreter is missing is told from a file that is missing") {
+  const directory place;
+  const auto script = place / "script";
+  {
+    std::ofstream file(script);
+    file << "#!/no/such/interpreter\n";
+  }
+  REQUIRE(::chmod(script.c_str(), 0755) == 0);
+  const auto there = co_await text_of(spawn(command(script)));
+  CHECK(there == "spawn: exec \"" + script + "\" (its interpreter?): No such file or directory");
+  const auto missing = co_await text_of(spawn(command(place / "nothing")));
+  CHECK(missing == "spawn: exec \"" + (place / "nothing") + "\": No such file or directory");
 }
 
 ASYNC_TEST("descriptors can change places") {
@@ -357,9 +386,9 @@ ASYNC_TEST("each step of the child can fail, is said by name, and leaves neither
     CHECK(text == "spawn: chdir \"/\": Permission denied");
   }
   {
-    const fault<&system::calls::close_range> failing(ENOSYS);
+    const fault<&system::calls::close_range> failing(ENOMEM);
     const auto text = co_await text_of(spawn(what));
-    CHECK(text == "spawn: close_range: Function not implemented");
+    CHECK(text == "spawn: close_range: Cannot allocate memory");
   }
   {
     const fault<&system::calls::dup2> failing(EMFILE, 2);

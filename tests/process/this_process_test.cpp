@@ -11,6 +11,9 @@
 #include <system_error>
 #include <utility>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "../support/fault.hpp"
 #include "children.hpp"
 
@@ -163,6 +166,15 @@ ASYNC_TEST("the uptime counts from the start of the process") {
   co_await sleep(30ms);
   const auto second = this_process::uptime();
   CHECK(second >= first + 20ms);
+}
+
+ASYNC_TEST("a program that was started by a link of /proc has its own name in ps") {
+  const descriptor file(::open(helper_path().c_str(), O_PATH | O_CLOEXEC));
+  const auto link = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(file.get());
+  const auto by_link = co_await output_of(command(link, "own-name").argv0("/usr/bin/my-server"));
+  CHECK(by_link == "my-server\n");
+  const auto by_path = co_await output_of(helper("own-name").argv0("other"));
+  CHECK(by_path == "helper\n");
 }
 
 PLAIN_TEST("without /proc there is an error, and the title stays") {

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <map>
 #include <stdexcept>
@@ -166,6 +167,16 @@ const verb daemon("daemon", [](const verb::arguments& arguments) {
   blocked_term();
   if (given.contains("thread")) std::thread([] { std::this_thread::sleep_for(1h); }).detach();
   return run_daemon(arguments.at(0), detail, given);
+});
+
+// Says the name that ps shows of it, once it has given itself its own.
+const verb own_name("own-name", [](const verb::arguments&) {
+  detail::show_own_name();
+  std::ifstream file("/proc/self/comm");
+  std::string name;
+  std::getline(file, name);
+  std::printf("%s\n", name.c_str());
+  return 0;
 });
 
 }  // namespace

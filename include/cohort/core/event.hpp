@@ -12,7 +12,8 @@ namespace cohort {
 /// Once set it stays set, and every wait returns at once, until reset(). set() resumes nobody inside the call: waiters
 /// continue on the executor in a later turn of its loop, even when reset() comes before that turn.
 ///
-/// Distinct objects: safe. Shared objects: unsafe. Must outlive the operations that wait for it.
+/// Distinct objects: safe. Shared objects: unsafe: on executors of several threads, those who share it run on one
+/// strand, which is its executor. Must outlive the operations that wait for it.
 class event {
  public:
   explicit event(asio::any_io_executor executor) : timer_(std::move(executor), never()) {}

@@ -14,7 +14,8 @@ namespace cohort {
 
 /// A bounded first-in first-out queue between coroutines of one strand.
 ///
-/// Distinct objects: safe. Shared objects: unsafe. Must outlive the operations that wait on it.
+/// Distinct objects: safe. Shared objects: unsafe: on executors of several threads its executor is a strand, and those
+/// who share it run there. Must outlive the operations that wait on it.
 template <class T>
 class queue {
  public:

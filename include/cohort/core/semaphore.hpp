@@ -14,7 +14,8 @@ namespace cohort {
 ///
 /// Unlike a queue it wakes one waiter for each permit, however many there are.
 ///
-/// Distinct objects: safe. Shared objects: unsafe. Must outlive the operations that wait on it.
+/// Distinct objects: safe. Shared objects: unsafe: on executors of several threads its executor is a strand, and those
+/// who share it run there. Must outlive the operations that wait on it.
 class semaphore {
  public:
   semaphore(asio::any_io_executor executor, std::size_t permits) : queue_(std::move(executor), permits) {}

@@ -28,7 +28,8 @@ namespace cohort {
 ///
 /// `Value` is copyable, and each who waits gets a copy; for something large, a std::shared_ptr<const T>.
 ///
-/// Distinct objects: safe. Shared objects: unsafe. Destroying it cancels the loads under way, and who waits for one
+/// Distinct objects: safe. Shared objects: unsafe: on executors of several threads its executor is a strand, and those
+/// who call it run there. Destroying it cancels the loads under way, and who waits for one
 /// gets what that ends with.
 template <class Key, std::copy_constructible Value, class Hash = std::hash<Key>, class Equal = std::equal_to<Key>>
 class single_flight {

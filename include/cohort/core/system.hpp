@@ -26,7 +26,18 @@ inline constexpr long setgroups = SYS_setgroups32, setresgid = SYS_setresgid32, 
 #else
 inline constexpr long setgroups = SYS_setgroups, setresgid = SYS_setresgid, setresuid = SYS_setresuid;
 #endif
+#ifdef SYS_fcntl64
+inline constexpr long fcntl = SYS_fcntl64;
+#else
+inline constexpr long fcntl = SYS_fcntl;
+#endif
 }  // namespace number
+
+#ifdef __GLIBC__
+extern "C" int __clone(int (*entry)(void*), void* stack_top, int flags, void* argument, ...);
+#endif
+
+#define COHORT_UNSANITIZED __attribute__((no_sanitize("address", "undefined", "thread")))
 
 /// The replaceable calls, by the names of their man pages.
 struct calls {
@@ -45,14 +56,20 @@ struct calls {
     return ::open(path, flags, mode);
   };
   /// fcntl(F_DUPFD_CLOEXEC): the lowest free number from `from` on.
-  int (*duplicate)(int fd, int from) = [](int fd, int from) { return ::fcntl(fd, F_DUPFD_CLOEXEC, from); };
+  int (*duplicate)(int fd, int from) = [](int fd, int from) COHORT_UNSANITIZED {
+    return static_cast<int>(::syscall(number::fcntl, fd, F_DUPFD_CLOEXEC, from));
+  };
   ssize_t (*write)(int fd, const void* data, size_t size) = ::write;
   int (*memfd_create)(const char* name, unsigned flags) = ::memfd_create;
 
   // processes
   int (*clone)(int (*entry)(void*), void* stack_top, int flags, void* argument, int* pidfd) =
       [](int (*entry)(void*), void* stack_top, int flags, void* argument, int* pidfd) {
+#ifdef __GLIBC__
+        return __clone(entry, stack_top, flags, argument, pidfd);  // clone is replaced by ThreadSanitizer
+#else
         return ::clone(entry, stack_top, flags, argument, pidfd);
+#endif
       };
   /// waitid(P_PIDFD) with the resource usage that glibc's wrapper leaves out.
   int (*waitid)(int pidfd, siginfo_t* info, int options, rusage* usage) =
@@ -61,70 +78,99 @@ struct calls {
         return static_cast<int>(::syscall(SYS_waitid, p_pidfd, pidfd, info, options, usage));
       };
   int (*pidfd_open)(pid_t pid) = [](pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); };
+  int (*kill)(pid_t pid, int signal) = ::kill;
   int (*pidfd_send_signal)(int pidfd, int signal) = [](int pidfd, int signal) {
     return static_cast<int>(::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
   };
 
-  // between clone and exec, in the child
-  int (*ignore_signal)(int signal) = [](int signal) {
+  // Between clone and exec, in the child. Not by what a sanitizer puts in place of the C library's functions, and not
+  // instrumented either: what a sanitizer knows of this thread is the parent's.
+  int (*ignore_signal)(int signal) = [](int signal) COHORT_UNSANITIZED {
+#ifdef __mips__
     struct sigaction action = {};
     action.sa_handler = SIG_IGN;
     return ::sigaction(signal, &action, nullptr);
+#else
+    constexpr unsigned long ignored[8] = {1};  // SIG_IGN, in front of the flags and the mask
+    return static_cast<int>(::syscall(SYS_rt_sigaction, signal, ignored, nullptr, NSIG / 8));
+#endif
   };
-  pid_t (*setsid)() = ::setsid;
-  int (*setpgid)(pid_t pid, pid_t group) = ::setpgid;
-  int (*prctl_pdeathsig)(int signal) = [](int signal) {
+  pid_t (*setsid)() = []() COHORT_UNSANITIZED { return static_cast<pid_t>(::syscall(SYS_setsid)); };
+  int (*setpgid)(pid_t pid, pid_t group) = [](pid_t pid, pid_t group) COHORT_UNSANITIZED {
+    return static_cast<int>(::syscall(SYS_setpgid, pid, group));
+  };
+  int (*prctl_pdeathsig)(int signal) = [](int signal) COHORT_UNSANITIZED {
     constexpr int pr_set_pdeathsig = 1;
     return static_cast<int>(::syscall(SYS_prctl, pr_set_pdeathsig, signal, 0, 0, 0));
   };
-  int (*prctl_no_new_privileges)() = [] {
+  int (*prctl_no_new_privileges)() = []() COHORT_UNSANITIZED {
     constexpr int pr_set_no_new_privs = 38;
     return static_cast<int>(::syscall(SYS_prctl, pr_set_no_new_privs, 1, 0, 0, 0));
   };
   /// setpriority(2) of the calling thread.
-  int (*set_nice)(int value) = [](int value) {
+  int (*set_nice)(int value) = [](int value) COHORT_UNSANITIZED {
     return static_cast<int>(::syscall(SYS_setpriority, PRIO_PROCESS, 0, value));
   };
   /// ioprio_set(2) of the calling thread.
-  int (*set_io_priority)(int value) = [](int value) {
+  int (*set_io_priority)(int value) = [](int value) COHORT_UNSANITIZED {
     constexpr int ioprio_who_process = 1;
     return static_cast<int>(::syscall(SYS_ioprio_set, ioprio_who_process, 0, value));
   };
-  int (*sched_setaffinity)(size_t size, const unsigned long* set) = [](size_t size, const unsigned long* set) {
-    return static_cast<int>(::syscall(SYS_sched_setaffinity, 0, size, set));
-  };
-  int (*sched_getaffinity)(size_t size, unsigned long* set) = [](size_t size, unsigned long* set) {
-    return static_cast<int>(::syscall(SYS_sched_getaffinity, 0, size, set));
-  };
-  int (*setrlimit)(int resource, const rlimit* limit) = [](int resource, const rlimit* limit) {
+  int (*sched_setaffinity)(size_t size, const unsigned long* set) =
+      [](size_t size, const unsigned long* set) COHORT_UNSANITIZED {
+        return static_cast<int>(::syscall(SYS_sched_setaffinity, 0, size, set));
+      };
+  int (*sched_getaffinity)(size_t size, unsigned long* set) =
+      [](size_t size, unsigned long* set) COHORT_UNSANITIZED {
+        return static_cast<int>(::syscall(SYS_sched_getaffinity, 0, size, set));
+      };
+  int (*setrlimit)(int resource, const rlimit* limit) = [](int resource, const rlimit* limit) COHORT_UNSANITIZED {
     return ::setrlimit(static_cast<decltype(RLIMIT_CPU)>(resource), limit);
   };
   // The kernel's own calls, which change the calling thread alone. The C library's have every thread of the process do
   // the same, and in the child that list of threads is the parent's.
-  int (*setgroups)(size_t size, const gid_t* groups) = [](size_t size, const gid_t* groups) {
+  int (*setgroups)(size_t size, const gid_t* groups) = [](size_t size, const gid_t* groups) COHORT_UNSANITIZED {
     return static_cast<int>(::syscall(number::setgroups, size, groups));
   };
-  int (*setresgid)(gid_t real, gid_t effective, gid_t saved) = [](gid_t real, gid_t effective, gid_t saved) {
-    return static_cast<int>(::syscall(number::setresgid, real, effective, saved));
+  int (*setresgid)(gid_t real, gid_t effective, gid_t saved) =
+      [](gid_t real, gid_t effective, gid_t saved) COHORT_UNSANITIZED {
+        return static_cast<int>(::syscall(number::setresgid, real, effective, saved));
+      };
+  int (*setresuid)(uid_t real, uid_t effective, uid_t saved) =
+      [](uid_t real, uid_t effective, uid_t saved) COHORT_UNSANITIZED {
+        return static_cast<int>(::syscall(number::setresuid, real, effective, saved));
+      };
+  int (*chdir)(const char* path) = [](const char* path) COHORT_UNSANITIZED {
+    return static_cast<int>(::syscall(SYS_chdir, path));
   };
-  int (*setresuid)(uid_t real, uid_t effective, uid_t saved) = [](uid_t real, uid_t effective, uid_t saved) {
-    return static_cast<int>(::syscall(number::setresuid, real, effective, saved));
+  /// dup2(2) of two different numbers.
+  int (*dup2)(int from, int to) = [](int from, int to) COHORT_UNSANITIZED {
+    return static_cast<int>(::syscall(SYS_dup3, from, to, 0));
   };
-  int (*chdir)(const char* path) = ::chdir;
-  int (*dup2)(int from, int to) = ::dup2;
   /// fcntl(F_SETFD, 0): the descriptor stays open across exec.
-  int (*keep_open)(int fd) = [](int fd) { return ::fcntl(fd, F_SETFD, 0); };
-  int (*close_range)(unsigned first, unsigned last, int flags) = [](unsigned first, unsigned last, int flags) {
-    return static_cast<int>(::syscall(SYS_close_range, first, last, flags));
+  int (*keep_open)(int fd) = [](int fd) COHORT_UNSANITIZED {
+    return static_cast<int>(::syscall(number::fcntl, fd, F_SETFD, 0));
   };
-  int (*execve)(const char* path, char* const argv[], char* const envp[]) = ::execve;
+  /// fcntl(F_SETFD, FD_CLOEXEC): the descriptor is closed by exec.
+  int (*close_on_exec)(int fd) = [](int fd) COHORT_UNSANITIZED {
+    return static_cast<int>(::syscall(number::fcntl, fd, F_SETFD, FD_CLOEXEC));
+  };
+  int (*close_range)(unsigned first, unsigned last, int flags) =
+      [](unsigned first, unsigned last, int flags) COHORT_UNSANITIZED {
+        return static_cast<int>(::syscall(SYS_close_range, first, last, flags));
+      };
+  int (*execve)(const char* path, char* const argv[], char* const envp[]) =
+      [](const char* path, char* const argv[], char* const envp[]) COHORT_UNSANITIZED {
+        return static_cast<int>(::syscall(SYS_execve, path, argv, envp));
+      };
   /// execveat(AT_EMPTY_PATH): the file that a descriptor is of.
-  int (*execute_file)(int fd, char* const argv[], char* const envp[]) = [](int fd, char* const argv[],
-                                                                           char* const envp[]) {
-    constexpr int at_empty_path = 0x1000;
-    return static_cast<int>(::syscall(SYS_execveat, fd, "", argv, envp, at_empty_path));
-  };
+  int (*execute_file)(int fd, char* const argv[], char* const envp[]) =
+      [](int fd, char* const argv[], char* const envp[]) COHORT_UNSANITIZED {
+        constexpr int at_empty_path = 0x1000;
+        return static_cast<int>(::syscall(SYS_execveat, fd, "", argv, envp, at_empty_path));
+      };
 };
+#undef COHORT_UNSANITIZED
 
 inline constinit calls call{};
 

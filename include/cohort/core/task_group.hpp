@@ -24,7 +24,8 @@ class ignored {
 /// Coroutines that run beside their owner: how many there are, their failures, their cancellation and their end.
 ///
 /// An owner cancels the group and waits until it is empty before it goes, so that nothing is left that uses it. The
-/// group must outlive its coroutines. Distinct objects: safe. Shared objects: unsafe.
+/// group must outlive its coroutines. Distinct objects: safe. Shared objects: unsafe: on executors of several threads
+/// the group's executor is a strand, and its owner runs there too.
 class task_group {
  public:
   explicit task_group(const asio::any_io_executor& executor) : emptied_(executor) {}

@@ -20,6 +20,7 @@
 #include "../core/event.ipp"
 #include "../core/processors.ipp"
 #include "../core/semaphore.ipp"
+#include "../core/strand.ipp"
 #include "../core/task_group.ipp"
 #include "../core/text_of.ipp"
 #include "../core/timeout.ipp"

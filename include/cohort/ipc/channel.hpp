@@ -277,6 +277,10 @@ class channel {
     if (link_) link_->close();
   }
 
+ protected:
+  /// What the operations hold; null for no channel.
+  const std::shared_ptr<link>& shared_link() const noexcept { return link_; }
+
  private:
   template <class M>
   static constexpr std::size_t number_of = outgoing::template index_of<M>;

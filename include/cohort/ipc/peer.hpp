@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <memory>
 #include <utility>
 
 #include "../core/asio.hpp"
@@ -32,6 +33,9 @@ inline constexpr const char* channel_variable = "COHORT_CHANNEL_FD";
 /// Starts a child that has one end of a channel, and returns the other with it.
 asio::awaitable<std::pair<child, descriptor>> spawn_with_channel(command what);
 
+/// Ends a channel when the child has ended: what is in the socket can still be read.
+void end_with(child& process, std::weak_ptr<link> channel);
+
 /// This process's end of the channel that it was started with; see parent().
 descriptor take_parent_channel();
 
@@ -40,10 +44,11 @@ descriptor take_parent_channel();
 /// A child process and the channel to it: all that `channel` has, and the child.
 ///
 /// The two end apart: receive() is empty when the child has closed its side, and everything that it sent before is
-/// received first, even when the child is gone long since. Destroying a peer closes the channel and kills a child that
-/// still runs (see child).
+/// received first, even when the child is gone long since. The channel ends with the child, also if a process that the
+/// child has started holds it open: what was sent until then is received, and then it is over, as if the child had
+/// closed its side. Destroying a peer closes the channel and kills a child that still runs (see child).
 ///
-/// Distinct objects: safe. Shared objects: unsafe.
+/// Distinct objects: safe. Shared objects: unsafe. On executors of several threads it needs a strand, as a channel does.
 template <protocol_type Protocol>
 class peer : public channel<typename Protocol::to_child, typename Protocol::to_parent> {
   using base = channel<typename Protocol::to_child, typename Protocol::to_parent>;
@@ -52,15 +57,20 @@ class peer : public channel<typename Protocol::to_child, typename Protocol::to_p
   /// Nobody.
   peer() = default;
 
-  peer(child process, base ends_here) : base(std::move(ends_here)), process_(std::move(process)) {}
+  peer(child process, base ends_here) : base(std::move(ends_here)), process_(std::move(process)) {
+    detail::end_with(process_, this->shared_link());
+  }
 
   /// The child, for everything that is not here.
   child& process() noexcept { return process_; }
 
-  /// See child::pid, child::wait, child::signal and child::stop.
+  /// See child::pid and so on. closed() is about the pipes of the child, not about the channel.
   pid_t pid() const noexcept { return process_.pid(); }
   asio::awaitable<exit_status> wait() { return process_.wait(); }
+  asio::awaitable<exit_status> closed() { return process_.closed(); }
   bool signal(int number) { return process_.signal(number); }
+  bool kill() { return process_.kill(); }
+  void detach() noexcept { process_.detach(); }
   asio::awaitable<exit_status> stop(stop_policy policy = {}) { return process_.stop(policy); }
 
  private:

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include <fcntl.h>
+#include <sys/socket.h>
 
 #include "../core/error.hpp"
 #include "handle.hpp"
@@ -28,6 +29,21 @@ COHORT_INLINE asio::awaitable<std::pair<child, descriptor>> spawn_with_channel(c
   child process = co_await spawn(std::move(what));
   ends.second.reset();  // the child has its own: when it ends, the channel does
   co_return std::pair<child, descriptor>(std::move(process), std::move(ends.first));
+}
+
+/// The peer's way to the child's state.
+struct child_access {
+  static const std::shared_ptr<child_state>& state(child& of) noexcept { return of.state_; }
+};
+
+COHORT_INLINE void end_with(child& process, std::weak_ptr<link> channel) {
+  const auto& state = child_access::state(process);
+  if (!state || channel.expired()) return;
+  child_state::on_end(state, [channel] {
+    const auto open = channel.lock();
+    // The kernel gives out what has arrived before, and then the end, whoever else has the other end of the socket.
+    if (open && open->is_open()) ::shutdown(open->native_handle(), SHUT_RDWR);
+  });
 }
 
 COHORT_INLINE descriptor take_parent_channel() {

@@ -13,6 +13,7 @@
 
 #include "../core/asio.hpp"
 #include "../core/event.hpp"
+#include "../core/strand.hpp"
 #include "../core/task_group.hpp"
 #include "detail/pool_state.hpp"
 #include "job.hpp"
@@ -58,7 +59,8 @@ class completion {
 /// pool_options::queue), ended jobs that next() has not returned yet among them. Destroying it kills the processes that
 /// run a job of it.
 ///
-/// Distinct objects: safe. Shared objects: unsafe. One next() at a time. A range that is an lvalue must outlive it.
+/// Distinct objects: safe. Shared objects: unsafe. One next() at a time. The range is read on the pool's strand. A range
+/// that is an lvalue must outlive it.
 template <pool_job Job, class View>
 class completions {
  public:
@@ -66,14 +68,16 @@ class completions {
   completions& operator=(completions&&) = delete;
 
   ~completions() {
-    if (shared_) shared_->running.cancel();
+    if (shared_) asio::dispatch(shared_->pool->get_executor(), [shared = shared_] { shared->running.cancel(); });
   }
 
   /// The next job that has ended; empty when all of them were returned.
   ///
   /// A job that has failed is a value, see completion::failure. Throws what the range throws; those that were taken
   /// from it before can still be waited for. Cancelling throws operation_aborted and loses nothing.
-  asio::awaitable<std::optional<completion<Job>>> next() { return next(shared_); }
+  asio::awaitable<std::optional<completion<Job>>> next() {
+    return detail::run_on(shared_->pool->get_executor(), next(shared_));
+  }
 
  private:
   template <pool_job>

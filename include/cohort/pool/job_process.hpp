@@ -2,6 +2,7 @@
 /// Inside a pool's process: takes jobs, does them, answers.
 #pragma once
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -16,6 +17,7 @@
 #include "../core/text_of.hpp"
 #include "../ipc/channel.hpp"
 #include "../ipc/peer.hpp"
+#include "../process/detail/own_program.hpp"
 #include "job.hpp"
 #include "protocol.hpp"
 
@@ -54,16 +56,17 @@ class job_context {
                   "GCC before 13 would destroy this progress twice inside co_await: name it first, or let it be made "
                   "inside (co_await context.report(50, \"half\");)");
     using progress = typename Job::progress;
-    const pool::progress_report<Job> message{progress(std::forward<Arguments>(arguments)...)};
+    const pool::progress_report<Job> message{progress(std::forward<Arguments>(arguments)...), number_};
     return channel_.send(message);
   }
 
  private:
   friend class pool::detail::service<Job>;
 
-  explicit job_context(pool::detail::worker_channel<Job>& channel) : channel_(channel) {}
+  job_context(pool::detail::worker_channel<Job>& channel, std::uint64_t number) : channel_(channel), number_(number) {}
 
   pool::detail::worker_channel<Job>& channel_;
+  std::uint64_t number_;  // of the order
 };
 
 namespace pool {
@@ -81,23 +84,24 @@ class service {
     co_await channel_.template send<ready>();
     while (auto work = co_await channel_.receive()) {
       co_await channel_.flush();  // a job that blocks would keep back the word that its handles were taken
-      const std::string text = co_await perform(std::move(work->argument));
-      if (!text.empty()) co_await channel_.template send<failure>(text);
+      const auto number = work->number;
+      const std::string text = co_await perform(std::move(work->argument), number);
+      if (!text.empty()) co_await channel_.template send<failure>(text, number);
     }
   }
 
  private:
   /// Does a job and answers; what it has thrown, if it has.
-  asio::awaitable<std::string> perform(typename Job::argument argument) {
+  asio::awaitable<std::string> perform(typename Job::argument argument, std::uint64_t number) {
     try {
-      job_context<Job> context(channel_);
+      job_context<Job> context(channel_, number);
       if constexpr (std::is_void_v<typename Job::result>) {
         co_await start(std::move(argument), context);
-        const answer<Job> done;
+        const answer<Job> done{{}, number};
         co_await channel_.send(done);
       } else {
         auto result = co_await start(std::move(argument), context);
-        const answer<Job> done{std::move(result)};
+        const answer<Job> done{std::move(result), number};
         co_await channel_.send(done);
       }
     } catch (...) {
@@ -162,6 +166,7 @@ int worker_main(const channel_options& options = {}) {
   }
   const std::string name = wanted;
   ::unsetenv(detail::job_variable);  // a job may have a pool of its own
+  cohort::detail::show_own_name();
   int status = 78;
   try {
     const bool known = ((name == job_name<Job>() && (status = detail::serve<Job>(options), true)) || ...);

@@ -12,7 +12,7 @@ namespace cohort {
 
 /// What a process_pool is to be.
 ///
-/// Distinct objects: safe. Shared objects: unsafe.
+/// A time that is longer than a timer can count is as good as none. Distinct objects: safe. Shared objects: unsafe.
 struct pool_options {
   pool_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
 

@@ -25,6 +25,9 @@ COHORT_INLINE pool_options normalized(pool_options options) {
   constexpr std::chrono::milliseconds longest = std::chrono::hours(24 * 365);
   if (options.deadline) options.deadline = std::min(*options.deadline, longest);
   options.start_timeout = std::min(options.start_timeout, longest);
+  constexpr std::chrono::milliseconds none{0};  // what is far below it overflows as well
+  if (options.deadline) options.deadline = std::max(*options.deadline, none);
+  options.start_timeout = std::max(options.start_timeout, none);
   return options;
 }
 

@@ -14,6 +14,7 @@
 #include "../core/asio.hpp"
 #include "../core/error.hpp"
 #include "../core/safe_in_await.hpp"
+#include "../core/strand.hpp"
 #include "../ipc/channel.hpp"
 #include "completions.hpp"
 #include "detail/pool_state.hpp"
@@ -42,9 +43,15 @@ struct pool_stats {
 /// alone: a job that crashes, hangs or is cancelled costs its process, and the next job starts another one.
 ///
 /// io_context::run() does not return while there are processes: close() or destroy the pool. Destroying it kills them
-/// (SIGKILL) and leaves them to the execution context to reap; jobs under way end with errc::closed.
+/// (SIGKILL), as soon as the executor runs, and leaves them to the execution context to reap; jobs under way end with
+/// errc::closed.
 ///
-/// Distinct objects: safe. Shared objects: unsafe; its operations belong on its executor.
+/// A job that forks, and whose copy returns too, costs its process when the second answer is read: the next job of that
+/// process fails then as if it had crashed.
+///
+/// The pool runs on a strand of its own, so that its coroutines may be called on executors of several threads, also by
+/// several at a time. What else there is, is_full() and stats(), belongs on get_executor(). Distinct objects: safe.
+/// Shared objects: unsafe, but for that.
 template <pool_job Job>
 class process_pool {
   using state = pool::detail::pool_state<Job>;
@@ -57,7 +64,7 @@ class process_pool {
   /// Starts nothing yet. Throws errc::invalid_option in a process that was itself started for a pool and whose main has
   /// not called pool::serve_if_worker(): it would start others without end.
   explicit process_pool(const asio::any_io_executor& executor, const pool_options& options = {})
-      : state_(std::make_shared<state>(executor, options)) {
+      : state_(std::make_shared<state>(detail::new_strand(executor), options)) {
     if (std::getenv(pool::detail::job_variable) != nullptr) {
       throw_error("process_pool: main has not called pool::serve_if_worker() first", errc::invalid_option);
     }
@@ -66,8 +73,11 @@ class process_pool {
   process_pool(const process_pool&) = delete;
   process_pool& operator=(const process_pool&) = delete;
 
-  ~process_pool() { state_->kill(); }
+  ~process_pool() {
+    asio::dispatch(state_->get_executor(), [state = state_] { state->kill(); });
+  }
 
+  /// The strand of the pool, on the executor that it was made with.
   asio::any_io_executor get_executor() { return state_->get_executor(); }
 
   /// Has a process do the job with the argument that `arguments` make, or are; waits while all processes are busy, in
@@ -83,10 +93,13 @@ class process_pool {
   requires std::constructible_from<argument, Arguments...>
   [[nodiscard]] asio::awaitable<result> run(Arguments&&... arguments) {
     check_safe<Arguments&&...>();
-    return state::run(state_, make_order(std::forward<Arguments>(arguments)...), pool::detail::ignore_progress());
+    return detail::run_on(state_->get_executor(),
+                          state::run(state_, make_order(std::forward<Arguments>(arguments)...),
+                                     pool::detail::ignore_progress()));
   }
 
-  /// The same, and calls `on_progress(const Job::progress&)` for each report of the job while it runs. If that returns
+  /// The same, and calls `on_progress(const Job::progress&)` for each report of the job while it runs, on the pool's
+  /// strand. If that returns
   /// an awaitable<void>, it is awaited before the next one is read, which makes a job wait that reports faster. What
   /// it throws ends the job and goes to the caller. A job that is tried again reports again.
   template <class OnProgress, class... Arguments>
@@ -96,8 +109,10 @@ class process_pool {
     static_assert(detail::safe_callable_in_await<OnProgress&&>,
                   "GCC before 13 would destroy this function's captures twice inside co_await: name it first "
                   "(auto show = [text](percent p) { ... }; co_await pool.run_with_progress(show, 1);)");
-    return state::template run<std::decay_t<OnProgress>>(state_, make_order(std::forward<Arguments>(arguments)...),
-                                                         std::forward<OnProgress>(on_progress));
+    return detail::run_on(state_->get_executor(),
+                          state::template run<std::decay_t<OnProgress>>(
+                              state_, make_order(std::forward<Arguments>(arguments)...),
+                              std::forward<OnProgress>(on_progress)));
   }
 
   /// Does the job for each element of a range; the results are in the order of the range.
@@ -121,7 +136,7 @@ class process_pool {
   ///
   /// A process that does not end by itself within 5 s is killed. Cancelling throws operation_aborted; the pool takes no
   /// jobs then either.
-  [[nodiscard]] asio::awaitable<void> close() { return state::close(state_); }
+  [[nodiscard]] asio::awaitable<void> close() { return detail::run_on(state_->get_executor(), state::close(state_)); }
 
   /// Whether as many jobs wait for a process as pool_options::queue allows. A further run() waits all the same, behind
   /// them; a server may rather want to refuse the job.

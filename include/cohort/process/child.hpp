@@ -20,6 +20,7 @@ class command;
 
 namespace detail {
 class execution;
+struct child_access;
 }
 
 /// A child process, and the parent's ends of its pipes.
@@ -27,7 +28,10 @@ class execution;
 /// Owns the process: the destructor of a child that has not ended kills it (SIGKILL) and leaves it to the execution
 /// context to reap, which takes until the kernel has taken the process apart; io_context::run() does not return before.
 /// It never blocks, and leaves no zombie. An io_context that is destroyed before that waits for it instead, for 1 s at
-/// most. detach() lets a child live.
+/// most. detach() lets a child live. A child that may not be killed (a set-user-ID program) is let live.
+/// A forked copy of the parent neither signals nor reaps the children of the original.
+///
+/// On executors of several threads: a child used by one coroutine at a time needs no strand.
 ///
 /// Found by its pidfd, never by its number: nothing here hits a process that got the number of one that has ended.
 ///
@@ -65,7 +69,8 @@ class child {
   /// Does not suspend if it has ended already. Any number of coroutines may wait, and each of them gets the status; so
   /// does one that waits later. The pipes may still hold output. Cancelling throws operation_aborted and leaves the
   /// child as it is. Throws errc::status_taken, each time, if somebody else in this process has reaped the child, or if
-  /// SIGCHLD is ignored, which lets the kernel drop the status.
+  /// SIGCHLD is ignored, which lets the kernel drop the status (the text of the exception says which; a program
+  /// that was started with SIGCHLD ignored, or by a shell with `trap '' CHLD`, calls `signal(SIGCHLD, SIG_DFL)` first).
   asio::awaitable<exit_status> wait() { return detail::child_state::wait(state_); }
 
   /// Waits until the child has ended and no process holds the other ends of out() and err() any more: those that it has
@@ -81,8 +86,10 @@ class child {
 
   /// Sends a signal to the child alone, not to its process group.
   ///
-  /// False, and nothing is sent, if it has been reaped; one that has ended, but is not reaped yet, takes any signal and
-  /// does nothing. Throws what else pidfd_send_signal(2) reports, EINVAL for a number that is no signal.
+  /// False, and nothing is sent, if it has been reaped, or in a copy of this process (fork(2)), which has not started
+  /// it; one that has ended, but is not reaped yet, takes any signal and does nothing. Throws what else
+  /// pidfd_send_signal(2) reports, EINVAL for a number that is no signal, EPERM for a child that has become another
+  /// user's (a set-user-ID program).
   bool signal(int number);
 
   /// signal(SIGTERM), which asks the child to end.
@@ -105,22 +112,29 @@ class child {
   /// Holds the thread while it reads all of /proc, at least twice, each time some 10 µs for each process of the machine;
   /// 1 s at most, if new processes keep appearing.
   /// Throws EINVAL for a number that is no signal, ESRCH if the child's record in /proc cannot be read, EMFILE with
-  /// fewer than 2 free descriptors; nobody stays stopped then.
+  /// fewer than 2 free descriptors, what pidfd_open(2) reports where the system refuses it; nobody stays stopped then.
+  /// Throws EPERM if the child itself may not be signalled; its descendants that may be have got the signal then.
   bool kill_tree(int number = SIGKILL);
 
   /// Ends the child: each step of the policy in turn until it has ended, then SIGKILL; returns when it is reaped.
   ///
-  /// Does not suspend, and sends nothing, if it has been reaped. Throws as wait() does. Cancelling throws
-  /// operation_aborted and leaves the child as it is; signals that were sent stay sent.
+  /// Does not suspend, and sends nothing, if it has been reaped. Throws as wait() and signal() do: EPERM at once when the
+  /// child refuses a signal (a set-user-ID program), which is then still a child of this process and can be waited for.
+  /// Cancelling throws operation_aborted and leaves the child as it is; signals that were sent stay sent.
   asio::awaitable<exit_status> stop(stop_policy policy = {}) { return stop(state_, policy); }
 
-  /// Lets the child live and forgets it; the pipes stay. Nobody in this process reaps it: when it ends it stays a
-  /// zombie until the parent ends too. It still dies with the parent unless command::die_with_parent is off.
-  void detach() noexcept { state_.reset(); }
+  /// Lets the child live and forgets it; the pipes stay. The execution context reaps it when it ends, if it runs then,
+  /// but io_context::run() does not wait for that. It still dies with the parent unless command::die_with_parent is off.
+  ///
+  /// To be called on the child's executor.
+  void detach() noexcept {
+    if (state_) detail::child_state::let_live(std::move(state_));
+  }
 
  private:
   friend asio::awaitable<child> spawn(command);
   friend class detail::execution;
+  friend struct detail::child_access;
 
   child(std::shared_ptr<detail::child_state> state, write_pipe in, read_pipe out, read_pipe err)
       : state_(std::move(state)), in_(std::move(in)), out_(std::move(out)), err_(std::move(err)) {}

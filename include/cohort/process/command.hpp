@@ -59,6 +59,12 @@ class command {
   explicit command(const Program& program, const Arguments&... arguments)
       : program_(detail::to_string(program)), arguments_{detail::to_string(arguments)...} {}
 
+  /// The same with the arguments in a range, such as a std::vector<std::string>.
+  template <detail::string_like Program, detail::string_range Range>
+  explicit command(const Program& program, const Range& arguments) : program_(detail::to_string(program)) {
+    args(arguments);
+  }
+
   /// A line for the shell, /bin/sh; what follows are the values of "$1", "$2" and so on in it.
   ///
   /// The shell takes everything in the line for its own language, so that a value from elsewhere (a file name, a
@@ -200,11 +206,14 @@ class command {
   }
 
   /// Starts the child in a session of its own, without a terminal (setsid(2)), and so in a process group of its own:
-  /// errc::invalid_option with a process_group() that says otherwise. It outlives the parent, unless die_with_parent is
-  /// set.
+  /// errc::invalid_option with a process_group() that says otherwise. This turns die_with_parent off: the child outlives
+  /// the parent, unless `die_with_parent(true)` is set too.
   command& new_session();
 
   /// `process_group::own`, if not set.
+  ///
+  /// A process group of its own is not the terminal's: a child that reads from the terminal then gets SIGTTIN, which
+  /// stops it. One that talks to the user takes `process_group::inherit`.
   command& process_group(cohort::process_group group);
 
   /// Joins a process group of this session, by the number of its leader: the first child of a pipeline.
@@ -217,7 +226,8 @@ class command {
   /// Starts the child with a signal blocked (held back until the program unblocks it). None is, if not set.
   command& block_signal(int number);
 
-  /// Starts the child with a signal ignored: `ignore_signal(SIGHUP)` is nohup(1). None is, if not set.
+  /// Starts the child with a signal ignored: `ignore_signal(SIGHUP)` is nohup(1). None is, if not set: also what this
+  /// process itself ignores, because nohup started it, the child does not.
   command& ignore_signal(int number);
 
   /// Has the kernel refuse all that would give the child, or its children, more rights than it starts with, such as

@@ -148,6 +148,7 @@ COHORT_INLINE daemon daemonize(const daemon_options& options) {
   if (daemon::running_) throw_error("daemonize: this daemon", errc::already_running);
   if (std::getenv(daemon::variable) != nullptr) {
     daemon::running_ = true;
+    detail::show_own_name();
     return daemon::begin(options);
   }
   int status = EXIT_FAILURE;

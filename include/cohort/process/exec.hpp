@@ -4,6 +4,7 @@
 #include <string>
 
 #include "../core/asio.hpp"
+#include "../core/run_sync.hpp"
 #include "command.hpp"
 #include "exec_options.hpp"
 #include "output.hpp"
@@ -21,7 +22,15 @@ namespace cohort {
 /// (`daemon >/dev/null 2>&1 &`) is not waited for.
 ///
 /// Any status is a value, and so is a timeout: the program and its descendants are stopped, the result says
-/// `timed_out`, and holds what was written until then.
+/// `timed_out`, and holds what was written until then. The processes are found by /proc; without it, those of the
+/// program's own process group are stopped.
+///
+/// The status is not known, neither exited nor killed, of a program that refuses our signals (EPERM, which a
+/// set-user-ID program such as sudo does): when it is to be stopped, its pipes are closed and it is left alone. Nor is
+/// it known when this process ignores SIGCHLD, or somebody else in it has collected the status.
+///
+/// Each run has a strand of its own, so that it may be used on executors of several threads. Only a cancellation of type
+/// `terminal` cancels it, as everything here; asio's operators `||` and `&&` and with_timeout send that.
 ///
 /// Throws truncated_output, errc::output_too_large, when there is more output than `max_output`; what spawn() throws;
 /// and errc::invalid_option when the options and the command both set the same stream. Then, and when this is
@@ -32,6 +41,7 @@ asio::awaitable<output> exec_file(command what, exec_options options = {});
 /// Has the shell run a script, `/bin/sh -c`, and returns its status and what it has written. Otherwise as exec_file.
 ///
 ///     const auto listing = co_await cohort::exec("ls | wc -l");
+///     const auto listing = cohort::run_sync(cohort::exec("ls | wc -l"));   // without a loop, not in a coroutine
 ///
 /// NEVER build the script from data: a file name like `x; rm -rf ~` is a script of its own. Use
 /// exec_file(command("wc", "-l", name)), which no shell reads, or pass data as arguments or variables that the script

@@ -26,7 +26,8 @@ struct exec_options {
   /// What the program reads. What the program does not read is dropped. Default: nothing (/dev/null).
   std::optional<std::string> input;
   /// How long the program and all processes that write to its output may take before they are stopped. Default: no
-  /// limit.
+  /// limit. 0 (or less) stops the program as soon as it has been started; one that is longer than a timer can count is
+  /// as good as none.
   std::optional<std::chrono::milliseconds> timeout;
   /// What stops the program when its time is over. Each signal goes to all of its processes, as child::kill_tree sends
   /// it. Default: SIGTERM, 1 s, SIGKILL.

@@ -14,7 +14,7 @@ namespace cohort {
 
 /// How a program that was run by exec or exec_file has ended, and what it has written.
 struct output {
-  exit_status status;
+  exit_status status;                     ///< neither exited nor killed if it is not known, see exec_file()
   std::string out;
   std::string err;                        ///< empty if merged into `out`
   bool truncated = false;                 ///< more was written, or could still be, than `out` and `err` hold

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
@@ -69,8 +70,8 @@ class pipe_end {
 /// Default-constructed, and where the child's descriptor is no pipe, it is closed: operations throw errc::closed. A
 /// child that no longer reads makes them throw EPIPE; SIGPIPE is never raised.
 ///
-/// Distinct objects: safe. Shared objects: unsafe. Must not be moved or destroyed while an operation is under way, nor
-/// outlive the execution context.
+/// Distinct objects: safe. Shared objects: unsafe. Needs no strand while one coroutine at a time uses it. Must not be
+/// moved or destroyed while an operation is under way, nor outlive the execution context.
 class write_pipe : public detail::pipe_end {
  public:
   using pipe_end::pipe_end;
@@ -95,13 +96,44 @@ class write_pipe : public detail::pipe_end {
   [[nodiscard]] descriptor release() { return pipe_end::release("pipe: release"); }
 };
 
+namespace detail {
+
+/// Bytes that were read and not asked for yet. Taking from its front moves nothing.
+class read_ahead {
+ public:
+  read_ahead() = default;
+  read_ahead(read_ahead&& other) noexcept
+      : text_(std::exchange(other.text_, {})), taken_(std::exchange(other.taken_, 0)) {}
+  read_ahead& operator=(read_ahead&& other) noexcept {
+    text_ = std::exchange(other.text_, {});
+    taken_ = std::exchange(other.taken_, 0);
+    return *this;
+  }
+
+  bool empty() const noexcept { return taken_ == text_.size(); }
+  std::size_t size() const noexcept { return text_.size() - taken_; }
+  std::string_view view() const noexcept { return {text_.data() + taken_, size()}; }
+
+  void add(std::string_view bytes);
+
+  void drop(std::size_t count) noexcept;
+
+  std::string take_all();
+
+ private:
+  std::string text_;
+  std::size_t taken_ = 0;  // of its bytes
+};
+
+}  // namespace detail
+
 /// The end of a pipe that a child writes to.
 ///
 /// Default-constructed, and where the child's descriptor is no pipe, it is closed: operations throw errc::closed.
 /// Cancelling any of them throws operation_aborted and loses nothing: what had been read comes with the next read.
 ///
-/// Distinct objects: safe. Shared objects: unsafe. Must not be moved or destroyed while an operation is under way, nor
-/// outlive the execution context.
+/// Distinct objects: safe. Shared objects: unsafe. Needs no strand while one coroutine at a time uses it. Must not be
+/// moved or destroyed while an operation is under way, nor outlive the execution context.
 class read_pipe : public detail::pipe_end {
  public:
   using pipe_end::pipe_end;
@@ -138,7 +170,7 @@ class read_pipe : public detail::pipe_end {
 
   asio::awaitable<std::size_t> receive(asio::mutable_buffer buffer);
 
-  std::string kept_;  // read, and not yet asked for
+  detail::read_ahead kept_;
 };
 
 }  // namespace cohort

@@ -95,6 +95,21 @@ COHORT_INLINE asio::posix::stream_descriptor& pipe_end::stream(const char* step)
   return *stream_;
 }
 
+COHORT_INLINE void read_ahead::add(std::string_view bytes) {
+  text_.erase(0, std::exchange(taken_, 0));  // once for each read from the pipe, not for each line
+  text_.append(bytes);
+}
+
+COHORT_INLINE void read_ahead::drop(std::size_t count) noexcept {
+  taken_ += count;
+  if (empty()) text_.clear(), taken_ = 0;
+}
+
+COHORT_INLINE std::string read_ahead::take_all() {
+  text_.erase(0, std::exchange(taken_, 0));
+  return std::exchange(text_, {});
+}
+
 }  // namespace detail
 
 COHORT_INLINE asio::awaitable<std::size_t> write_pipe::write_some(asio::const_buffer data) {
@@ -114,8 +129,8 @@ COHORT_INLINE asio::awaitable<void> write_pipe::write(asio::const_buffer data) {
 COHORT_INLINE asio::awaitable<std::size_t> read_pipe::read_some(asio::mutable_buffer buffer) {
   if (kept_.empty()) co_return co_await receive(buffer);
   const auto size = std::min(buffer.size(), kept_.size());
-  std::memcpy(buffer.data(), kept_.data(), size);
-  kept_.erase(0, size);
+  std::memcpy(buffer.data(), kept_.view().data(), size);
+  kept_.drop(size);
   co_return size;
 }
 
@@ -125,18 +140,18 @@ COHORT_INLINE asio::awaitable<std::string> read_pipe::read_all(std::size_t limit
     if (kept_.size() > limit) throw_error("pipe: read_all", errc::output_too_large);
     more = co_await keep(limit - kept_.size());
   }
-  co_return std::exchange(kept_, {});
+  co_return kept_.take_all();
 }
 
 COHORT_INLINE asio::awaitable<std::optional<std::string>> read_pipe::read_line(std::size_t limit) {
   std::size_t searched = 0;
   bool more = true;
   for (;;) {
-    const auto newline = kept_.find('\n', searched);
+    const auto newline = kept_.view().find('\n', searched);
     if (std::min(newline, kept_.size()) > limit) throw_error("pipe: read_line", errc::output_too_large);
-    if (newline != kept_.npos) {
-      std::optional<std::string> line(kept_.substr(0, newline));
-      kept_.erase(0, newline + 1);
+    if (newline != std::string_view::npos) {
+      std::optional<std::string> line(kept_.view().substr(0, newline));
+      kept_.drop(newline + 1);
       co_return line;
     }
     if (!more) break;
@@ -144,7 +159,7 @@ COHORT_INLINE asio::awaitable<std::optional<std::string>> read_pipe::read_line(s
     more = co_await keep(limit - searched);
   }
   if (kept_.empty()) co_return std::nullopt;
-  co_return std::exchange(kept_, {});
+  co_return kept_.take_all();
 }
 
 COHORT_INLINE descriptor read_pipe::release() {
@@ -156,7 +171,7 @@ COHORT_INLINE asio::awaitable<bool> read_pipe::keep(std::size_t room) {
   constexpr std::size_t largest = 64 * 1024;  // what a pipe holds (pipe(7))
   std::string piece(room < largest ? room + 1 : largest, '\0');
   const auto size = co_await receive(asio::buffer(piece));
-  kept_.append(piece, 0, size);
+  kept_.add(std::string_view(piece).substr(0, size));
   co_return size != 0;
 }
 

@@ -17,6 +17,9 @@ namespace cohort {
 /// sets, no signal blocked and each at its default action but for those that the command sets; it inherits the rest of
 /// what the command leaves as it is (limits, umask, priority).
 ///
+/// ETXTBSY means that some process still has the program's file open for writing: one that this process has written a
+/// moment ago, and that another child, being started in another thread, has inherited; close it, or try again.
+///
 /// Throws std::system_error that names the step and the value, `spawn: chdir "/nope": No such file or directory`; then
 /// there is no child. Reads the environment of this process: no other thread may change it meanwhile (setenv(3)).
 asio::awaitable<child> spawn(command what);

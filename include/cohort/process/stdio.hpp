@@ -15,7 +15,19 @@ namespace detail {
 class connections;
 }
 
-/// What a descriptor of a child is connected to.
+/// What a descriptor of a child is connected to. Default: `inherit` for 0, 1 and 2, and closed for all others.
+///
+///     stdio::inherit                  the parent's descriptor of that number
+///     stdio::pipe                     a pipe to the parent: child::in(), out(), err()
+///     stdio::null                     /dev/null
+///     stdio::from_file("in.txt")      a file to read from
+///     stdio::to_file("out.txt")       a file to write to, emptied first
+///     stdio::append_to_file("log")    a file to add to
+///     stdio::same_as(1)               what another descriptor of the child is connected to: 2>&1
+///     stdio::borrow(fd)               a descriptor of this process, which stays open here
+///     a cohort::descriptor            one that the command owns
+///
+/// exec() and exec_file() have defaults of their own.
 ///
 /// Copyable, because a command may be started again and again. Distinct objects: safe. Shared objects: unsafe.
 class stdio {

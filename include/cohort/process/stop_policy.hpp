@@ -21,7 +21,8 @@ namespace cohort {
 ///     stop_policy(SIGINT, 2s).then(SIGTERM, 5s)   // SIGINT, 2 s, SIGTERM, 5 s, SIGKILL
 ///     stop_policy::kill()                         // SIGKILL at once
 ///
-/// Signal 0 sends nothing and only waits. Distinct objects: safe. Shared objects: unsafe.
+/// A grace below zero is zero, and one that is longer than a timer can count is as good as forever. Signal 0 sends
+/// nothing and only waits. Distinct objects: safe. Shared objects: unsafe.
 class stop_policy {
  public:
   struct step {

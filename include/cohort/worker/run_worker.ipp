@@ -15,6 +15,7 @@
 
 #include "../core/error_log.hpp"
 #include "../ipc/peer.hpp"
+#include "../process/detail/own_program.hpp"
 #include "detail/outlived_parent.hpp"
 #include "environment.hpp"
 #include "exit_codes.hpp"
@@ -57,6 +58,7 @@ COHORT_INLINE int run_worker(connection_handler handler, const worker_options& o
   try {
     const detail::outlived_parent last_resort(options);
     detail::take_signals();
+    detail::show_own_name();
     detail::worker_loop context;
     worker self(context.get_executor(), parent<worker_protocol>(context.get_executor()), std::move(handler), options);
     const detail::worker_loop::ending before_worker{context};

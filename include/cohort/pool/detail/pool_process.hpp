@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -61,10 +62,12 @@ class pool_process : public std::enable_shared_from_this<pool_process<Job>> {
   cohort::peer<protocol<Job>> peer;
   event ended;  // it has been reaped, with this
   exit_status status;
+  std::string unknown;   // why the status is not known, if it is not
   event released;        // no job has it
-  std::size_t jobs = 0;  // that it was given
+  std::uint64_t jobs = 0;  // that it was given, and so the number of its order
   bool ready = false;
   bool overdue = false;     // killed because of kill_after()
+  bool talks_twice = false;  // killed because of an answer to no open order
   bool reporting = false;   // its progress is being dealt with
   bool has_permit = false;  // to give back when it has ended
 

@@ -49,10 +49,11 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   using state_ptr = std::shared_ptr<pool_state>;
   using result = typename Job::result;
 
-  pool_state(const asio::any_io_executor& executor, pool_options given)
+  /// All of it runs on `strand`: several of its coroutines work on it at a time.
+  pool_state(const asio::any_io_executor& strand, pool_options given)
       : options(cohort::detail::normalized(std::move(given))),
-        permits_(executor, options.process_count()),
-        changed_(executor),
+        permits_(strand, options.process_count()),
+        changed_(strand),
         words_(cohort::detail::own_arguments()) {}
 
   asio::any_io_executor get_executor() { return changed_.get_executor(); }
@@ -62,7 +63,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   std::size_t waiting() const noexcept { return permits_.waiting(); }
   std::uint64_t started() const noexcept { return started_; }
 
-  /// Does one job, in whatever processes that takes.
+  /// Does one job, in whatever processes that takes. On the strand.
   template <class OnProgress>
   static asio::awaitable<result> run(state_ptr self, order<Job> work, OnProgress on_progress) {
     if (self->closing_) throw_error("process_pool: run", errc::closed);
@@ -243,8 +244,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   static asio::awaitable<void> watch(state_ptr self, process_ptr who) {
     try {
       who->status = co_await who->peer.wait();
-    } catch (const std::system_error&) {
-      // Somebody else in this program has its status: it is gone all the same.
+    } catch (const std::system_error& error) {
+      who->unknown = error.what();  // somebody else has its status: it is gone all the same
     }
     who->kill_no_more();
     who->ended.set();
@@ -299,9 +300,10 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
 
   /// Has a process do the job.
   template <class OnProgress>
-  static asio::awaitable<ending> attempt(process& who, const order<Job>& work, OnProgress& on_progress) {
+  static asio::awaitable<ending> attempt(process& who, order<Job>& work, OnProgress& on_progress) {
     ending end;
     bool sent = false;
+    work.number = who.jobs + 1;
     try {
       co_await who.peer.send(work);
       sent = true;
@@ -322,6 +324,12 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     for (;;) {
       auto said = co_await receive(who);
       if (!said) break;
+      if (is_about_another<Job>(*said, who.jobs)) {
+        // Two of them hold this process's end of the channel: none of its words can be believed.
+        who.talks_twice = true;
+        who.kill();
+        break;
+      }
       if (auto* const done = std::get_if<answer<Job>>(&*said)) {
         end.how = ending::answered;
         end.value = std::move(*done);
@@ -336,7 +344,9 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
         who.ready = true;
         who.kill_no_more();
       } else if constexpr (cohort::detail::reports_progress<Job>) {
-        const auto& progress = std::get<progress_report<Job>>(*said).progress;
+        const auto& report = std::get<progress_report<Job>>(*said);
+        if (report.number != who.jobs) continue;
+        const auto& progress = report.progress;
         if constexpr (std::is_same_v<decltype(on_progress(progress)), asio::awaitable<void>>) {
           who.reporting = true;
           co_await on_progress(progress);
@@ -357,7 +367,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     co_await who.ended.wait();
     end.how = who.ready ? ending::crashed : ending::not_ready;
     end.status = who.status;
-    end.text = fmt::format("{}", who.status);
+    end.text = who.unknown.empty() ? fmt::format("{}", who.status) : who.unknown;
+    if (who.talks_twice) end.text += ", because it has answered twice";
     if (who.overdue) end.text += ", because it took too long";
     co_return end;
   }

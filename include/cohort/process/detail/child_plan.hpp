@@ -86,6 +86,7 @@ struct child_plan {  // a member for each step that there may be
   char* const* envp = nullptr;
   const char* cwd = nullptr;
   list<connection> connections;  // sorted by target
+  list<const int> open;          // all that are open, where close_range is refused
   list<const int> ignored_signals;
   signal_set blocked_signals;
   bool new_session = false;
@@ -208,7 +209,8 @@ class child_process {
 
     // Everything closes at execve, also what another library has left open for it; dup2 makes the exceptions.
     constexpr int close_on_exec = 1 << 2;  // CLOSE_RANGE_CLOEXEC, Linux 5.11
-    const bool marked = system::call.close_range(3, ~0u, close_on_exec) == 0;
+    for (const int fd : plan.open) system::call.close_on_exec(fd);  // which may be closed since it was seen
+    const bool marked = plan.open.size != 0 || system::call.close_range(3, ~0u, close_on_exec) == 0;
     if (!marked && errno != EINVAL) return step::close_others;
 
     // A source whose number is a target too would be overwritten: it moves out of the way first.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <system_error>
@@ -10,6 +11,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #include "../../core/asio.hpp"
 #include "../../core/descriptor.hpp"
@@ -42,14 +44,19 @@ class child_state {
   /// Whether nothing is left to be reaped.
   bool gone() noexcept;
 
-  /// False if the child has been reaped.
+  /// False if the child has been reaped, or in a forked copy of the process that has started it.
   bool signal(int number);
 
-  /// False if the child has been reaped: its number may be another process's then, and so may its group.
+  /// False if the child has been reaped: its number may be another process's then, and so may its group. Throws EPERM
+  /// if the child itself refuses the signal; the others have got it then.
   bool signal_tree(int number);
 
-  /// Kills the child and its descendants, or what can be killed of them with no free descriptor or without /proc.
-  void kill_tree() noexcept;
+  /// The same, but if the tree cannot be found (without /proc, without a free descriptor) the child and the group that
+  /// it leads get the signal. False if the child refuses it (EPERM).
+  bool signal_reachable(int number);
+
+  /// Kills the child and its descendants, or those of them that can be found. False if the child refuses that.
+  bool kill_tree() noexcept;
 
   /// Waits until the child is reaped.
   static asio::awaitable<exit_status> wait(std::shared_ptr<child_state> self);
@@ -57,8 +64,15 @@ class child_state {
   /// Waits until the child has ended, and does not reap it.
   static asio::awaitable<void> wait_ended(std::shared_ptr<child_state> self);
 
-  /// Kills the child and lets its execution context reap it.
+  /// Kills the child and lets its execution context reap it. One that refuses the signal is left to live.
   static void abandon(std::shared_ptr<child_state> self) noexcept;
+
+  /// Lets its execution context reap the child whenever it ends. The context's run() does not wait for that.
+  static void let_live(std::shared_ptr<child_state> self) noexcept;
+
+  /// Calls `ended` when the child has ended, reaped or not; the context's run() does not wait for that. Not called if
+  /// the context goes away before.
+  static void on_end(std::shared_ptr<child_state> self, std::function<void()> ended);
 
  private:
   using clock = std::chrono::steady_clock;
@@ -67,6 +81,18 @@ class child_state {
 
   // Whether the child has ended, and how.
   bool ask(siginfo_t& info, int options, rusage* usage);
+
+  // A forked copy of the process that has started the child shares the pidfd, and is not to use it.
+  bool is_ours() const noexcept { return ::getpid() == parent_; }
+
+  // Everybody in the tree. False if the child itself refuses the signal.
+  bool signal_members(int number);
+
+  // Whether the child has not ended. Asks the pidfd alone, and reaps nobody.
+  bool is_running() noexcept;
+
+  // Whether nothing is left to be done: it is reaped, or cannot be waited for.
+  bool reap() noexcept;
 
   // The handler that waits for the end of a killed child. An execution context that goes away destroys it instead of
   // calling it; the child is about to end then, so that it is waited for, with a limit.
@@ -94,6 +120,7 @@ class child_state {
   asio::posix::stream_descriptor pidfd_;
   clock::time_point begun_ = clock::now();
   pid_t pid_ = 0;
+  pid_t parent_ = 0;  // the process that has started it
   std::optional<exit_status> status_;
   bool taken_ = false;
 };

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../../core/system.hpp"
+#include "../../core/uncounted.hpp"
 #include "process_tree.hpp"
 
 namespace cohort::detail {
@@ -28,6 +29,7 @@ COHORT_INLINE void child_state::adopt(pid_t pid, descriptor pidfd) {
   }
   (void)pidfd.release();
   pid_ = pid;
+  parent_ = ::getpid();
 }
 
 COHORT_INLINE const std::optional<exit_status>& child_state::collect() {
@@ -53,25 +55,46 @@ COHORT_INLINE bool child_state::gone() noexcept {
   }
 }
 
+COHORT_INLINE bool child_state::is_running() noexcept {
+  pollfd end{native_handle(), POLLIN, 0};
+  return pidfd_.is_open() && ::poll(&end, 1, 0) == 0;
+}
+
 COHORT_INLINE bool child_state::signal(int number) {
-  if (!pidfd_.is_open()) return false;
+  if (!pidfd_.is_open() || !is_ours()) return false;
   if (system::call.pidfd_send_signal(native_handle(), number) == 0) return true;
   if (errno == ESRCH) return false;
   throw_error(fmt::format("child: signal {}", number), errno);
 }
 
 COHORT_INLINE bool child_state::signal_tree(int number) {
-  if (!signal(0)) return false;
-  process_tree(pid_, native_handle()).signal(number);
+  if (!pidfd_.is_open() || !is_ours()) return false;
+  if (!signal_members(number)) throw_error(fmt::format("child: kill_tree: signal {}", number), EPERM);
   return true;
 }
 
-COHORT_INLINE void child_state::kill_tree() noexcept {
+COHORT_INLINE bool child_state::signal_members(int number) {
+  return process_tree(pid_, native_handle()).signal(number);
+}
+
+COHORT_INLINE bool child_state::signal_reachable(int number) {
+  if (!pidfd_.is_open() || !is_ours()) return true;
   try {
-    signal_tree(SIGKILL);
+    return signal_members(number);
+  } catch (const std::exception&) {
+    // There is no /proc, no descriptor or no memory for the tree.
+  }
+  if (::getpgid(pid_) == pid_) system::call.kill(-pid_, number);
+  if (system::call.pidfd_send_signal(native_handle(), number) == 0 || errno == ESRCH) return true;
+  if (errno == EPERM) return false;
+  throw_error(fmt::format("child: signal {}", number), errno);
+}
+
+COHORT_INLINE bool child_state::kill_tree() noexcept {
+  try {
+    return signal_reachable(SIGKILL);
   } catch (...) {
-    if (::getpgid(pid_) == pid_) ::kill(-pid_, SIGKILL);
-    system::call.pidfd_send_signal(native_handle(), SIGKILL);
+    return false;
   }
 }
 
@@ -87,13 +110,35 @@ COHORT_INLINE asio::awaitable<void> child_state::wait_ended(std::shared_ptr<chil
 }
 
 COHORT_INLINE void child_state::abandon(std::shared_ptr<child_state> self) noexcept {
-  if (self->gone()) return;
-  system::call.pidfd_send_signal(self->native_handle(), SIGKILL);
+  if (!self->is_ours() || self->gone()) return;
+  if (system::call.pidfd_send_signal(self->native_handle(), SIGKILL) == -1) return let_live(std::move(self));
   try {
     reaper(std::move(self)).watch();
   } catch (...) {
     // The reaper's destructor has done what could be done.
   }
+}
+
+COHORT_INLINE void child_state::let_live(std::shared_ptr<child_state> self) noexcept {
+  if (!self->is_ours() || self->gone()) return;
+  try {
+    on_end(self, [self] { self->reap(); });
+  } catch (...) {
+    // It stays a zombie until this process ends.
+  }
+}
+
+COHORT_INLINE void child_state::on_end(std::shared_ptr<child_state> self, std::function<void()> ended) {
+  auto& pidfd = self->pidfd_;
+  if (!pidfd.is_open()) return ended();
+  pidfd.async_wait(asio::posix::stream_descriptor::wait_read, [self, ended = std::move(ended)](std::error_code) {
+    uncounted_wait::ended(self->pidfd_.get_executor());
+    // A wait may end for nothing, for an event of whoever had the number before; and with an error when somebody has
+    // reaped the child and so closed the pidfd.
+    if (self->is_running()) return on_end(self, ended);
+    ended();
+  });
+  uncounted_wait::begun(pidfd.get_executor());
 }
 
 COHORT_INLINE asio::awaitable<void> child_state::until(std::shared_ptr<child_state> self, bool (*done)(child_state&)) {
@@ -114,13 +159,25 @@ COHORT_INLINE bool child_state::ask(siginfo_t& info, int options, rusage* usage)
     if (errno != ECHILD) throw_error("child: wait", errno);
     taken_ = true;
     close();
-    throw_error("child: wait", errc::status_taken);
+    struct sigaction action = {};
+    ::sigaction(SIGCHLD, nullptr, &action);
+    const bool ignored = action.sa_handler == SIG_IGN || (action.sa_flags & SA_NOCLDWAIT) != 0;
+    throw_error(ignored ? "child: wait: this process ignores SIGCHLD, so that the kernel keeps no status" : "child: wait",
+                errc::status_taken);
   }
   return info.si_pid != 0;
 }
 
+COHORT_INLINE bool child_state::reap() noexcept {
+  try {
+    return collect().has_value();
+  } catch (...) {
+    return true;  // it cannot be waited for, now or later
+  }
+}
+
 COHORT_INLINE child_state::reaper::~reaper() {
-  if (killed_ && !killed_->gone()) killed_->reap_within(std::chrono::seconds(1));
+  if (killed_ && killed_->is_ours() && !killed_->reap()) killed_->reap_within(std::chrono::seconds(1));
 }
 
 COHORT_INLINE void child_state::reaper::watch() {
@@ -129,7 +186,7 @@ COHORT_INLINE void child_state::reaper::watch() {
 }
 
 COHORT_INLINE void child_state::reaper::operator()(std::error_code error) {
-  if (!error && !killed_->gone()) watch();
+  if (!error && !killed_->reap()) watch();
 }
 
 COHORT_INLINE void child_state::reap_within(std::chrono::milliseconds limit) noexcept {
@@ -138,7 +195,7 @@ COHORT_INLINE void child_state::reap_within(std::chrono::milliseconds limit) noe
   do {
     pollfd ready{native_handle(), POLLIN, 0};
     ::poll(&ready, 1, static_cast<int>(left.count()));
-    if (gone()) return;
+    if (reap()) return;
     left = std::chrono::duration_cast<std::chrono::milliseconds>(end - clock::now());
   } while (left.count() > 0);
 }

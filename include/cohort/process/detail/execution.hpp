@@ -81,6 +81,9 @@ class execution {
 
   void kill();
 
+  // How the program has ended, if that is known.
+  exit_status final_status();
+
   output result();
 
   // What a killed program has written, and the loop has not seen yet.
@@ -99,6 +102,7 @@ class execution {
   std::size_t step_ = 0;
   std::exception_ptr failure_;
   bool aborted_ = false, killed_ = false, timed_out_ = false, left_alone_ = false, overflow_ = false;
+  bool refused_ = false;  // the program does not take our signals, so that nobody knows when it ends
   bool closing_ = false, finished_ = false;
 };
 

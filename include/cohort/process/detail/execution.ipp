@@ -14,13 +14,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "../../core/scope.hpp"
 #include "../../core/system.hpp"
 #include "../spawn.hpp"
 
 namespace cohort::detail {
 
 COHORT_INLINE execution::~execution() {
-  if (state_ && !killed_ && !finished_) state_->kill_tree();
+  if (state_ && !killed_ && !finished_) state_->kill_tree();  // which a forked copy of this process does not
 }
 
 COHORT_INLINE asio::awaitable<output> execution::run(std::shared_ptr<execution> self, command what) {
@@ -113,13 +114,12 @@ COHORT_INLINE void execution::take(stream& from, const char* data, std::size_t s
 }
 
 COHORT_INLINE asio::awaitable<void> execution::wait_end(std::shared_ptr<execution> self) {
+  const on_exit notes_time([&self] { self->ended_ = clock::now(); });
   try {
     co_await child_state::wait_ended(self->state_);
-  } catch (...) {
-    self->ended_ = clock::now();
-    throw;
+  } catch (const std::system_error& error) {
+    if (error.code() != errc::status_taken) throw;  // else it has ended, and its output is there
   }
-  self->ended_ = clock::now();
 }
 
 COHORT_INLINE asio::awaitable<void> execution::watch(std::shared_ptr<execution> self) {
@@ -136,7 +136,7 @@ COHORT_INLINE asio::awaitable<void> execution::watch(std::shared_ptr<execution> 
 }
 
 COHORT_INLINE bool execution::done() const noexcept {
-  if (aborted_) return true;
+  if (aborted_ || refused_) return true;
   return ended_ && (killed_ || left_alone_ || (out_.at_end && err_.at_end));
 }
 
@@ -149,7 +149,7 @@ COHORT_INLINE execution::clock::time_point execution::deadline() const {
 
 COHORT_INLINE execution::clock::time_point execution::after(clock::time_point start, std::chrono::milliseconds time) {
   const auto longest = std::chrono::duration_cast<std::chrono::milliseconds>(clock::time_point::max() - start);
-  return time < longest ? start + time : clock::time_point::max();
+  return time < longest ? start + std::max(time, std::chrono::milliseconds(0)) : clock::time_point::max();
 }
 
 COHORT_INLINE void execution::time_is_over() {
@@ -163,7 +163,7 @@ COHORT_INLINE void execution::time_is_over() {
   const auto& step = steps[step_++];
   step_end_ = after(clock::now(), step.grace);
   try {
-    if (step.signal != 0) state_->signal_tree(step.signal);
+    if (step.signal != 0 && !state_->signal_reachable(step.signal)) refused_ = true;
   } catch (...) {
     fail(std::current_exception());
   }
@@ -175,7 +175,7 @@ COHORT_INLINE void execution::fail(std::exception_ptr failure) {
 }
 
 COHORT_INLINE void execution::kill() {
-  if (state_ && !std::exchange(killed_, true)) state_->kill_tree();
+  if (state_ && !std::exchange(killed_, true) && !state_->kill_tree()) refused_ = true;
   notify();
 }
 
@@ -184,9 +184,7 @@ COHORT_INLINE output execution::result() {
   if (failure_) std::rethrow_exception(failure_);
   for (auto* each : {&out_, &err_}) drain(*each);
   output made;
-  const auto& status = state_->collect();
-  finished_ = true;
-  made.status = *status;
+  made.status = final_status();
   made.out = std::move(out_.text);
   made.err = std::move(err_.text);
   made.truncated = overflow_ || !out_.at_end || !err_.at_end;
@@ -197,6 +195,18 @@ COHORT_INLINE output execution::result() {
                            std::move(made));
   }
   return made;
+}
+
+COHORT_INLINE exit_status execution::final_status() {
+  try {
+    const auto& status = state_->collect();
+    finished_ = status.has_value();
+    return status.value_or(exit_status());
+  } catch (const std::system_error& error) {
+    if (error.code() != errc::status_taken) throw;
+    finished_ = true;
+    return exit_status();
+  }
 }
 
 COHORT_INLINE void execution::drain(stream& from) {

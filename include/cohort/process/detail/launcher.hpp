@@ -73,6 +73,12 @@ class launch {
 
   child_plan make_plan();
 
+  // Runs the plan. A child that failed on its way to execve is reaped.
+  started start(child_plan& plan);
+
+  // What is open from 3 on, for systems that refuse close_range (seccomp of older container runtimes).
+  static std::vector<int> open_descriptors();
+
   std::string describe(const child_plan& plan) const;
 
   static const command& checked(const command& given);

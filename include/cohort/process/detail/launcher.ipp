@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <memory>
 #include <variant>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -37,6 +39,20 @@ COHORT_INLINE launch::launch(const command& given)
 
 COHORT_INLINE launch::started launch::run() {
   child_plan plan = make_plan();
+  auto result = start(plan);
+  if (plan.failed == child_plan::step::close_others && (plan.error == EPERM || plan.error == ENOSYS)) {
+    const auto open = open_descriptors();
+    if (!open.empty()) {
+      plan = make_plan();
+      plan.open = {open.data(), open.size()};
+      result = start(plan);
+    }
+  }
+  if (plan.failed != child_plan::step::none) throw_error(describe(plan), plan.error);
+  return result;
+}
+
+COHORT_INLINE launch::started launch::start(child_plan& plan) {
   started result;
   int pidfd = -1;
   {
@@ -51,7 +67,18 @@ COHORT_INLINE launch::started launch::run() {
   // It is in _exit already, so this waits for no more than the end of that.
   siginfo_t info;
   system::retry(system::call.waitid, result.pidfd.get(), &info, WEXITED, static_cast<rusage*>(nullptr));
-  throw_error(describe(plan), plan.error);
+  return result;
+}
+
+COHORT_INLINE std::vector<int> launch::open_descriptors() {
+  std::vector<int> found;
+  const auto close = [](DIR* stream) { ::closedir(stream); };
+  const std::unique_ptr<DIR, decltype(close)> stream(::opendir("/proc/self/fd"), close);
+  while (const auto* entry = stream ? ::readdir(stream.get()) : nullptr) {
+    const int number = std::atoi(entry->d_name);  // 0 for "." and ".."
+    if (number > 2) found.push_back(number);
+  }
+  return found;
 }
 
 COHORT_INLINE child_plan launch::make_plan() {
@@ -128,7 +155,9 @@ COHORT_INLINE std::string launch::describe(const child_plan& plan) const {
     case step::none:
     case step::exec: break;
   }
-  return fmt::format("spawn: exec {}", in_quotes(path_));
+  // The kernel says the same of a file that is not there and of one whose first line names a program that is not.
+  const bool is_there = plan.error == ENOENT && executable(path_) != ENOENT;
+  return fmt::format("spawn: exec {}{}", in_quotes(path_), is_there ? " (its interpreter?)" : "");
 }
 
 COHORT_INLINE const command& launch::checked(const command& given) {

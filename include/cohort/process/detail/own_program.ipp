@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -106,6 +107,16 @@ COHORT_INLINE command own_command(const std::vector<std::string>& arguments) {
     result.args(std::vector<std::string>(arguments.begin() + 1, arguments.end()));
   }
   return result;
+}
+
+COHORT_INLINE void show_own_name() noexcept {
+  constexpr int get_name = 16, set_name = 15;  // PR_GET_NAME, PR_SET_NAME
+  char name[16] = {};
+  ::prctl(get_name, name);
+  const std::string_view now(name);
+  if (now != "exe" && now.find_first_not_of("0123456789") != now.npos) return;
+  const char* const started_as = program_invocation_short_name;
+  if (*started_as != '\0') ::prctl(set_name, started_as);
 }
 
 COHORT_INLINE program_version::program_version()

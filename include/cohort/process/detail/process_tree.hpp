@@ -49,8 +49,9 @@ class process_tree {
   /// `pidfd` is the root's, which must not have been reaped.
   process_tree(pid_t root, int pidfd) : root_(root), pidfd_(pidfd) {}
 
-  /// When this throws, some may have got the signal, and nobody stays stopped.
-  void signal(int number);
+  /// False if the root refuses the signal (EPERM). When this throws, some may have got the signal, and nobody stays
+  /// stopped.
+  bool signal(int number);
 
  private:
   using clock = std::chrono::steady_clock;
@@ -75,7 +76,8 @@ class process_tree {
 
   bool is_mate(const process_record& process) const;
 
-  bool owns_number() const { return system::call.pidfd_send_signal(pidfd_, 0) == 0; }
+  // Whether the root's number still is its own.
+  bool owns_number() const { return system::call.pidfd_send_signal(pidfd_, 0) == 0 || errno == EPERM; }
 
   void add(const process_record& process);
 
@@ -83,7 +85,9 @@ class process_tree {
 
   void resume() noexcept;
 
-  static answer send(const member& process, int number);
+  answer send(const member& process, int number) const;
+
+  answer send_to_root(int number) const;
 
   static bool is_there(const member& process);
 

@@ -54,18 +54,23 @@ COHORT_INLINE std::vector<process_record> read_processes(const std::string& dire
   return found;
 }
 
-COHORT_INLINE void process_tree::signal(int number) {
+COHORT_INLINE bool process_tree::signal(int number) {
   if (number < 0 || number >= NSIG) throw_error(fmt::format("child: kill_tree: signal {}", number), EINVAL);
+  bool reached = true;
   try {
     stop();
-    if (number == SIGSTOP) return;
-    for (auto each = members_.rbegin(); each != members_.rend(); ++each) send(*each, number);
+    for (auto each = members_.rbegin(); each != members_.rend(); ++each) {
+      const auto got = number == SIGSTOP && each->stopped ? answer::sent : send(*each, number);
+      if (each->pid == root_) reached = got != answer::refused;
+    }
   } catch (...) {
     resume();
     throw;
   }
-  if (number != SIGKILL) return resume();
-  if (leads_group_) ::kill(-root_, SIGKILL);  // whoever was forked too late to be found, and stands still
+  // Whoever was forked too late to be found stands still.
+  if (number == SIGKILL && leads_group_) system::call.kill(-root_, SIGKILL);
+  if (number != SIGKILL && number != SIGSTOP) resume();
+  return reached;
 }
 
 COHORT_INLINE void process_tree::stop() {
@@ -76,7 +81,7 @@ COHORT_INLINE void process_tree::stop() {
   // The kernel stops a group at once, with what its members are forking, where a look at /proc comes too late for
   // processes that live shorter than it takes.
   leads_group_ = root->group == root_ && ::getpgrp() != root_;
-  if (leads_group_) ::kill(-root_, SIGSTOP);
+  if (leads_group_) system::call.kill(-root_, SIGSTOP);
   add(*root);
   // A stop takes effect when the process leaves the kernel, and one that forks may leave it late. What takes longer
   // than this hangs there, or runs away by ending as soon as it has forked.
@@ -151,15 +156,22 @@ COHORT_INLINE void process_tree::resume() noexcept {
     try {
       send(*each, SIGCONT);
     } catch (const std::system_error&) {
-      ::kill(each->pid, SIGCONT);  // unproven, and harmless: better than a process that stands still for ever
+      system::call.kill(each->pid, SIGCONT);  // unproven, and harmless: better than a process that stands still for ever
     }
   }
-  if (leads_group_) ::kill(-root_, SIGCONT);  // whoever was stopped and not found
+  if (leads_group_) system::call.kill(-root_, SIGCONT);  // whoever was stopped and not found
 }
 
-COHORT_INLINE process_tree::answer process_tree::send(const member& process, int number) {
+COHORT_INLINE process_tree::answer process_tree::send_to_root(int number) const {
+  if (system::call.pidfd_send_signal(pidfd_, number) == 0) return answer::sent;
+  return errno == EPERM ? answer::refused : answer::gone;
+}
+
+COHORT_INLINE process_tree::answer process_tree::send(const member& process, int number) const {
+  if (process.pid == root_) return send_to_root(number);
   const descriptor pidfd(system::call.pidfd_open(process.pid));
-  if (!pidfd && lacks_resources()) throw_error("child: kill_tree: pidfd_open", errno);
+  // A system that refuses the call (seccomp) would else look like one in which nobody is left.
+  if (!pidfd && errno != ESRCH) throw_error("child: kill_tree: pidfd_open", errno);
   if (!pidfd || !is_there(process)) return answer::gone;
   if (system::call.pidfd_send_signal(pidfd.get(), number) == 0) return answer::sent;
   return errno == EPERM ? answer::refused : answer::gone;
