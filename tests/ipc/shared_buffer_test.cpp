@@ -70,6 +70,37 @@ PLAIN_TEST("memory that could still change is no shared buffer") {
   CHECK(from(-1) == errc::wrong_handle_kind);
 }
 
+PLAIN_TEST("sealed memory with holes is no shared buffer, however large it says it is") {
+  const auto sealed = [](off_t size) {
+    const int fd = ::memfd_create("sparse", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    REQUIRE(::ftruncate(fd, size) == 0);
+    REQUIRE(::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0);
+    return fd;
+  };
+  const auto from = [&](off_t size) { return code_of([&] { shared_buffer bytes{descriptor(sealed(size))}; }); };
+  CHECK(from(off_t{16} << 40) == errc::message_too_large);
+  CHECK(from(off_t{1} << 30) == errc::wrong_handle_kind);
+  CHECK(from(1) == errc::wrong_handle_kind);
+  CHECK_FALSE(from(0));
+  std::string text;
+  try {
+    shared_buffer bytes{descriptor(sealed(off_t{16} << 40)), std::size_t{1} << 60};
+  } catch (const std::system_error& error) {
+    text = error.what();
+  }
+  CHECK(text == "shared_buffer: memory with holes, 0 of 17592186044416 bytes are there: the handle is of another kind");
+}
+
+PLAIN_TEST("a shared buffer that is filled in part has all its memory, and can be received up to a limit") {
+  shared_buffer original(10'000, [](std::span<char> to) { to[9'999] = 'x'; });
+  const int fd = original.native_handle();
+  const shared_buffer copy(descriptor(::dup(fd)), 10'000);
+  CHECK(copy.size() == 10'000);
+  CHECK(copy.data()[0] == 0);
+  CHECK(copy.data()[9'999] == 'x');
+  CHECK(code_of([&] { shared_buffer bytes(descriptor(::dup(fd)), 9'999); }) == errc::message_too_large);
+}
+
 PLAIN_TEST("what cannot be made says why, and leaves nothing") {
   {
     const fault<&system::calls::memfd_create> none(EMFILE);
