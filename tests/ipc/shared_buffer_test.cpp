@@ -70,28 +70,19 @@ PLAIN_TEST("memory that could still change is no shared buffer") {
   CHECK(from(-1) == errc::wrong_handle_kind);
 }
 
-PLAIN_TEST("sealed memory with holes is no shared buffer, however large it says it is") {
+PLAIN_TEST("sealed memory that is larger than the receiver wants is refused, whether or not it has holes") {
   const auto sealed = [](off_t size) {
     const int fd = ::memfd_create("sparse", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     REQUIRE(::ftruncate(fd, size) == 0);
     REQUIRE(::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0);
     return fd;
   };
-  const auto from = [&](off_t size) { return code_of([&] { shared_buffer bytes{descriptor(sealed(size))}; }); };
-  CHECK(from(off_t{16} << 40) == errc::message_too_large);
-  CHECK(from(off_t{1} << 30) == errc::wrong_handle_kind);
-  CHECK(from(1) == errc::wrong_handle_kind);
-  CHECK_FALSE(from(0));
-  std::string text;
-  try {
-    shared_buffer bytes{descriptor(sealed(off_t{16} << 40)), std::size_t{1} << 60};
-  } catch (const std::system_error& error) {
-    text = error.what();
-  }
-  CHECK(text == "shared_buffer: memory with holes, 0 of 17592186044416 bytes are there: the handle is of another kind");
+  CHECK(code_of([&] { shared_buffer bytes{descriptor(sealed(off_t{16} << 40))}; }) == errc::message_too_large);
+  CHECK(code_of([&] { shared_buffer bytes{descriptor(sealed(4097)), 4096}; }) == errc::message_too_large);
+  CHECK_FALSE(code_of([&] { shared_buffer bytes{descriptor(sealed(4096)), 4096}; }));
 }
 
-PLAIN_TEST("a shared buffer that is filled in part has all its memory, and can be received up to a limit") {
+PLAIN_TEST("a shared buffer can be received up to a limit") {
   shared_buffer original(10'000, [](std::span<char> to) { to[9'999] = 'x'; });
   const int fd = original.native_handle();
   const shared_buffer copy(descriptor(::dup(fd)), 10'000);

@@ -30,22 +30,21 @@ namespace cohort {
 /// Owns the descriptor and the mapping. Reading from several threads is safe. Shared objects otherwise: unsafe.
 class shared_buffer {
  public:
-  /// The largest buffer that is taken from somewhere else unless the receiver says otherwise, in bytes: 64 GiB.
-  static constexpr std::size_t max_received = std::size_t{64} << 30;
+  /// The largest buffer that is taken from somewhere else unless the receiver says otherwise, in bytes: 4 GiB.
+  static constexpr std::size_t max_received = std::size_t{4} << 30;
 
   /// None: of size 0, and not to be sent.
   shared_buffer() = default;
 
   /// Makes one of `size` bytes, which `fill(std::span<char>)` writes; they are 0 before.
   ///
-  /// All of its memory is there from the beginning: a machine that has not so much says so here, and a receiver, which
-  /// refuses a buffer with holes, takes it.
-  ///
-  /// Throws what memfd_create(2), ftruncate(2), fallocate(2) and mmap(2) say, and what `fill` throws.
+  /// Throws what memfd_create(2), ftruncate(2) and mmap(2) say, and what `fill` throws.
   template <class Fill>
   shared_buffer(std::size_t size, Fill fill) : fd_(system::call.memfd_create("cohort", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
     if (!fd_) throw_error("shared_buffer: memfd_create", errno);
-    allocate(size);
+    if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) {
+      throw_error("shared_buffer: " + std::to_string(size) + " bytes", errno);
+    }
     {
       const mapping writable(fd_.get(), size, PROT_READ | PROT_WRITE);
       fill(std::span<char>(writable.data, size));
@@ -64,8 +63,8 @@ class shared_buffer {
   /// What a descriptor from somewhere else holds, of `most` bytes at most.
   ///
   /// Throws errc::wrong_handle_kind if it is no memfd whose size and content are sealed: what can change under the
-  /// reader is not to be trusted. Likewise if it has holes: to read them would take the reader's memory, and a sender
-  /// can make terabytes of them for nothing. Throws errc::message_too_large if it is larger than `most`.
+  /// reader is not to be trusted. Throws errc::message_too_large if it is larger than `most`: a sender can make
+  /// terabytes of holes for nothing, and to read them takes the reader's memory.
   explicit shared_buffer(descriptor fd, std::size_t most = max_received);
 
   const char* data() const noexcept { return map_.data; }
@@ -91,9 +90,6 @@ class shared_buffer {
     char* data = nullptr;
     std::size_t size = 0;
   };
-
-  /// Gives the new memfd its size and its memory.
-  void allocate(std::size_t size);
 
   descriptor fd_;
   mapping map_;

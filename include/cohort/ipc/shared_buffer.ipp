@@ -20,23 +20,7 @@ COHORT_INLINE shared_buffer::shared_buffer(descriptor fd, std::size_t most) : fd
     throw_error("shared_buffer: " + std::to_string(size) + " bytes, at most " + std::to_string(most),
                 errc::message_too_large);
   }
-  const std::size_t there = static_cast<std::size_t>(status.st_blocks) * 512;  // whatever the block size is: stat(2)
-  if (there < size) {
-    throw_error("shared_buffer: memory with holes, " + std::to_string(there) + " of " + std::to_string(size) +
-                    " bytes are there",
-                errc::wrong_handle_kind);
-  }
   map_ = mapping(fd_.get(), size, PROT_READ);
-}
-
-COHORT_INLINE void shared_buffer::allocate(std::size_t size) {
-  const auto failed = [size] { throw_error("shared_buffer: " + std::to_string(size) + " bytes", errno); };
-  if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) failed();
-  if (size == 0) return;  // EINVAL for fallocate
-  int result;
-  do result = ::fallocate(fd_.get(), 0, 0, static_cast<off_t>(size));
-  while (result != 0 && errno == EINTR);
-  if (result != 0) failed();
 }
 
 COHORT_INLINE descriptor shared_buffer::release() noexcept {
