@@ -6,10 +6,16 @@
 #if !COHORT_TEST_SANITIZED
 
 #include <cstddef>
+#include <exception>
+#include <new>
+#include <string>
+
+#include "../../include/cohort/core/scope.hpp"
 
 namespace {
 
 std::size_t allocations = 0;
+std::size_t largest_allowed = ~std::size_t{0};
 
 }  // namespace
 
@@ -22,11 +28,13 @@ void* __libc_realloc(void* old, std::size_t size) noexcept;
 
 void* malloc(std::size_t size) noexcept {
   ++allocations;
+  if (size > largest_allowed) return nullptr;
   return __libc_malloc(size);
 }
 
 void* realloc(void* old, std::size_t size) noexcept {
   ++allocations;
+  if (size > largest_allowed) return nullptr;
   return __libc_realloc(old, size);
 }
 }
@@ -107,6 +115,47 @@ ASYNC_TEST("messages there and back between two coroutines allocate nothing") {
   CHECK(made == 0);
   co_await both.here.disconnect();
   co_await echoing.get();
+}
+
+/// What an operation throws: "bad_alloc", or else its text.
+template <class T>
+asio::awaitable<std::string> failure_of(asio::awaitable<T> operation) {
+  try {
+    co_await std::move(operation);
+  } catch (const std::bad_alloc&) {
+    co_return "bad_alloc";
+  } catch (const std::exception& error) {
+    co_return error.what();
+  }
+  co_return "";
+}
+
+ASYNC_TEST("a message that does not fit into memory ends the channel that it came by, and no other") {
+  const auto executor = co_await asio::this_coro::executor;
+  for (const std::size_t allowed : {std::size_t{100'000}, std::size_t{600'000}}) {  // a buffer; the message
+    talking bad(executor), good(executor);
+    co_await good.here.send<number>(1u);
+    auto heard = co_await next(good.there);
+    CHECK(heard == "1");
+    const text large = text_of_size(5'000'000);
+    outcome_of<void> sending(executor, bad.here.send(large));
+    co_await yield(3);
+    std::string failure;
+    {
+      largest_allowed = allowed;
+      const detail::on_exit restores([] { largest_allowed = ~std::size_t{0}; });
+      failure = co_await failure_of(bad.there.receive());
+    }
+    CHECK(failure == "bad_alloc");
+    CHECK_FALSE(bad.there.is_open());
+    failure = co_await failure_of(bad.there.receive_handle());
+    CHECK(failure == "bad_alloc");
+    const auto code = co_await error_of(sending.get());
+    CHECK(code == errc::peer_closed);
+    co_await good.here.send<number>(2u);
+    heard = co_await next(good.there);
+    CHECK(heard == "2");
+  }
 }
 
 }  // namespace

@@ -402,8 +402,13 @@ ASYNC_TEST("an answer that does not decode breaks the channel") {
   co_await tasks.wait_empty();
 }
 
-ASYNC_TEST("cancelling a request that is not there is no error") {
+ASYNC_TEST("cancelling a request that has been answered is no error") {
   raw_peer peer(co_await asio::this_coro::executor);
+  peer.write(wire::envelope::request, 77, std::string(6, '\0'));  // number{0}
+  task_group tasks(co_await asio::this_coro::executor);
+  const auto deaf = [](step) -> asio::awaitable<twice> { co_return twice{0}; };
+  tasks.start(peer.client.serve_calls(deaf), ignore);
+  co_await yield(5);
   peer.write(wire::envelope::cancel, 77, "");
   byte_buffer message;
   wire::store(message.grow(2), 0, 2);
@@ -412,6 +417,29 @@ ASYNC_TEST("cancelling a request that is not there is no error") {
   const auto got = co_await peer.client.receive();
   REQUIRE(got.has_value());
   CHECK(std::get<number>(*got).value == 5);
+  peer.client.close();
+  co_await tasks.wait_empty();
+}
+
+ASYNC_TEST("a call is cancelled once: the second time breaks the channel, whatever has become of it") {
+  for (const bool begun : {false, true}) {
+    raw_peer peer(co_await asio::this_coro::executor);
+    task_group tasks(co_await asio::this_coro::executor);
+    peer.write(wire::envelope::request, 1, std::string(6, '\0'));  // number{0}
+    const auto stubborn = [](number) -> asio::awaitable<twice> {
+      co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+      asio::steady_timer later(co_await asio::this_coro::executor, std::chrono::milliseconds(20));
+      co_await later.async_wait(asio::use_awaitable);
+      co_return twice{0};
+    };
+    if (begun) tasks.start(peer.client.serve_calls(stubborn), ignore);
+    co_await yield(3);
+    peer.write(wire::envelope::cancel, 1, "");
+    peer.write(wire::envelope::cancel, 1, "");
+    const auto code = co_await error_of(peer.client.receive());
+    CHECK(code == errc::malformed);
+    co_await tasks.wait_empty();
+  }
 }
 
 PLAIN_TEST("a call that is cancelled at any moment is answered, or cancels its handler, and leaves nothing") {

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
+#include <asio/strand.hpp>
+#include <asio/thread_pool.hpp>
+#include <asio/use_future.hpp>
+
 #include "../../include/cohort/ipc/channel.hpp"
 #include "../../include/cohort/ipc/channel_pair.hpp"
 
+#include <atomic>
+#include <cerrno>
+#include <future>
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -437,6 +444,67 @@ ASYNC_TEST("what waits for messages reads no more than 4 MiB of those that nobod
   const auto got = co_await waiting.get();
   CHECK(got);
   co_await sending.get();
+}
+
+/// Messages and calls from many threads to and fro, each end on a strand of its own.
+ASYNC_TEST("channels on strands of a pool of threads lose nothing") {
+  asio::thread_pool pool(4);
+  auto ends = make_channel_pair();
+  using side = channel<number, number>;
+  std::atomic<std::uint64_t> heard = 0;
+  constexpr std::uint64_t many = 3000;
+  const auto send_all = [](side& to) -> asio::awaitable<void> {
+    for (std::uint64_t i = 1; i <= many; ++i) {
+      if (i % 2 != 0) {
+        to.post(number{i});
+      } else {
+        co_await to.send<number>(i);
+      }
+    }
+    co_await to.disconnect();
+  };
+  const auto hear_all = [&heard](side& from) -> asio::awaitable<void> {
+    std::uint64_t last = 0;
+    while (const auto message = co_await from.receive()) {
+      if (message->value == last + 1) ++heard;
+      last = message->value;
+    }
+  };
+  const auto both_ways = [&](descriptor end) -> asio::awaitable<void> {
+    const auto strand = co_await asio::this_coro::executor;
+    side self(strand, std::move(end));
+    outcome_of<void> sending(strand, send_all(self));
+    co_await hear_all(self);
+    co_await sending.get();
+  };
+  std::vector<std::future<void>> ended;
+  for (descriptor* end : {&ends.first, &ends.second}) {
+    const auto strand = asio::make_strand(pool.get_executor());
+    ended.push_back(asio::co_spawn(strand, both_ways(std::move(*end)), asio::use_future));
+  }
+  for (auto& each : ended) each.get();
+  pool.join();
+  CHECK(heard == 2 * many);
+  co_return;
+}
+
+ASYNC_TEST("a channel on several threads without a strand is refused when it is made") {
+  asio::thread_pool several(2), one(1);
+  auto ends = make_channel_pair();
+  using side = channel<number, number>;
+  std::error_code code;
+  try {
+    side racing(several.get_executor(), std::move(ends.first));
+  } catch (const std::system_error& error) {
+    code = error.code();
+  }
+  CHECK(code == std::error_code(EINVAL, std::system_category()));
+  ends = make_channel_pair();
+  { const side alone(one.get_executor(), std::move(ends.first)); }
+  { const side ordered(asio::make_strand(several.get_executor()), std::move(ends.second)); }
+  several.join();
+  one.join();
+  co_return;
 }
 
 }  // namespace

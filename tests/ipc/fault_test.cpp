@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 // Channels over a kernel that refuses, interrupts, and takes or gives a byte at a time.
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,6 +10,8 @@
 #include <vector>
 
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "../support/fault.hpp"
 #include "codec/boxes.hpp"
@@ -242,6 +246,112 @@ ASYNC_TEST("a handle that cannot be sent for now can be taken back") {
   co_await both.here.send<number>(5u);
   const auto heard = co_await next(both.there);
   CHECK(heard == "5");
+}
+
+/// A kernel that passes all descriptors but one.
+struct refuses {
+  refuses(int error, int fd)
+      : sending([error, fd](auto real, int socket, const msghdr* message, int flags) {
+          if (!holds(message, fd)) return real(socket, message, flags);
+          errno = error;
+          return ssize_t{-1};
+        }) {}
+
+  static bool holds(const msghdr* message, int fd) {
+    if (message->msg_controllen == 0) return false;
+    const cmsghdr* const rights = CMSG_FIRSTHDR(message);
+    for (std::size_t at = CMSG_LEN(0); at < rights->cmsg_len; at += sizeof(int)) {
+      int each = -1;
+      std::memcpy(&each, reinterpret_cast<const char*>(rights) + at, sizeof each);
+      if (each == fd) return true;
+    }
+    return false;
+  }
+
+  const intercept<&system::calls::sendmsg> sending;
+};
+
+ASYNC_TEST("one handle that the kernel refuses fails alone: the others arrive, and the channel goes on") {
+  const auto executor = co_await asio::this_coro::executor;
+  for (const int error : {EINVAL, EBADF, EPERM, ELOOP}) {
+    for (std::size_t bad = 0; bad < 5; ++bad) {
+      talking both(executor);
+      std::vector<descriptor> objects;
+      for (unsigned i = 0; i < 5; ++i) objects.emplace_back(::eventfd(i + 1, EFD_CLOEXEC));
+      const int refused = objects[bad].get();
+      const refuses kernel(error, refused);
+      std::vector<std::unique_ptr<outcome_of<void>>> giving;
+      std::vector<number> numbers;
+      for (std::uint64_t i = 0; i < 5; ++i) numbers.push_back(number{i});
+      for (std::size_t i = 0; i < 5; ++i) {  // between messages, all in one turn
+        both.here.post(numbers[i]);
+        giving.push_back(std::make_unique<outcome_of<void>>(
+            executor, both.here.send_handle(numbers[i], std::move(objects[i]))));
+      }
+      strings taken;
+      for (int i = 0; i < 4; ++i) {
+        const auto got = co_await both.there.receive_handle();
+        REQUIRE(got);
+        eventfd_t value = 0;
+        ::eventfd_read(got->handle.native_handle(), &value);
+        taken.push_back(as_string(got->message) + " with " + std::to_string(value));
+      }
+      for (std::size_t i = 0; i < 5; ++i) {
+        const auto code = co_await error_of(giving[i]->get());
+        CHECK(code == (i == bad ? std::error_code(error, std::system_category()) : std::error_code()));
+        CHECK(static_cast<bool>(objects[i]) == (i == bad));
+      }
+      strings expected;
+      for (std::size_t i = 0; i < 5; ++i) {
+        if (i != bad) expected.push_back(std::to_string(i) + " with " + std::to_string(i + 1));
+      }
+      CHECK(taken == expected);
+      co_await both.here.send<number>(5u);
+      co_await both.here.disconnect();
+      const auto heard = co_await all(both.there);
+      CHECK(heard == strings{"0", "1", "2", "3", "4", "5"});
+    }
+  }
+}
+
+ASYNC_TEST("a refused handle says which step failed, and can be sent as soon as the kernel passes it") {
+  const auto executor = co_await asio::this_coro::executor;
+  talking both(executor);
+  descriptor object(::eventfd(3, EFD_CLOEXEC));
+  const number with{1};
+  {
+    const refuses kernel(EINVAL, object.get());
+    const auto what = co_await text_of(both.here.send_handle(with, std::move(object)));
+    CHECK(what == "send_handle: the system does not pass this handle on: Invalid argument");
+  }
+  REQUIRE(object);
+  outcome_of<void> giving(executor, both.here.send_handle(with, std::move(object)));
+  const auto got = co_await both.there.receive_handle();
+  CHECK(got);
+  co_await giving.get();
+  CHECK_FALSE(object);
+}
+
+ASYNC_TEST("an io_uring, which Linux passes to nobody, stays with its owner, and the channel goes on") {
+  const auto executor = co_await asio::this_coro::executor;
+  alignas(8) char parameters[120] = {};
+  descriptor ring(static_cast<int>(::syscall(SYS_io_uring_setup, 4, parameters)));
+  if (!ring) co_return;  // not allowed here
+  talking both(executor);
+  const number with{1};
+  outcome_of<void> giving(executor, both.here.send_handle(with, std::move(ring)));
+  outcome_of<std::optional<received<any_message>>> taking(executor, both.there.receive_handle());
+  const bool ended = co_await eventually([&] { return giving.is_there() || taking.is_there(); });
+  REQUIRE(ended);
+  if (taking.is_there()) co_return;  // before Linux 6.7 it does
+  const auto code = co_await error_of(giving.get());
+  CHECK(code == std::error_code(EINVAL, std::system_category()));
+  CHECK(ring);
+  co_await both.here.send<number>(2u);
+  const auto heard = co_await next(both.there);
+  CHECK(heard == "2");
+  both.there.close();
+  co_await error_of(taking.get());
 }
 
 }  // namespace

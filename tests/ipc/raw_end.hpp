@@ -56,7 +56,10 @@ class raw_end {
  public:
   explicit raw_end(descriptor end) : end_(std::move(end)) {}
 
-  void write(std::string_view bytes, const std::vector<int>& handles = {}) {
+  void write(std::string_view bytes, const std::vector<int>& handles = {}) { REQUIRE(try_write(bytes, handles)); }
+
+  /// Writes all of it, or nothing when the socket has no room.
+  bool try_write(std::string_view bytes, const std::vector<int>& handles) {
     iovec part{const_cast<char*>(bytes.data()), bytes.size()};
     msghdr message{};
     message.msg_iov = &part;
@@ -71,8 +74,12 @@ class raw_end {
       header->cmsg_len = CMSG_LEN(handles.size() * sizeof(int));
       std::memcpy(CMSG_DATA(header), handles.data(), handles.size() * sizeof(int));
     }
-    REQUIRE(::sendmsg(end_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+    const auto sent = ::sendmsg(end_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    REQUIRE((sent < 0 || sent == static_cast<ssize_t>(bytes.size())));
+    return sent >= 0;
   }
+
+  void shut_down_writing() { ::shutdown(end_.get(), SHUT_WR); }
 
   /// The frames that have come, without the hello; descriptors are closed.
   std::vector<std::pair<wire::kind, std::string>> frames() {

@@ -70,6 +70,28 @@ PLAIN_TEST("memory that could still change is no shared buffer") {
   CHECK(from(-1) == errc::wrong_handle_kind);
 }
 
+PLAIN_TEST("sealed memory that is larger than the receiver wants is refused, whether or not it has holes") {
+  const auto sealed = [](off_t size) {
+    const int fd = ::memfd_create("sparse", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    REQUIRE(::ftruncate(fd, size) == 0);
+    REQUIRE(::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0);
+    return fd;
+  };
+  CHECK(code_of([&] { shared_buffer bytes{descriptor(sealed(off_t{16} << 40))}; }) == errc::message_too_large);
+  CHECK(code_of([&] { shared_buffer bytes{descriptor(sealed(4097)), 4096}; }) == errc::message_too_large);
+  CHECK_FALSE(code_of([&] { shared_buffer bytes{descriptor(sealed(4096)), 4096}; }));
+}
+
+PLAIN_TEST("a shared buffer can be received up to a limit") {
+  shared_buffer original(10'000, [](std::span<char> to) { to[9'999] = 'x'; });
+  const int fd = original.native_handle();
+  const shared_buffer copy(descriptor(::dup(fd)), 10'000);
+  CHECK(copy.size() == 10'000);
+  CHECK(copy.data()[0] == 0);
+  CHECK(copy.data()[9'999] == 'x');
+  CHECK(code_of([&] { shared_buffer bytes(descriptor(::dup(fd)), 9'999); }) == errc::message_too_large);
+}
+
 PLAIN_TEST("what cannot be made says why, and leaves nothing") {
   {
     const fault<&system::calls::memfd_create> none(EMFILE);

@@ -53,6 +53,7 @@
 #include "../ipc/transport/inbox.ipp"
 #include "../ipc/transport/lease_window.ipp"
 #include "../ipc/transport/link.ipp"
+#include "../ipc/transport/link_leases.ipp"
 #include "../ipc/transport/outbox.ipp"
 #include "../ipc/transport/read_baton.ipp"
 #include "../ipc/transport/send_handles.ipp"

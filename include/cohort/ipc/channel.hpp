@@ -47,6 +47,10 @@ struct received {
 /// with operation_aborted or errc::closed. Everything that this side has queued goes out only if it calls disconnect()
 /// or flush() before it destroys the channel.
 ///
+/// The executor must be a strand or have one thread, and the coroutines that use the channel must run on it. A bare
+/// asio::thread_pool of several threads is refused with EINVAL; an io_context that several threads run cannot be told
+/// from one that a single thread runs, and is a data race.
+///
 /// Every operation throws what breaks the channel: errc::malformed, message_too_large (the peer sends what it may not;
 /// the channel is closed), schema_mismatch (both sides have a single type, and not the same).
 ///
@@ -225,7 +229,8 @@ class channel {
   ///
   /// An rvalue is given away: it is closed here then, and not before. An lvalue is shared. If this throws, `object` is
   /// still the caller's, open as it was: errc::peer_closed (the peer died or closed before it took it), handle_refused,
-  /// handle_lost (its descriptor table is full), wrong_handle_kind, unknown_message, message_too_large.
+  /// handle_lost (its descriptor table is full), wrong_handle_kind, unknown_message, message_too_large, or the errno of
+  /// a descriptor that the kernel does not pass (EINVAL for an io_uring); the channel and other handles go on.
   /// Cancelling throws operation_aborted and tells the peer to drop the handle; a peer that takes it before it hears of
   /// that has it too, as if it had been shared. The object must outlive the operation and not be closed meanwhile; many
   /// may be under way at once (`max_leases`).
@@ -373,9 +378,9 @@ class channel {
 
   static asio::awaitable<std::optional<received<In>>> receive_lease(std::shared_ptr<link> self) {
     link::check_open(self, "receive_handle");
-    if (self->in().leases.empty()) co_await link::wait_lease(self);
+    if (!self->in().has_lease()) co_await link::wait_lease(self);
     std::optional<received<In>> result;
-    if (self->in().leases.empty()) {
+    if (!self->in().has_lease()) {
       self->check_end("receive_handle");
       co_return result;
     }

@@ -14,10 +14,12 @@ struct channel_options {
   std::uint32_t max_message = 64 * 1024 * 1024;
   /// post() answers false while this many bytes wait to be written.
   std::size_t high_water = 1024 * 1024;
-  /// Handles given and not yet adopted; further ones wait, in order. At least 1. When the peer has given more than
-  /// this, nothing further is read until the application has taken some of them.
+  /// Handles given and not yet adopted; further ones wait, in order. At least 1. When more descriptors of the peer's
+  /// than this wait here, with a message or in one, nothing further is read until the application has taken some of
+  /// them. (One read more can bring 253; as many again can be announced and in no message.)
   std::size_t max_leases = 64;
-  /// Calls of the peer that are answered at the same time; further ones wait.
+  /// Calls of the peer that are answered at the same time; further ones wait. They wait as well while `high_water`
+  /// bytes wait to be written.
   std::size_t max_calls = 1024;
 };
 

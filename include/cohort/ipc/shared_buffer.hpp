@@ -30,6 +30,9 @@ namespace cohort {
 /// Owns the descriptor and the mapping. Reading from several threads is safe. Shared objects otherwise: unsafe.
 class shared_buffer {
  public:
+  /// The largest buffer that is taken from somewhere else unless the receiver says otherwise, in bytes: 4 GiB.
+  static constexpr std::size_t max_received = std::size_t{4} << 30;
+
   /// None: of size 0, and not to be sent.
   shared_buffer() = default;
 
@@ -57,9 +60,12 @@ class shared_buffer {
           if (!bytes.empty()) std::memcpy(to.data(), bytes.data(), bytes.size());
         }) {}
 
-  /// What a descriptor from somewhere else holds. Throws errc::wrong_handle_kind if it is no memfd whose size and
-  /// content are sealed: what can change under the reader is not to be trusted.
-  explicit shared_buffer(descriptor fd);
+  /// What a descriptor from somewhere else holds, of `most` bytes at most.
+  ///
+  /// Throws errc::wrong_handle_kind if it is no memfd whose size and content are sealed: what can change under the
+  /// reader is not to be trusted. Throws errc::message_too_large if it is larger than `most`: a sender can make
+  /// terabytes of holes for nothing, and to read them takes the reader's memory.
+  explicit shared_buffer(descriptor fd, std::size_t most = max_received);
 
   const char* data() const noexcept { return map_.data; }
   std::size_t size() const noexcept { return map_.size; }

@@ -9,13 +9,18 @@
 
 namespace cohort {
 
-COHORT_INLINE shared_buffer::shared_buffer(descriptor fd) : fd_(std::move(fd)) {
+COHORT_INLINE shared_buffer::shared_buffer(descriptor fd, std::size_t most) : fd_(std::move(fd)) {
   struct stat status = {};
   const int present = ::fcntl(fd_.get(), F_GET_SEALS);
   if (present == -1 || (present & seals) != seals || ::fstat(fd_.get(), &status) != 0) {
     throw_error("shared_buffer: memory that is not sealed", errc::wrong_handle_kind);
   }
-  map_ = mapping(fd_.get(), static_cast<std::size_t>(status.st_size), PROT_READ);
+  const auto size = static_cast<std::size_t>(status.st_size);
+  if (size > most) {
+    throw_error("shared_buffer: " + std::to_string(size) + " bytes, at most " + std::to_string(most),
+                errc::message_too_large);
+  }
+  map_ = mapping(fd_.get(), size, PROT_READ);
 }
 
 COHORT_INLINE descriptor shared_buffer::release() noexcept {

@@ -22,6 +22,8 @@ namespace cohort {
 /// The listeners of a process, and the way out for its messages. Knows messages as bytes and the fingerprints of their
 /// types; `messenger` is the typed view of it.
 ///
+/// The executor must be a strand or have one thread, and all that use the object run on it.
+///
 /// Distinct objects: safe. Shared objects: unsafe.
 class message_endpoint {
  public:

@@ -44,8 +44,10 @@ PLAIN_TEST("an element leaves a queue from anywhere") {
   fifo<int> numbers;
   for (int i = 0; i < 4; ++i) numbers.push_back(i);
   numbers.pop_front();
-  numbers.erase(numbers.begin() + 1);
+  numbers.erase_if([](int each) { return each == 2; });
   CHECK(std::vector<int>(numbers.begin(), numbers.end()) == std::vector<int>{1, 3});
+  numbers.insert(numbers.begin() + 1, 7);
+  CHECK(std::vector<int>(numbers.begin(), numbers.end()) == std::vector<int>{1, 7, 3});
 }
 
 PLAIN_TEST("the last element leaves a queue by erasure, and another one comes") {
@@ -53,7 +55,7 @@ PLAIN_TEST("the last element leaves a queue by erasure, and another one comes") 
   numbers.push_back(1);
   numbers.push_back(2);
   numbers.pop_front();
-  numbers.erase(numbers.begin());
+  numbers.erase_if([](int each) { return each == 2; });
   CHECK(numbers.empty());
   numbers.push_back(3);
   CHECK(numbers.front() == 3);

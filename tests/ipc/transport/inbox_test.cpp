@@ -198,6 +198,84 @@ PLAIN_TEST("requests stay here, answers and cancellations go on") {
   CHECK(b.in.requests.empty());
 }
 
+PLAIN_TEST("what is numbered comes in the order of its numbers, and is taken back once, after it has come") {
+  const auto request = [](std::uint64_t id) { return envelope(wire::envelope::request, id, "ty"); };
+  const auto cancel = [](std::uint64_t id) { return envelope(wire::envelope::cancel, id, ""); };
+  const auto revoked = [](std::uint64_t id) { return frame(wire::kind::revoked, little(id, 8)); };
+  for (const auto& bytes : {request(0), request(3) + request(3), request(3) + request(2), cancel(0), cancel(1),
+                            request(3) + cancel(4), request(3) + cancel(3) + cancel(3), revoked(0), revoked(1)}) {
+    box b;
+    CHECK(b.code_of(bytes) == errc::malformed);
+  }
+  box good;
+  CHECK_FALSE(good.code_of(request(3) + request(5) + cancel(3) + cancel(5) + request(6) + cancel(6)));
+  const descriptor object(::eventfd(1, EFD_CLOEXEC));
+  for (const auto& [first, second] : {std::pair{2, 2}, {2, 1}, {0, 1}}) {
+    box b;
+    const auto leases = lease(static_cast<std::uint64_t>(first)) + lease(static_cast<std::uint64_t>(second));
+    CHECK(b.code_of(frame(wire::kind::handles, "", 2) + leases, {object.get(), object.get()}) == errc::malformed);
+  }
+}
+
+PLAIN_TEST("what waits is counted with what it takes to keep it") {
+  box b;
+  std::string small;
+  for (int i = 0; i < 1000; ++i) small += frame(wire::kind::message, little(1, 2));
+  b.come(small);
+  CHECK(b.in.stored_bytes() == 2000);
+  CHECK(b.in.stored_memory() > 100'000);
+  CHECK(b.in.buffer_memory() >= small.size());
+  for (int i = 0; i < 1000; ++i) b.in.pop_message();
+  CHECK(b.in.stored_memory() == 0);
+}
+
+PLAIN_TEST("a small message among much that is skipped counts the whole buffer that it keeps") {
+  box b;
+  const std::size_t before = b.in.buffer_memory();
+  const auto skipped = frame(wire::kind::withdrawn, std::string(100'000, 'x'));
+  for (int i = 0; i < 10; ++i) {
+    b.come(message("a"));
+    for (int times = 0; times < 3; ++times) b.come(skipped);
+  }
+  CHECK(b.in.stored_bytes() == 30);
+  CHECK(b.in.buffer_memory() >= before + 2'500'000);
+}
+
+PLAIN_TEST("handles that wait are counted, with a message or in one, and the message of a lease is") {
+  box b;
+  const descriptor object(::eventfd(1, EFD_CLOEXEC));
+  const std::vector<int> three(3, object.get());
+  b.come(frame(wire::kind::handles, "", 3) + frame(wire::kind::parcel, little(1, 8) + "ty", 2) + lease(2), three);
+  CHECK(b.in.stored_handles() == 2);
+  REQUIRE(b.sink.leases.size() == 1);
+  b.in.keep_lease(std::move(b.sink.leases[0]));
+  CHECK(b.in.stored_handles() == 3);
+  CHECK(b.in.stored_bytes() == 4);
+  b.in.drop_lease(2);
+  CHECK(b.in.stored_handles() == 2);
+  b.in.pop_message();
+  CHECK(b.in.stored_handles() == 0);
+  CHECK(b.in.stored_bytes() == 0);
+}
+
+PLAIN_TEST("all descriptors are closed together, and messages without any stay") {
+  box b;
+  watched announced, in_parcel, in_lease;
+  b.come(message("one") + frame(wire::kind::handles, "", 3) + frame(wire::kind::parcel, little(1, 8) + "ty", 1) +
+             lease(2) + message("two"),
+         {in_parcel.writing.get(), in_lease.writing.get(), announced.writing.get()});
+  b.in.keep_lease(std::move(b.sink.leases.at(0)));
+  for (watched* each : {&announced, &in_parcel, &in_lease}) each->writing.reset();
+  b.in.drop_handles();
+  for (watched* each : {&announced, &in_parcel, &in_lease}) CHECK(each->is_closed());
+  CHECK(b.first() == "one");
+  b.in.pop_message();
+  CHECK(b.first() == "two");
+  b.in.pop_message();
+  CHECK_FALSE(b.in.has_message());
+  CHECK(b.in.stored_memory() == 0);
+}
+
 PLAIN_TEST("descriptors come to the leases behind their announcement, in order") {
   box b;
   const descriptor first(::eventfd(1, EFD_CLOEXEC)), second(::eventfd(2, EFD_CLOEXEC));

@@ -15,6 +15,7 @@
 
 #include "../../core/descriptor.hpp"
 #include "byte_buffer.hpp"
+#include "decode_budget.hpp"
 
 namespace cohort {
 
@@ -136,7 +137,7 @@ class reader {
  public:
   /// `handles`, if they are given, are the descriptors that came along; they are moved out as they are taken.
   reader(const char* data, std::size_t size, std::span<descriptor> handles = {}) noexcept
-      : next_(data), end_(data + size), handles_(handles) {}
+      : next_(data), end_(data + size), handles_(handles), memory_(size) {}
 
   std::size_t remaining() const noexcept { return static_cast<std::size_t>(end_ - next_); }
   std::size_t remaining_handles() const noexcept { return handles_.size(); }
@@ -180,6 +181,11 @@ class reader {
     return count < room ? count : room;
   }
 
+  /// Counts `count` elements, of `size` bytes of memory each, that are about to be made. Throws errc::malformed when the
+  /// message takes more than max_expansion times its bytes; the first MiB is free. A codec of a type that takes much
+  /// more memory than bytes calls it.
+  void claim(std::size_t count, std::size_t size) { memory_.take(count * size); }
+
   /// Enters one more level of nesting, until the result is destroyed; see writer::descend().
   [[nodiscard]] detail::nesting descend() { return {depth_, false}; }
 
@@ -188,6 +194,7 @@ class reader {
   const char* end_;
   std::span<descriptor> handles_;
   unsigned depth_ = 0;
+  detail::decode_budget memory_;
 };
 
 }  // namespace cohort

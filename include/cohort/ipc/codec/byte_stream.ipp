@@ -36,6 +36,13 @@ COHORT_INLINE void fail_depth(bool encoding) {
   throw_error("encode: " + text, errc::message_too_large);
 }
 
+COHORT_INLINE void fail_budget(std::size_t wanted, std::size_t left) {
+  fail_decode("elements of " + std::to_string(wanted) + " bytes of memory, more than the bytes that came account for: " +
+              std::to_string(left) + " left of " + std::to_string(max_expansion) + " a byte");
+}
+
+COHORT_INLINE void fail_probes() { fail_decode("keys that are chosen to fall together in a hash table"); }
+
 COHORT_INLINE void fail_twice(const char* what) { fail_decode(std::string(what) + " with the same key twice"); }
 
 COHORT_INLINE void fail_size(std::size_t count) {

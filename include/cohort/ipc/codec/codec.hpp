@@ -275,6 +275,7 @@ struct path_codec {
 
   static void decode(reader& in, T& value) {
     const std::size_t count = in.length(1, "path");
+    in.claim(count, sizeof(T) / 2);  // it may keep each of its parts, of two characters or more, as a path
     value = T(std::string(in.take(count), count));
   }
 

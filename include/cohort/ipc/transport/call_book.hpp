@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <unordered_map>
 
@@ -44,13 +45,21 @@ class call_book {
 
   void end_answer(std::uint64_t id);
 
-  /// How to cancel the answering of request `id`; nothing if it has been answered.
-  std::shared_ptr<asio::cancellation_signal> answering(std::uint64_t id) const;
+  /// How to cancel the answering of request `id`; nothing if it has been answered. Throws errc::malformed the second
+  /// time, as its caller cancels it once.
+  std::shared_ptr<asio::cancellation_signal> cancel_answer(std::uint64_t id);
 
  private:
   std::uint64_t last_ = 0;
   std::unordered_map<std::uint64_t, waiting*> waiting_;
-  std::unordered_map<std::uint64_t, std::weak_ptr<asio::cancellation_signal>> answering_;
+
+  struct answering {
+    std::weak_ptr<asio::cancellation_signal> signal;
+    bool cancelled = false;
+  };
+
+  // Not by hash: the peer chooses the numbers.
+  std::map<std::uint64_t, answering> answering_;
 };
 
 }  // namespace cohort::detail

@@ -7,6 +7,8 @@
 
 #include <utility>
 
+#include "../../core/error.hpp"
+
 namespace cohort::detail {
 
 COHORT_INLINE void call_book::enter(waiting& call) {
@@ -27,14 +29,17 @@ COHORT_INLINE void call_book::wake() {
 }
 
 COHORT_INLINE void call_book::begin_answer(std::uint64_t id, std::weak_ptr<asio::cancellation_signal> cancel) {
-  answering_.insert_or_assign(id, std::move(cancel));
+  answering_[id].signal = std::move(cancel);
 }
 
 COHORT_INLINE void call_book::end_answer(std::uint64_t id) { answering_.erase(id); }
 
-COHORT_INLINE std::shared_ptr<asio::cancellation_signal> call_book::answering(std::uint64_t id) const {
+COHORT_INLINE std::shared_ptr<asio::cancellation_signal> call_book::cancel_answer(std::uint64_t id) {
   const auto at = answering_.find(id);
-  return at == answering_.end() ? nullptr : at->second.lock();
+  if (at == answering_.end()) return nullptr;
+  if (at->second.cancelled) throw_error("receive: call cancelled twice", errc::malformed);
+  at->second.cancelled = true;
+  return at->second.signal.lock();
 }
 
 }  // namespace cohort::detail

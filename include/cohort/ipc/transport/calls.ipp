@@ -142,6 +142,8 @@ COHORT_INLINE asio::awaitable<void> serve_calls(std::shared_ptr<link> self, begi
   try {
     for (;;) {
       while (running.size() >= self->options().max_calls) co_await room.wait();
+      // An answer would have to wait behind all that is there; and a failure is queued without waiting.
+      while (!self->has_room_to_post() && self->is_writable()) co_await link::wait_room_to_post(self);
       if (self->in().requests.empty()) co_await link::wait_request(self);
       if (self->in().requests.empty()) break;
       inbox::stored request = std::move(self->in().requests.front());

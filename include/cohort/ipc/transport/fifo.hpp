@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 #include <vector>
@@ -38,7 +39,16 @@ class fifo {
     }
   }
 
-  void erase(iterator at) { items_.erase(at); }
+  /// Inserts an item in front of `at`.
+  void insert(iterator at, T item) { items_.insert(at, std::move(item)); }
+
+  template <class Predicate>
+  void erase_if(Predicate predicate) {
+    items_.erase(std::remove_if(begin(), end(), predicate), end());
+    if (!empty()) return;
+    items_.clear();
+    first_ = 0;
+  }
 
  private:
   std::vector<T> items_;

@@ -19,8 +19,8 @@
 #include "../../core/system.hpp"
 #include "../codec/byte_buffer.hpp"
 #include "../handle.hpp"
-#include "fifo.hpp"
 #include "frame.hpp"
+#include "numbered_fifo.hpp"
 
 namespace cohort::detail {
 
@@ -41,16 +41,18 @@ struct arrived_lease {
 /// What has been read from a channel's socket. Knows no loop and no type of message.
 ///
 /// Messages stay in the buffer that they were read into until they are taken. What no correct peer sends throws
-/// errc::malformed or errc::message_too_large, and everything that came along is closed with the inbox.
+/// errc::malformed or errc::message_too_large; drop_handles() then closes the descriptors that came along.
+///
+/// A correct peer numbers its calls and its leases upwards, so whatever it takes back is found by its number.
 class inbox {
   struct chunk;
 
  public:
   /// A message that lies here. To be given to drop() in the end.
   struct stored {
-    const char* data;
-    std::size_t size;
-    chunk* home;                             // where the bytes are, unless
+    const char* data = nullptr;
+    std::size_t size = 0;
+    chunk* home = nullptr;                   // where the bytes are, unless
     byte_buffer whole;                       // they came in pieces
     std::unique_ptr<arrived_parcel> parcel;  // the handles in it, if there are any
   };
@@ -117,16 +119,44 @@ class inbox {
   /// Drops the message whose handles came with this number, if it is still here.
   void drop_parcel(std::uint64_t id);
 
-  /// Bytes of messages that wait to be taken.
+  bool has_lease() const noexcept { return !leases_.empty(); }
+  void keep_lease(arrived_lease lease);
+
+  /// Takes the first lease. There must be one.
+  arrived_lease pop_lease();
+
+  /// Drops the lease with this number, if it is still here.
+  void drop_lease(std::uint64_t id);
+
+  /// Takes all leases, one after the other, calling `f` with the number of each.
+  template <class F>
+  void drop_leases(F&& f) {
+    while (has_lease()) f(pop_lease().id);
+  }
+
+  /// Closes all descriptors that are here: leases, messages with handles in them, and what no frame has taken yet.
+  void drop_handles();
+
+  /// Closes the descriptors that no frame has taken yet.
+  void drop_unclaimed();
+
+  /// Bytes of messages, leases and answers that wait to be taken.
   std::size_t stored_bytes() const noexcept { return stored_bytes_; }
+
+  /// Memory that is in use because of them, about: with what it takes to keep them in order.
+  std::size_t stored_memory() const noexcept { return stored_bytes_ + stored_ * overhead; }
+
+  /// Memory of the buffers that they lie in. One of them may keep a whole buffer.
+  std::size_t buffer_memory() const noexcept { return chunks_.size() * chunk_size; }
+
+  /// Descriptors in leases and messages that wait to be taken.
+  std::size_t stored_handles() const noexcept { return leases_.size() + parcel_handles_; }
 
   /// Whether the stream stands inside a frame or a message.
   bool is_torn() const noexcept;
 
-  std::deque<arrived_lease> leases;
-
-  /// Requests that nobody has begun to answer, their envelopes around them.
-  fifo<stored> requests;
+  /// Requests that nobody has begun to answer, their envelopes around them, by their numbers.
+  numbered_fifo<stored> requests;
 
  private:
   // Holds at least one whole frame behind a partial one, and is what one read can bring.
@@ -137,6 +167,9 @@ class inbox {
 
   // Read while a message comes in pieces.
   static constexpr std::size_t next_header = 4096;
+
+  // What a message takes in a queue, whose memory doubles when it is full.
+  static constexpr std::size_t overhead = 2 * (sizeof(stored) + 16);
 
   struct chunk {
     std::unique_ptr<char[]> data{new char[chunk_size]};
@@ -215,7 +248,7 @@ class inbox {
         break;
       case wire::kind::adopted: sink.on_adopted(wire::load(payload, 8)); break;
       case wire::kind::refused: sink.on_refused(wire::load(payload, 8), static_cast<wire::refusal>(payload[8])); break;
-      case wire::kind::revoked: sink.on_revoked(wire::load(payload, 8)); break;
+      case wire::kind::revoked: sink.on_revoked(check_seen(wire::load(payload, 8), last_lease_, "handle")); break;
       case wire::kind::goodbye:
         if (said_goodbye_ || assembly_.bytes.size() != 0) malformed("goodbye out of place");
         said_goodbye_ = true;
@@ -260,7 +293,7 @@ class inbox {
     if (header.size - 8 > max_message_) too_large();
     if (assembly_.bytes.size() != 0) malformed("message inside another");
     auto parcel = std::make_unique<arrived_parcel>();
-    parcel->id = wire::load(payload, 8);
+    parcel->id = last_lease_ = check_rising(wire::load(payload, 8), last_lease_, "handle");
     for (unsigned i = 0; i < header.handles; ++i) parcel->handles.push_back(take_announced());
     if (!sink.on_parcel(*parcel)) return;
     keep(stored{payload + 8, header.size - 8, &from, {}, std::move(parcel)}, sink);
@@ -270,11 +303,7 @@ class inbox {
   void keep(stored message, Sink& sink) {
     if (message.size < 2) malformed("message without a type");
     const auto type = static_cast<std::uint16_t>(wire::load(message.data, 2));
-    if (type < wire::first_envelope) {
-      store(message);
-      messages_.push_back(std::move(message));
-      return;
-    }
+    if (type < wire::first_envelope) return keep_message(std::move(message));
     const auto envelope = static_cast<wire::envelope>(type);
     const std::size_t inside = envelope == wire::envelope::cancel ? 0 : envelope == wire::envelope::failure ? 1 : 2;
     if (message.parcel || message.size < wire::envelope_size + inside) {
@@ -282,10 +311,10 @@ class inbox {
     }
     const std::uint64_t id = wire::load(message.data + 2, 8);
     if (envelope == wire::envelope::cancel) {
+      count_cancel(id);
       sink.on_cancel(id);
     } else if (envelope == wire::envelope::request) {
-      store(message);
-      requests.push_back(std::move(message));
+      keep_request(id, std::move(message));
     } else {
       store(message);
       sink.on_answer(envelope, id, std::move(message));
@@ -293,6 +322,19 @@ class inbox {
   }
 
   void store(const stored& message);
+
+  void keep_message(stored message);
+
+  void keep_request(std::uint64_t id, stored message);
+
+  /// A peer that cancels a call cancels it once.
+  void count_cancel(std::uint64_t id);
+
+  /// `id`, which must be above `last`.
+  static std::uint64_t check_rising(std::uint64_t id, std::uint64_t last, const char* what);
+
+  /// `id`, which must be one of those up to `last`.
+  static std::uint64_t check_seen(std::uint64_t id, std::uint64_t last, const char* what);
 
   descriptor take_announced();
 
@@ -303,7 +345,7 @@ class inbox {
     if (header.size - 9 > max_message_) too_large();
     arrived_lease lease;
     lease.fd = take_announced();
-    lease.id = wire::load(payload, 8);
+    lease.id = last_lease_ = check_rising(wire::load(payload, 8), last_lease_, "handle");
     lease.kind = static_cast<handle_kind>(payload[8]);
     std::memcpy(lease.message.grow(header.size - 9), payload + 9, header.size - 9);
     sink.on_lease(std::move(lease));
@@ -312,8 +354,16 @@ class inbox {
   std::uint32_t max_message_;
   std::vector<std::unique_ptr<chunk>> chunks_;
   std::unique_ptr<chunk> spare_;
-  fifo<stored> messages_;
+  numbered_fifo<stored> messages_;        // by the order in which they came
+  numbered_fifo<std::uint64_t> parcels_;  // which of them have handles, by the numbers of these
+  numbered_fifo<arrived_lease> leases_;
+  std::uint64_t came_ = 0;  // messages so far
+  std::uint64_t last_lease_ = 0;
+  std::uint64_t last_request_ = 0;
+  std::uint64_t not_cancelled_ = 0;  // calls so far, without those that have been cancelled
   std::size_t stored_bytes_ = 0;
+  std::size_t stored_ = 0;  // messages, leases and answers that are these bytes
+  std::size_t parcel_handles_ = 0;
   assembly assembly_;
   std::deque<batch> batches_;         // read, not yet announced
   std::deque<descriptor> announced_;  // announced, not yet taken by a frame

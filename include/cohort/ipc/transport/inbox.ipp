@@ -5,10 +5,15 @@
 
 #include "../../core/config.hpp"
 
+#include <array>
+#include <iterator>
+
 namespace cohort::detail {
 
 COHORT_INLINE void inbox::drop(stored& message) {
   stored_bytes_ -= message.size;
+  --stored_;
+  if (message.parcel) parcel_handles_ -= message.parcel->handles.size();
   if (message.home) {
     release(*message.home);
   } else if (message.whole.capacity() <= kept_assembly && message.whole.capacity() > assembly_.spare.capacity()) {
@@ -19,7 +24,9 @@ COHORT_INLINE void inbox::drop(stored& message) {
 }
 
 COHORT_INLINE void inbox::pop_message() {
-  drop(messages_.front());
+  stored& first = messages_.front();
+  if (first.parcel) parcels_.remove(first.parcel->id);
+  drop(first);
   messages_.pop_front();
 }
 
@@ -29,20 +36,59 @@ COHORT_INLINE void inbox::drop_messages() {
 }
 
 COHORT_INLINE bool inbox::drop_request(std::uint64_t id) {
-  const auto at = std::find_if(requests.begin(), requests.end(),
-                               [id](const stored& each) { return wire::load(each.data + 2, 8) == id; });
-  if (at == requests.end()) return false;
-  drop(*at);
-  requests.erase(at);
+  stored* const found = requests.find(id);
+  if (found == nullptr) return false;
+  drop(*found);
+  requests.remove(id);
   return true;
 }
 
 COHORT_INLINE void inbox::drop_parcel(std::uint64_t id) {
-  const auto at = std::find_if(messages_.begin(), messages_.end(),
-                               [id](const stored& each) { return each.parcel && each.parcel->id == id; });
-  if (at == messages_.end()) return;
-  drop(*at);
-  messages_.erase(at);
+  const std::uint64_t* const found = parcels_.find(id);
+  if (found == nullptr) return;
+  const std::uint64_t number = *found;
+  parcels_.remove(id);
+  drop(*messages_.find(number));
+  messages_.remove(number);
+}
+
+COHORT_INLINE void inbox::keep_lease(arrived_lease lease) {
+  const std::size_t size = lease.message.size();
+  leases_.push_back(lease.id, std::move(lease));
+  stored_bytes_ += size;
+  ++stored_;
+}
+
+COHORT_INLINE arrived_lease inbox::pop_lease() {
+  arrived_lease first = std::move(leases_.front());
+  leases_.pop_front();
+  stored_bytes_ -= first.message.size();
+  --stored_;
+  return first;
+}
+
+COHORT_INLINE void inbox::drop_lease(std::uint64_t id) {
+  const arrived_lease* const found = leases_.find(id);
+  if (found == nullptr) return;
+  stored_bytes_ -= found->message.size();
+  --stored_;
+  leases_.remove(id);
+}
+
+COHORT_INLINE void inbox::drop_handles() {
+  drop_unclaimed();
+  drop_leases([](std::uint64_t) {});
+  while (!parcels_.empty()) {
+    const std::uint64_t number = parcels_.front();
+    parcels_.pop_front();
+    drop(*messages_.find(number));
+    messages_.remove(number);
+  }
+}
+
+COHORT_INLINE void inbox::drop_unclaimed() {
+  batches_.clear();
+  announced_.clear();
 }
 
 COHORT_INLINE bool inbox::is_torn() const noexcept {
@@ -99,25 +145,61 @@ COHORT_INLINE void inbox::release(chunk& home) {
 
 COHORT_INLINE bool inbox::take_handles(msghdr& message) {
   const bool truncated = (message.msg_flags & MSG_CTRUNC) != 0;
-  batch arrived;
+  if (CMSG_FIRSTHDR(&message) == nullptr && !truncated) return false;
+  std::array<descriptor, wire::max_handles> here;  // at once: what needs memory may fail
+  std::size_t came = 0;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (std::size_t i = 0; i < count; ++i) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
-      arrived.handles.emplace_back(fd);
+      here.at(came++).reset(fd);
     }
   }
-  if (arrived.handles.empty() && !truncated) return false;
+  if (came == 0 && !truncated) return false;
+  batch& arrived = batches_.emplace_back();
   arrived.truncated = truncated;
-  batches_.push_back(std::move(arrived));
+  arrived.handles.assign(std::make_move_iterator(here.begin()),
+                         std::make_move_iterator(here.begin() + static_cast<std::ptrdiff_t>(came)));
   return true;
 }
 
 COHORT_INLINE void inbox::store(const stored& message) {
   if (message.home) ++message.home->live;
   stored_bytes_ += message.size;
+  ++stored_;
+  if (message.parcel) parcel_handles_ += message.parcel->handles.size();
+}
+
+COHORT_INLINE void inbox::keep_message(stored message) {
+  store(message);
+  ++came_;
+  if (message.parcel) parcels_.push_back(message.parcel->id, came_);
+  messages_.push_back(came_, std::move(message));
+}
+
+COHORT_INLINE void inbox::keep_request(std::uint64_t id, stored message) {
+  last_request_ = check_rising(id, last_request_, "call");
+  ++not_cancelled_;
+  store(message);
+  requests.push_back(id, std::move(message));
+}
+
+COHORT_INLINE void inbox::count_cancel(std::uint64_t id) {
+  check_seen(id, last_request_, "call");
+  if (not_cancelled_ == 0) malformed("more cancellations than calls");
+  --not_cancelled_;
+}
+
+COHORT_INLINE std::uint64_t inbox::check_rising(std::uint64_t id, std::uint64_t last, const char* what) {
+  if (id > last) return id;
+  malformed(std::string(what) + " of number " + std::to_string(id) + " after " + std::to_string(last));
+}
+
+COHORT_INLINE std::uint64_t inbox::check_seen(std::uint64_t id, std::uint64_t last, const char* what) {
+  if (id != 0 && id <= last) return id;
+  malformed(std::string(what) + " taken back that was not sent");
 }
 
 COHORT_INLINE descriptor inbox::take_announced() {

@@ -34,6 +34,7 @@ class lease_window {
     outbox::ticket sent = outbox::never;
     lease_window::state state = lease_window::state::pending;
     wire::refusal reason = wire::refusal::declined;
+    int error = 0;  // why the kernel does not pass the handle
   };
 
   /// `size` leases may be there at a time; at least 1.
@@ -48,6 +49,9 @@ class lease_window {
   /// that no correct peer gives.
   void settle(std::uint64_t id, state answer, wire::refusal reason, outbox::ticket begun);
 
+  /// The kernel refuses to pass the handle that goes with message `sent`: its errno.
+  void fail(outbox::ticket sent, int error);
+
   /// Has everybody look again at what they wait for.
   void wake_all();
 
@@ -60,7 +64,7 @@ class lease_window {
     event* mine;
   };
 
-  [[noreturn]] static void fail(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
+  [[noreturn]] static void malformed(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
 
   void admit_next();
 

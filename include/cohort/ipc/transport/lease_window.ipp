@@ -30,16 +30,24 @@ COHORT_INLINE asio::awaitable<void> lease_window::wait_room(asio::any_io_executo
 COHORT_INLINE void lease_window::settle(std::uint64_t id, state answer, wire::refusal reason, outbox::ticket begun) {
   const auto at = given_.find(id);
   if (at == given_.end()) {
-    if (id == 0 || id > last_) fail("answer to a handle that was not sent");
+    if (id == 0 || id > last_) malformed("answer to a handle that was not sent");
     return;  // it was cancelled here
   }
   lease& given = *at->second;
   // Believed too early, its owner would close a descriptor that is still to be sent: another one by then, perhaps.
-  if (given.sent > begun) fail("answer to a handle that was not sent");
-  if (given.state != state::pending) fail("second answer to a handle");
+  if (given.sent > begun) malformed("answer to a handle that was not sent");
+  if (given.state != state::pending) malformed("second answer to a handle");
   given.state = answer;
   given.reason = reason;
   given.changed.notify();
+}
+
+COHORT_INLINE void lease_window::fail(outbox::ticket sent, int error) {
+  for (const auto& each : given_) {
+    if (each.second->sent != sent) continue;
+    each.second->error = error;
+    each.second->changed.notify();
+  }
 }
 
 COHORT_INLINE void lease_window::wake_all() {

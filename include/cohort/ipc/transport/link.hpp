@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <system_error>
+#include <vector>
 
 #include "../../core/asio.hpp"
 #include "../../core/descriptor.hpp"
@@ -100,7 +101,7 @@ class link : public std::enable_shared_from_this<link> {
   void flush_soon() { writes_.flush_soon(); }
 
   /// Whether a message may be posted: not so while `high_water` bytes wait already.
-  bool has_room_to_post() { return out().waiting_bytes() < options_.high_water; }
+  bool has_room_to_post() const noexcept { return writes_.queue().waiting_bytes() < options_.high_water; }
 
   /// Has what was posted go out: with what else this turn of the loop queues, or now when that is much already.
   void flush_posted() {
@@ -109,6 +110,11 @@ class link : public std::enable_shared_from_this<link> {
     } else {
       flush_soon();
     }
+  }
+
+  /// Waits until a message may be posted, or none can be any more. Cancelling throws operation_aborted.
+  static asio::awaitable<void> wait_room_to_post(std::shared_ptr<link> self) {
+    return detail::write_pump::wait_room(std::move(self));
   }
 
   /// Bytes that are worth a write of their own.
@@ -233,12 +239,16 @@ class link : public std::enable_shared_from_this<link> {
   detail::write_pump& writes() noexcept { return writes_; }
   detail::read_baton& reads() noexcept { return reads_; }
 
-  /// Whether so much has been read ahead that nothing more is read until some of it has been taken.
+  /// Whether nothing more is read until some of what has been read ahead is taken, or some of what the peer is to be
+  /// told has been written.
   bool is_full() const noexcept;
 
   void on_flushed();
 
   void on_write_failed() { given_.wake_all(); }
+
+  /// The kernel does not pass the handles of these messages.
+  void on_handles_refused(const std::vector<detail::outbox::refused>& which);
 
   /// Something was read while others wait for it.
   void on_read();
@@ -261,8 +271,15 @@ class link : public std::enable_shared_from_this<link> {
     event leases;
   };
 
-  // Messages read ahead on behalf of somebody who waits for something else: no more than this, in bytes.
+  // What is read ahead on behalf of somebody who waits for something else: no more than this in bytes of messages, and
+  // no more memory for them. One read may go beyond it.
   static constexpr std::size_t inbox_limit = 4 * 1024 * 1024;
+  static constexpr std::size_t inbox_memory = 16 * 1024 * 1024;
+
+  // Bytes of answers to handles that the peer does not read. These answers are all that reading queues by itself, and
+  // none of them is answered, so that two sides never wait here for each other: before one has read so many handles
+  // that this much is to be said of them, it has read all that the kernel lets be on its way.
+  static constexpr std::size_t answers_limit = 64 * 1024;
 
   /// Queues this side's hello, which must be the first frame, and lets it go out.
   void greet();
@@ -290,6 +307,7 @@ class link : public std::enable_shared_from_this<link> {
 
 #ifndef COHORT_SEPARATE_COMPILATION
 #include "link.ipp"
+#include "link_leases.ipp"
 #include "read_baton.ipp"
 #include "write_pump.ipp"
 #endif

@@ -6,15 +6,33 @@
 #include "../../core/config.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <functional>
 #include <string>
+#include <typeinfo>
 #include <utility>
 
+#include <asio/thread_pool.hpp>  // here alone, for a check, and not in what every header includes
+
 namespace cohort {
+
+namespace detail {
+
+/// Throws for an executor on which two handlers of one channel may run at the same time, as far as it can be told.
+COHORT_INLINE void check_executor(const asio::any_io_executor& executor) {
+  using pool = asio::thread_pool::executor_type;
+  if (!executor || executor.target_type() != typeid(pool)) return;  // target() alone does not look in Asio 1.22
+  if (asio::query(*executor.target<pool>(), asio::execution::occupancy) > 1) {
+    throw_error("channel: an executor of several threads, without a strand (asio::make_strand) around it", EINVAL);
+  }
+}
+
+}  // namespace detail
 
 COHORT_INLINE std::shared_ptr<link> link::open(asio::any_io_executor executor, descriptor socket,
                                                const channel_options& options, const message_table& outgoing,
                                                const message_table& incoming) {
+  detail::check_executor(executor);
   auto result = std::make_shared<link>(std::move(executor), std::move(socket), options, outgoing, incoming);
   result->greet();
   return result;
@@ -121,45 +139,6 @@ COHORT_INLINE void link::check_open(const std::shared_ptr<link>& self, const cha
   if (!self) throw_error(step, errc::closed);
 }
 
-COHORT_INLINE asio::awaitable<void> link::lease(std::shared_ptr<link> self, const char* step, std::size_t type,
-                                                wire::kind kind, byte_buffer payload, std::size_t head,
-                                                std::span<const int> fds) {
-  const auto check = [&] { self->check_sendable(step, type); };
-  if (!self->given_.has_room()) co_await self->given_.wait_room(self->get_executor(), std::ref(check));
-  check();
-  self->check_size(step, type, payload.size() - head, wire::max_frame - head);
-
-  detail::lease_window::lease mine(self->given_, self->get_executor());
-  wire::store(payload.data(), mine.id, 8);
-  mine.sent = self->out().append_handles(kind, payload, fds);
-  self->flush_soon();
-
-  // What the peer may have got before writing failed, it may also have adopted: its last words are still to be read.
-  const std::function<bool()> settled = [&] {
-    return mine.state != lease_state::pending || self->state_.input_ended() ||
-           (self->writes_.error() && self->out().begun() < mine.sent);
-  };
-  try {
-    co_await detail::read_baton::wait(self, mine.changed, settled);
-  } catch (const std::system_error&) {
-    if (mine.state == lease_state::adopted) co_return;
-    if (!self->state_.closed && !self->out().withdraw(mine.sent)) {
-      byte_buffer revoked;
-      wire::store(revoked.grow(8), mine.id, 8);
-      self->out().append(wire::kind::revoked, std::move(revoked));
-      self->flush_soon();
-    }
-    throw;
-  }
-  if (mine.state == lease_state::adopted) co_return;
-  if (mine.state == lease_state::pending) {
-    if (!self->state_.closed) self->out().withdraw(mine.sent);
-    if (self->state_.broken) std::rethrow_exception(self->state_.broken);
-    throw_error(step, self->state_.closed ? errc::closed : errc::peer_closed);
-  }
-  throw_error(step, error_of(mine.reason));
-}
-
 COHORT_INLINE asio::awaitable<void> link::wait_answer(std::shared_ptr<link> self, detail::call_book::waiting& call) {
   return detail::read_baton::wait(
       self, call.changed, [&call, link = self.get()] { return !call.answers.empty() || link->messages_ended(); });
@@ -184,12 +163,6 @@ COHORT_INLINE asio::awaitable<void> link::wait_message(std::shared_ptr<link> sel
                                   [link = self.get()] { return link->inbox_.has_message() || link->messages_ended(); });
 }
 
-COHORT_INLINE asio::awaitable<void> link::wait_lease(std::shared_ptr<link> self) {
-  return detail::read_baton::wait(self, self->changed_.leases, [link = self.get()] {
-    return !link->inbox_.leases.empty() || link->messages_ended();
-  });
-}
-
 COHORT_INLINE void link::pop_message() {
   const bool was_full = is_full();
   inbox_.pop_message();
@@ -202,44 +175,14 @@ COHORT_INLINE void link::drop(detail::inbox::stored& message) {
   if (was_full && !is_full()) reads_.pass_on();
 }
 
-COHORT_INLINE detail::arrived_lease link::pop_lease() {
-  const bool was_full = is_full();
-  detail::arrived_lease first = std::move(inbox_.leases.front());
-  inbox_.leases.pop_front();
-  if (was_full && !is_full()) reads_.pass_on();
-  return first;
-}
-
-COHORT_INLINE void link::adopt(std::uint64_t id) {
-  char payload[8];
-  wire::store(payload, id, 8);
-  out().control(wire::kind::adopted, payload, sizeof payload);
-  flush_soon();
-}
-
-COHORT_INLINE void link::refuse(std::uint64_t id, wire::refusal reason) {
-  char payload[9];
-  wire::store(payload, id, 8);
-  payload[8] = static_cast<char>(reason);
-  out().control(wire::kind::refused, payload, sizeof payload);
-  flush_soon();
-}
-
-COHORT_INLINE void link::decline_leases() {
-  declining_ = true;
-  for (const auto& each : inbox_.leases) refuse(each.id, wire::refusal::declined);
-  inbox_.leases.clear();
-  if (!reads_.is_held()) reads_.pass_on();
-}
-
 COHORT_INLINE void link::close() {
   if (state_.closed) return;
   flush_now();
   state_.closed = true;
   writes_.stop_waiting();
   descriptor closing(socket_.release());
+  inbox_.drop_handles();
   inbox_.drop_messages();
-  inbox_.leases.clear();
   wake_all();
 }
 
@@ -253,18 +196,6 @@ COHORT_INLINE void link::on_hello(const char* data, std::size_t size) {
   hello theirs = decode_hello(data, size);
   handshake_.agreed = negotiate(handshake_.outgoing, handshake_.incoming, theirs);
   handshake_.theirs = std::move(theirs);
-}
-
-COHORT_INLINE void link::on_revoked(std::uint64_t id) {
-  std::erase_if(inbox_.leases, [id](const detail::arrived_lease& each) { return each.id == id; });
-  inbox_.drop_parcel(id);
-}
-
-COHORT_INLINE bool link::on_parcel(const detail::arrived_parcel& parcel) {
-  const bool whole = std::all_of(parcel.handles.begin(), parcel.handles.end(),
-                                 [](const descriptor& each) { return static_cast<bool>(each); });
-  if (!whole) refuse(parcel.id, wire::refusal::lost);
-  return whole;
 }
 
 COHORT_INLINE void link::on_answer(wire::envelope what, std::uint64_t id, detail::inbox::stored content) {
@@ -282,7 +213,7 @@ COHORT_INLINE void link::on_answer(wire::envelope what, std::uint64_t id, detail
 COHORT_INLINE void link::on_cancel(std::uint64_t id) {
   if (inbox_.drop_request(id)) return;
   // In a turn of its own: the handler may end in the cancellation, and this is the middle of a read.
-  if (auto signal = calls_.answering(id)) {
+  if (auto signal = calls_.cancel_answer(id)) {
     asio::post(socket_.get_executor(), [signal] { signal->emit(asio::cancellation_type::terminal); });
   }
 }
@@ -294,30 +225,10 @@ COHORT_INLINE void link::on_goodbye() {
   changed_.leases.notify();
 }
 
-COHORT_INLINE void link::on_lease(detail::arrived_lease lease) {
-  if (!lease.fd) {
-    refuse(lease.id, wire::refusal::lost);
-  } else if (declining_) {
-    refuse(lease.id, wire::refusal::declined);
-  } else if (kind_of(lease.fd.get()) != lease.kind && lease.kind != handle_kind::descriptor) {
-    refuse(lease.id, wire::refusal::wrong_kind);
-  } else {
-    inbox_.leases.push_back(std::move(lease));
-    if (reads_.is_wanted()) changed_.leases.notify();
-  }
-}
-
-COHORT_INLINE errc link::error_of(wire::refusal reason) noexcept {
-  switch (reason) {
-    case wire::refusal::lost: return errc::handle_lost;
-    case wire::refusal::wrong_kind: return errc::wrong_handle_kind;
-    case wire::refusal::unknown: return errc::unknown_message;
-    default: return errc::handle_refused;
-  }
-}
-
 COHORT_INLINE bool link::is_full() const noexcept {
-  return inbox_.stored_bytes() >= inbox_limit || inbox_.leases.size() > options_.max_leases;
+  if (inbox_.stored_bytes() >= inbox_limit || inbox_.stored_handles() > options_.max_leases) return true;
+  if (inbox_.stored_memory() >= inbox_memory || inbox_.buffer_memory() >= inbox_memory) return true;
+  return writes_.queue().control_bytes() >= answers_limit && !writes_.error();  // that is not read will never be
 }
 
 COHORT_INLINE void link::on_flushed() {
@@ -332,6 +243,7 @@ COHORT_INLINE void link::on_read() {
 
 COHORT_INLINE void link::on_end() {
   state_.ended = true;
+  inbox_.drop_unclaimed();
   if (!writes_.error()) writes_.fail(make_error_code(errc::peer_closed));
   wake_all();
 }
@@ -343,12 +255,8 @@ COHORT_INLINE void link::break_off(std::exception_ptr why) {
   writes_.fail(make_error_code(errc::malformed));
   writes_.stop_waiting();
   descriptor closing(socket_.release());
-  inbox_.leases.clear();
+  inbox_.drop_handles();  // nobody can be told any more that they have been taken
   wake_all();
-}
-
-COHORT_INLINE void link::settle(std::uint64_t id, lease_state answer, wire::refusal reason) {
-  given_.settle(id, answer, reason, out().begun());
 }
 
 COHORT_INLINE void link::wake_all() {

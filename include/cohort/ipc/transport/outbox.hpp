@@ -37,6 +37,14 @@ class outbox {
     failed,   ///< errno says why; nothing can be sent any more
   };
 
+  /// A message whose descriptors the kernel does not pass.
+  struct refused {
+    ticket which;
+    int error;
+  };
+
+  outbox();
+
   /// Queues a frame in the control lane.
   void control(wire::kind kind, const void* payload, std::size_t size);
 
@@ -86,14 +94,23 @@ class outbox {
   /// The last message that the kernel has whole.
   ticket completed() const noexcept { return completed_; }
 
+  /// Bytes queued in the control lane since the last batch was formed: answers to what the peer has sent.
+  std::size_t control_bytes() const noexcept { return control_.size(); }
+
   /// Bytes queued and not yet in the kernel.
   std::size_t waiting_bytes() const noexcept { return waiting_bytes_; }
 
   bool empty() const noexcept { return batch_.vectors.empty() && control_.size() == 0 && segments_.empty(); }
 
   /// Writes until nothing is left, the socket takes no more, or `turn_bytes` are written: a peer that reads as fast as
-  /// this writes would else hold the loop for the whole of a large message. Never blocks.
+  /// this writes would else hold the loop for the whole of a large message. Never blocks, and throws nothing.
+  ///
+  /// A message whose descriptors the kernel refuses is withdrawn, for take_refused(), and the others are written.
   outcome write(int fd);
+
+  /// The messages that have been refused since the last call.
+  std::vector<refused> take_refused() { return std::exchange(refused_, {}); }
+  bool has_refused() const noexcept { return !refused_.empty(); }
 
  private:
   static constexpr std::size_t batch_bytes = 256 * 1024;
@@ -139,6 +156,19 @@ class outbox {
 
   void put_handles(msghdr& message, char* ancillary);
 
+  /// Whether a descriptor can be why sendmsg has failed.
+  static bool is_about_handles(int error) noexcept;
+
+  /// The kernel has refused a batch with handles, now dissolved: withdraws the message that it is about, or sees to it
+  /// that the next batch tells more.
+  void find_refused(int error);
+
+  /// Cuts a run behind its first frame with handles.
+  void cut_behind_handles(fifo<segment>::iterator run);
+
+  /// The message whose frame begins at `offset` of a run.
+  static ticket ticket_at(const segment& run, std::size_t offset) noexcept;
+
   void advance(std::size_t sent);
 
   /// Undoes form_batch() while nothing of the batch is with the kernel.
@@ -153,8 +183,9 @@ class outbox {
   ticket appended_ = 0;
   ticket begun_ = 0;
   ticket completed_ = 0;
-
   batch batch_;
+  std::vector<refused> refused_;
+  bool one_at_a_time_ = false;  // one message with handles in a batch, to find the one that the kernel refuses
 };
 
 }  // namespace cohort::detail

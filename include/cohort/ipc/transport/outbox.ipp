@@ -7,10 +7,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 
 #include "../../core/system.hpp"
 
 namespace cohort::detail {
+
+COHORT_INLINE outbox::outbox() {
+  // All that write() needs: it cannot fail for lack of memory, which nobody could be told.
+  batch_.vectors.reserve(batch_vectors + 1);
+  batch_.handles.reserve(wire::max_handles);
+}
 
 COHORT_INLINE void outbox::control(wire::kind kind, const void* payload, std::size_t size) {
   char* to = control_.grow(wire::header_size + size);
@@ -85,7 +92,17 @@ COHORT_INLINE outbox::outcome outbox::write(int fd) {
     if (sent < 0) {
       const int error = errno;
       // Descriptors that the kernel has not taken may be withdrawn and closed by their owners.
-      if (!batch_.handles.empty()) dissolve_batch();
+      if (!batch_.handles.empty()) {
+        dissolve_batch();
+        if (is_about_handles(error)) {
+          try {
+            find_refused(error);
+          } catch (const std::bad_alloc&) {
+            return outcome::starved;
+          }
+          continue;
+        }
+      }
       errno = error;
       if (error == EAGAIN || error == EWOULDBLOCK) return outcome::blocked;
       if (error == ETOOMANYREFS || error == ENOBUFS || error == ENOMEM) return outcome::starved;
@@ -96,7 +113,56 @@ COHORT_INLINE outbox::outcome outbox::write(int fd) {
     written += static_cast<std::size_t>(sent);
     if (written >= turn_bytes && !empty()) return outcome::more;
   }
+  one_at_a_time_ = false;
   return outcome::done;
+}
+
+COHORT_INLINE bool outbox::is_about_handles(int error) noexcept {
+  return error == EINVAL || error == EBADF || error == EPERM || error == EACCES || error == ELOOP ||
+         error == EOPNOTSUPP;
+}
+
+COHORT_INLINE void outbox::find_refused(int error) {
+  const auto has_handles = [](const segment& each) { return !each.handles.empty(); };
+  const auto run = std::find_if(segments_.begin(), segments_.end(), has_handles);
+  const bool one_message = run->handles.front().first == run->handles.back().first;
+  if (one_at_a_time_ && one_message) {
+    const ticket which = ticket_at(*run, run->handles.front().first);
+    refused_.push_back(refused{which, error});
+    withdraw(which);
+    one_at_a_time_ = false;
+    return;
+  }
+  if (!one_message) cut_behind_handles(run);
+  one_at_a_time_ = true;
+}
+
+COHORT_INLINE void outbox::cut_behind_handles(fifo<segment>::iterator run) {
+  const auto position = run - segments_.begin();
+  const std::size_t frame = run->handles.front().first;
+  const std::size_t end = frame + wire::header_size + wire::get_header(run->bytes.data() + frame).size;
+  segment rest;
+  const std::size_t size = run->bytes.size() - end;
+  std::memcpy(rest.bytes.grow(size), run->bytes.data() + end, size);
+  rest.first = ticket_at(*run, end);
+  rest.last = run->last;
+  for (const auto& [offset, fd] : run->handles) {
+    if (offset >= end) rest.handles.emplace_back(offset - end, fd);
+  }
+  const ticket last = rest.first - 1;
+  segments_.insert(run + 1, std::move(rest));
+  segment& cut = *(segments_.begin() + position);
+  cut.bytes.truncate(end);
+  cut.last = last;
+  std::erase_if(cut.handles, [end](const auto& each) { return each.first >= end; });
+}
+
+COHORT_INLINE outbox::ticket outbox::ticket_at(const segment& run, std::size_t offset) noexcept {
+  ticket result = run.first;
+  for (std::size_t at = 0; at < offset; ++result) {
+    at += wire::header_size + wire::get_header(run.bytes.data() + at).size;
+  }
+  return result;
 }
 
 COHORT_INLINE outbox::segment& outbox::open_run() {
@@ -144,6 +210,7 @@ COHORT_INLINE bool outbox::form_batch() {
       if (!add_pieces(each)) break;
     } else {
       if (batch_.handles.size() + each.handles.size() > wire::max_handles) break;
+      if (one_at_a_time_ && !batch_.handles.empty() && !each.handles.empty()) break;
       for (const auto& entry : each.handles) batch_.handles.push_back(entry.second);
       each.sealed = true;
       begun_ = batch_.last = each.last;

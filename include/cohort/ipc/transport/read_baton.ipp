@@ -47,6 +47,10 @@ COHORT_INLINE asio::awaitable<void> read_baton::wait(std::shared_ptr<link> self,
       baton.drained_ = false;
     }
     if (!error || ready()) continue;
+    if (error == asio::error::operation_aborted) {  // unless somebody cancels this, it is to look again
+      const auto cancelled = co_await asio::this_coro::cancellation_state;
+      if (cancelled.cancelled() == asio::cancellation_type::none) continue;
+    }
     throw_error("receive", error);
   }
 }

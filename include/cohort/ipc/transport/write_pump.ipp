@@ -21,22 +21,32 @@ COHORT_INLINE write_pump::write_pump(link& owner, const asio::any_io_executor& e
 
 COHORT_INLINE void write_pump::flush_now() {
   if (owner_.state().closed || writing_ || error_) return;
+  const bool stopped_reading = owner_.is_full();
   const auto before = queue_.completed();
-  switch (queue_.write(owner_.native_handle())) {
+  write();
+  if (queue_.completed() != before || error_) progress_.notify();
+  if (stopped_reading && !owner_.is_full()) owner_.reads().pass_on();
+  if (!error_) owner_.on_flushed();
+}
+
+COHORT_INLINE void write_pump::write() {
+  const auto outcome = queue_.write(owner_.native_handle());
+  const int error = errno;
+  if (queue_.has_refused()) {
+    owner_.on_handles_refused(queue_.take_refused());
+    owner_.socket().cancel();  // the sender itself may be who waits for input; nobody waits to write here
+  }
+  switch (outcome) {
     case outbox::outcome::done: break;
     case outbox::outcome::blocked: resume_when_writable(); break;
     case outbox::outcome::more: resume_next_turn(); break;
     case outbox::outcome::starved: resume_later(); break;
     case outbox::outcome::failed:
-      error_ = errno == EPIPE || errno == ECONNRESET ? make_error_code(errc::peer_closed)
-                                                     : std::error_code(errno, std::system_category());
+      error_ = error == EPIPE || error == ECONNRESET ? make_error_code(errc::peer_closed)
+                                                     : std::error_code(error, std::system_category());
       ::shutdown(owner_.native_handle(), SHUT_WR);  // the peer is not to wait for the rest
       owner_.on_write_failed();
-      progress_.notify();
-      return;
   }
-  if (queue_.completed() != before) progress_.notify();
-  owner_.on_flushed();
 }
 
 COHORT_INLINE void write_pump::flush_soon() {
@@ -63,6 +73,13 @@ COHORT_INLINE asio::awaitable<void> write_pump::written(std::shared_ptr<link> se
       if (!take_back || pump.queue_.withdraw(which)) throw;
       co_return;
     }
+  }
+}
+
+COHORT_INLINE asio::awaitable<void> write_pump::wait_room(std::shared_ptr<link> self) {
+  write_pump& pump = self->writes();
+  while (pump.queue_.waiting_bytes() >= self->options().high_water && self->is_writable()) {
+    co_await pump.progress_.wait();
   }
 }
 

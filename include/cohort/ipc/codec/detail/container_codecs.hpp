@@ -124,12 +124,39 @@ struct array_shape {
   static constexpr std::uint64_t shape() { return shape_in(detail::type_list<>()); }
 };
 
+/// What a container allocates for an element beside the element: links, and the allocator's own.
+inline constexpr std::size_t node_size = 40;
+
+/// Checks the keys that are about to be put into a container, before they are.
 template <class Container>
-void reserve_for(Container& container, const reader& in, std::size_t count) {
-  if constexpr (requires { container.reserve(count); }) {
-    container.reserve(in.room_for(count, sizeof(typename Container::value_type)));
+class key_watch {
+ public:
+  key_watch(Container&, std::size_t) {}
+  template <class Key>
+  void check(const Key&) {}
+};
+
+/// Of a hash table: counts what lies in each bucket.
+template <class Table>
+  requires requires(const Table& table) { table.bucket_count(); }
+class key_watch<Table> {
+ public:
+  key_watch(Table& table, std::size_t count) : table_(table), probes_(count) {
+    table.reserve(count);  // for all of them, so that no bucket is divided
+    buckets_.resize(table.bucket_count());
   }
-}
+
+  template <class Key>
+  void check(const Key& key) {
+    std::uint32_t& here = buckets_[table_.bucket(key)];
+    probes_.take(here++);
+  }
+
+ private:
+  const Table& table_;
+  std::vector<std::uint32_t> buckets_;
+  probe_budget probes_;
+};
 
 template <class Map>
 struct map_codec {
@@ -152,13 +179,15 @@ struct map_codec {
     constexpr std::size_t each = min_size_of<key_type>() + min_size_of<mapped_type>();
     static_assert(each > 0, "cohort: elements of a container must take at least one byte each: send a count");
     const std::size_t count = in.length(each, "map");
+    in.claim(count, sizeof(typename Map::value_type) + node_size);
     value.clear();
-    reserve_for(value, in, count);
+    key_watch<Map> keys(value, count);
     for (std::size_t i = 0; i < count; ++i) {
       key_type key{};
       codec<key_type>::decode(in, key);
       mapped_type mapped{};
       codec<mapped_type>::decode(in, mapped);
+      keys.check(key);
       value.emplace_hint(value.end(), std::move(key), std::move(mapped));
       if (value.size() == i) [[unlikely]] fail_twice("map");
     }
@@ -185,11 +214,13 @@ struct set_codec {
   static void decode(reader& in, Set& value) {
     const auto level = in.descend();
     const std::size_t count = in.length(element_size<key_type>(), "set");
+    in.claim(count, sizeof(key_type) + node_size);
     value.clear();
-    reserve_for(value, in, count);
+    key_watch<Set> keys(value, count);
     for (std::size_t i = 0; i < count; ++i) {
       key_type key{};
       codec<key_type>::decode(in, key);
+      keys.check(key);
       value.emplace_hint(value.end(), std::move(key));
       if (value.size() == i) [[unlikely]] fail_twice("set");
     }
@@ -246,14 +277,16 @@ struct codec<std::vector<T, Allocator>> {
     if constexpr (detail::bulk<T> && sizeof(T) <= 1024) {
       detail::assign_bulk(value, in.take(count * sizeof(T)), count);
     } else if constexpr (detail::raw<T>) {
+      in.claim(count, sizeof(T));
       value.clear();
-      detail::reserve_for(value, in, count);
+      value.reserve(in.room_for(count, sizeof(T)));
       const char* from = in.take(count * codec<T>::fixed_size);
       for (std::size_t i = 0; i < count; ++i) from = codec<T>::load(from, value.emplace_back());
     } else {
       const auto level = in.descend();
+      in.claim(count, sizeof(T));
       value.clear();
-      detail::reserve_for(value, in, count);
+      value.reserve(in.room_for(count, sizeof(T)));
       for (std::size_t i = 0; i < count; ++i) codec<T>::decode(in, value.emplace_back());
     }
   }

@@ -112,6 +112,7 @@ struct codec<std::unique_ptr<T>> {
   static void decode(reader& in, std::unique_ptr<T>& value) {
     const auto level = in.descend();
     if (detail::decode_flag(in, "flag of a unique_ptr")) {
+      in.claim(1, sizeof(T));
       auto made = std::make_unique<T>();
       codec<T>::decode(in, *made);
       value = std::move(made);
