@@ -76,7 +76,8 @@ PLAIN_TEST("a pipe that nobody reads costs lines and no time, and the next line 
     error_log::write("and again");
     CHECK(full.take() == "and again\n");
   }
-  CHECK((::fcntl(full.write.get(), F_GETFL) & O_NONBLOCK) == 0);  // others write to it too, and would lose what they say
+  // Others write to it too, and would lose what they say.
+  CHECK((::fcntl(full.write.get(), F_GETFL) & O_NONBLOCK) == 0);
 }
 
 PLAIN_TEST("a socket that nobody reads, a full disk and a pipe without a reader cost lines and nothing else") {

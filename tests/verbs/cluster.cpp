@@ -27,9 +27,8 @@ void print(const cluster_event& event) {
 
 // `listen=ADDRESS:PORT`, `workers=N`, `distribution=NAME`, `drain=MS`, `grace=MS`, `start=MS`, `restarts=N`,
 // `backoff=MS`, `boots=N`, `events=print|default|throw`, `die=STATUS` (the worker, at its start), `descriptors=N`,
-// `ignore=SIGNAL`, `control=PATH`, `log=1` (events to stderr too), `reopen=throw`, `stop-on=SIGNAL`, `user=NAME` (of the
-// workers), `broken-by=FILE`, `hold-by=FILE`: while there is such a file
-// workers end, or wait, at their start
+// `ignore=SIGNAL`, `control=PATH`, `log=1` (events to stderr too), `reopen=throw`, `stop-on=SIGNAL`, `user=NAME` (of
+// the workers), `broken-by=FILE`, `hold-by=FILE`: while there is such a file workers end, or wait, at their start
 const verb serve_verb("serve", [](const verb::arguments& arguments) {
   cluster_options options;
   worker_options worker;

@@ -123,9 +123,9 @@ asio::awaitable<void> wait_for_all(worker& self, resident& here) {
   here.note("all-ready");
 }
 
-// `set-up-fails=1`, `broken-by=FILE` (ends with 9 if there is such a file), `run-throws=1`, `again=MS` (after which `run`
-// begins again), `fragile=1` (an agent that
-// an exception ends), `job=MS` (how long a job of the schedule "work" takes), `tally=FILE`
+// `set-up-fails=1`, `broken-by=FILE` (ends with 9 if there is such a file), `run-throws=1`, `again=MS` (after which
+// `run` begins again), `fragile=1` (an agent that an exception ends), `job=MS` (how long a job of the schedule "work"
+// takes), `tally=FILE`
 int live(const verb::arguments& arguments) {
   std::unique_ptr<resident> here;
   const char* const name = std::getenv("COHORT_AGENT");

@@ -38,8 +38,8 @@ struct agent_options {
   /// Lets it live on after an exception of `run` or a job, which is an event (cluster_event::kind::failed). If not, the
   /// process exits with status 1 and is started again.
   bool survives_exceptions = true;
-  /// After how long `run` begins again when it has thrown, in a process that survives that. Default: never; the agent is
-  /// idle then, hears messages and runs jobs. The event says which.
+  /// After how long `run` begins again when it has thrown, in a process that survives that. Default: never; the agent
+  /// is idle then, hears messages and runs jobs. The event says which.
   std::optional<std::chrono::milliseconds> run_again_after;
   /// How long it may take to stop.
   std::chrono::milliseconds drain_timeout{30'000};

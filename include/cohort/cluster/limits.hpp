@@ -1,4 +1,30 @@
 // SPDX-License-Identifier: BSL-1.0
+/// Who may be dishonest, and what each can do and cannot do.
+///
+/// **A peer on a channel**, a child or a parent. It can send any bytes. The channel ends with errc::malformed at the
+/// first that do not fit; a message takes max_expansion times its bytes, and a MiB, when it is decoded; what waits here
+/// unread has a bound of bytes, of messages and of descriptors (channel_options), beyond which nothing is read; each
+/// frame costs constant or logarithmic time. It can send a descriptor of any kind: a type that is asked for is checked,
+/// `handle<descriptor>` is not. It can stop reading: sends wait then, and with_timeout() ends that.
+///
+/// **A worker or an agent that has fewer rights than its primary** (command::user, seccomp, a container). Beside the
+/// above it is held to process_limits. Who sends a message is what the primary knows, and only the primary says what
+/// agents do. A worker can waste the connections that it was given, its own messages, and the time in which it is
+/// replaced; it cannot take the primary's memory or descriptors, end or fill its siblings, or write more than lines of
+/// 256 bytes into the log, twenty in ten seconds. It can claim to serve fast, and so get more connections than others
+/// (distribution::least_connections). Under distribution::shared and reuse_port it has the listener itself: it can take
+/// connections and drop them, and shut the listener down, which resets those that wait; whoever accepts next has it
+/// listen again. Where workers are not to be trusted so far, the primary accepts: round_robin and its like. A worker of
+/// the same user can signal, and trace, the primary and its siblings: that is the kernel's to forbid, not the library's.
+///
+/// **A client of the control socket** is root or the primary's user, and may tell the cluster all that a signal may.
+/// Others are refused. Silent clients make room for others, those that do not read are disconnected.
+///
+/// **Whoever writes the environment, the file system or the command line** of the primary is the primary. A worker
+/// reads COHORT_CHANNEL_FD and its like once, and removes them.
+///
+/// **Clients** are the handler's business. What the library does with their connections costs one descriptor each, and
+/// what is not accepted stays in the kernel's queue.
 #pragma once
 
 #include <chrono>

@@ -18,8 +18,8 @@ void write(std::string_view line) noexcept;
 /// The lines that could not be written, since this process was started.
 std::uint64_t lost() noexcept;
 
-/// Opens /dev/null at each of the descriptors 0, 1 and 2 that is closed. Otherwise the next socket would get the number,
-/// and what is written for people would go to its peer. Call it before anything else is opened.
+/// Opens /dev/null at each of the descriptors 0, 1 and 2 that is closed. Otherwise the next socket would get the
+/// number, and what is written for people would go to its peer. Call it before anything else is opened.
 void open_standard_descriptors() noexcept;
 
 }  // namespace cohort::error_log

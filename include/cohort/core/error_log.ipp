@@ -32,7 +32,9 @@ COHORT_INLINE bool write_now(std::string_view text) noexcept {
   const auto size = static_cast<ssize_t>(text.size());
   struct stat what {};
   if (::fstat(STDERR_FILENO, &what) != 0) return false;
-  if (S_ISSOCK(what.st_mode)) return ::send(STDERR_FILENO, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL) == size;
+  if (S_ISSOCK(what.st_mode)) {
+    return ::send(STDERR_FILENO, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL) == size;
+  }
   if (!S_ISFIFO(what.st_mode) && !S_ISCHR(what.st_mode)) {
     return system::call.write(STDERR_FILENO, text.data(), text.size()) == size;
   }
@@ -66,7 +68,8 @@ COHORT_INLINE void write(std::string_view line) noexcept {
   int size = 0;
   const auto untold = here.lost - here.told;
   if (untold != 0) {
-    size = std::snprintf(text, sizeof text, "(%llu lines of this log are lost)\n", static_cast<unsigned long long>(untold));
+    const unsigned long long count = untold;
+    size = std::snprintf(text, sizeof text, "(%llu lines of this log are lost)\n", count);
   }
   const auto length = std::min(line.size(), longest);
   std::memcpy(text + size, line.data(), length);

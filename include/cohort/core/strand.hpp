@@ -29,7 +29,8 @@ struct strand_run {
   bool expired = false;  // the limit has cancelled it
 };
 
-/// Runs `operation` on the strand, cancels it after `limit`, and returns when it has ended: its failure is in the state.
+/// Runs `operation` on the strand, cancels it after `limit`, and returns when it has ended: its failure is in the
+/// state.
 ///
 /// A cancellation of the caller goes to the operation, on the strand. Nothing is thrown here for it, because the
 /// operation may have succeeded before it hears of it.

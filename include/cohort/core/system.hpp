@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 /// The seam to the kernel: every system call whose failure the library must survive goes through `system::call`.
 ///
-/// A test replaces one entry, makes it fail and puts it back; nothing else writes to it. The entries behave as their man
-/// pages say (-1 and errno). They are plain function pointers, so that the child between clone and exec may use them too.
+/// A test replaces one entry, makes it fail and puts it back; nothing else writes to it. The entries behave as their
+/// man pages say (-1 and errno). They are plain function pointers, so that the child between clone and exec may use
+/// them too.
 #pragma once
 
 #include <cerrno>

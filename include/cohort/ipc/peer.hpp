@@ -48,7 +48,8 @@ descriptor take_parent_channel();
 /// child has started holds it open: what was sent until then is received, and then it is over, as if the child had
 /// closed its side. Destroying a peer closes the channel and kills a child that still runs (see child).
 ///
-/// Distinct objects: safe. Shared objects: unsafe. On executors of several threads it needs a strand, as a channel does.
+/// Distinct objects: safe. Shared objects: unsafe. On executors of several threads it needs a strand, as a channel
+/// does.
 template <protocol_type Protocol>
 class peer : public channel<typename Protocol::to_child, typename Protocol::to_parent> {
   using base = channel<typename Protocol::to_child, typename Protocol::to_parent>;

@@ -20,12 +20,12 @@
 
 namespace cohort {
 
-/// Bytes that several processes read from the same memory: filled once, then sealed (memfd_create(2), fcntl(2)), so that
-/// nobody can change or shorten them any more, not even who has made them.
+/// Bytes that several processes read from the same memory: filled once, then sealed (memfd_create(2), fcntl(2)), so
+/// that nobody can change or shorten them any more, not even who has made them.
 ///
-/// Travels as a handle, by send_handle() or as a `handle<shared_buffer>` in a message; the receiver's has been checked for
-/// its seals and mapped. It pays for what many read, or what is read more than once: to make a memfd for one message and
-/// one reader costs more than to send the bytes.
+/// Travels as a handle, by send_handle() or as a `handle<shared_buffer>` in a message; the receiver's has been checked
+/// for its seals and mapped. It pays for what many read, or what is read more than once: to make a memfd for one
+/// message and one reader costs more than to send the bytes.
 ///
 /// Owns the descriptor and the mapping. Reading from several threads is safe. Shared objects otherwise: unsafe.
 class shared_buffer {
@@ -40,7 +40,8 @@ class shared_buffer {
   ///
   /// Throws what memfd_create(2), ftruncate(2) and mmap(2) say, and what `fill` throws.
   template <class Fill>
-  shared_buffer(std::size_t size, Fill fill) : fd_(system::call.memfd_create("cohort", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
+  shared_buffer(std::size_t size, Fill fill)
+      : fd_(system::call.memfd_create("cohort", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
     if (!fd_) throw_error("shared_buffer: memfd_create", errno);
     if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) {
       throw_error("shared_buffer: " + std::to_string(size) + " bytes", errno);

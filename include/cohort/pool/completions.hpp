@@ -59,8 +59,8 @@ class completion {
 /// pool_options::queue), ended jobs that next() has not returned yet among them. Destroying it kills the processes that
 /// run a job of it.
 ///
-/// Distinct objects: safe. Shared objects: unsafe. One next() at a time. The range is read on the pool's strand. A range
-/// that is an lvalue must outlive it.
+/// Distinct objects: safe. Shared objects: unsafe. One next() at a time. The range is read on the pool's strand. A
+/// range that is an lvalue must outlive it.
 template <pool_job Job, class View>
 class completions {
  public:

@@ -109,22 +109,23 @@ class child {
   /// Not found: a descendant that has left the child's group and session and whose parent has ended, as daemons do.
   /// Left as it is: one that this process may not signal (set-user-ID programs).
   ///
-  /// Holds the thread while it reads all of /proc, at least twice, each time some 10 µs for each process of the machine;
-  /// 1 s at most, if new processes keep appearing.
-  /// Throws EINVAL for a number that is no signal, ESRCH if the child's record in /proc cannot be read, EMFILE with
-  /// fewer than 2 free descriptors, what pidfd_open(2) reports where the system refuses it; nobody stays stopped then.
-  /// Throws EPERM if the child itself may not be signalled; its descendants that may be have got the signal then.
+  /// Holds the thread while it reads all of /proc, at least twice, each time some 10 µs for each process of the
+  /// machine; 1 s at most, if new processes keep appearing. Throws EINVAL for a number that is no signal, ESRCH if the
+  /// child's record in /proc cannot be read, EMFILE with fewer than 2 free descriptors, what pidfd_open(2) reports
+  /// where the system refuses it; nobody stays stopped then. Throws EPERM if the child itself may not be signalled; its
+  /// descendants that may be have got the signal then.
   bool kill_tree(int number = SIGKILL);
 
   /// Ends the child: each step of the policy in turn until it has ended, then SIGKILL; returns when it is reaped.
   ///
-  /// Does not suspend, and sends nothing, if it has been reaped. Throws as wait() and signal() do: EPERM at once when the
-  /// child refuses a signal (a set-user-ID program), which is then still a child of this process and can be waited for.
-  /// Cancelling throws operation_aborted and leaves the child as it is; signals that were sent stay sent.
+  /// Does not suspend, and sends nothing, if it has been reaped. Throws as wait() and signal() do: EPERM at once when
+  /// the child refuses a signal (a set-user-ID program), which is then still a child of this process and can be waited
+  /// for. Cancelling throws operation_aborted and leaves the child as it is; signals that were sent stay sent.
   asio::awaitable<exit_status> stop(stop_policy policy = {}) { return stop(state_, policy); }
 
   /// Lets the child live and forgets it; the pipes stay. The execution context reaps it when it ends, if it runs then,
-  /// but io_context::run() does not wait for that. It still dies with the parent unless command::die_with_parent is off.
+  /// but io_context::run() does not wait for that. It still dies with the parent unless command::die_with_parent is
+  /// off.
   ///
   /// To be called on the child's executor.
   void detach() noexcept {

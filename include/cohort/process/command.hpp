@@ -206,8 +206,8 @@ class command {
   }
 
   /// Starts the child in a session of its own, without a terminal (setsid(2)), and so in a process group of its own:
-  /// errc::invalid_option with a process_group() that says otherwise. This turns die_with_parent off: the child outlives
-  /// the parent, unless `die_with_parent(true)` is set too.
+  /// errc::invalid_option with a process_group() that says otherwise. This turns die_with_parent off: the child
+  /// outlives the parent, unless `die_with_parent(true)` is set too.
   command& new_session();
 
   /// `process_group::own`, if not set.

@@ -29,8 +29,8 @@ namespace cohort {
 /// set-user-ID program such as sudo does): when it is to be stopped, its pipes are closed and it is left alone. Nor is
 /// it known when this process ignores SIGCHLD, or somebody else in it has collected the status.
 ///
-/// Each run has a strand of its own, so that it may be used on executors of several threads. Only a cancellation of type
-/// `terminal` cancels it, as everything here; asio's operators `||` and `&&` and with_timeout send that.
+/// Each run has a strand of its own, so that it may be used on executors of several threads. Only a cancellation of
+/// type `terminal` cancels it, as everything here; asio's operators `||` and `&&` and with_timeout send that.
 ///
 /// Throws truncated_output, errc::output_too_large, when there is more output than `max_output`; what spawn() throws;
 /// and errc::invalid_option when the options and the command both set the same stream. Then, and when this is

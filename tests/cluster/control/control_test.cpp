@@ -34,7 +34,8 @@ bool exists(const std::string& path) {
   return ::lstat(path.c_str(), &found) == 0;
 }
 
-/// Waits for a primary that another process starts: the file is there a moment before somebody listens (bind(2), listen(2)).
+/// Waits for a primary that another process starts: the file is there a moment before somebody listens (bind(2),
+/// listen(2)).
 asio::awaitable<control_client> connect_once_it_listens(std::string path) {
   std::optional<control_client> client;
   const auto end = std::chrono::steady_clock::now() + patience / 2;

@@ -53,8 +53,8 @@ double in_seconds(Duration time) {
 
 /// The figures in the text format 0.0.4 of Prometheus (Content-Type `text/plain; version=0.0.4`), in seconds and bytes.
 ///
-/// Counters are those of the cluster, of a slot or of an agent, and only grow. What is said of one worker process, which
-/// the labels slot, generation and pid tell (while one is replaced there are two of a slot), are gauges.
+/// Counters are those of the cluster, of a slot or of an agent, and only grow. What is said of one worker process,
+/// which the labels slot, generation and pid tell (while one is replaced there are two of a slot), are gauges.
 std::string to_prometheus(const cluster_stats& stats);
 
 }  // namespace cohort

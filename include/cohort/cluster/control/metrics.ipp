@@ -43,7 +43,7 @@ COHORT_INLINE std::string to_prometheus(const cluster_stats& stats) {
              stats.restarts);
   out.single("cohort_reloads_total", "counter", "Reloads that were completed.", stats.reloads);
 
-  out.single("cohort_served_connections_total", "counter", "Connections that have ended, as the workers have said last.",
+  out.single("cohort_served_connections_total", "counter", "Connections that have ended, as the workers have said.",
              stats.served);
   out.single("cohort_lost_log_lines_total", "counter", "Lines that the error output has not taken.",
              stats.lost_log_lines);

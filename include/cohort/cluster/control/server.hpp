@@ -25,8 +25,8 @@ class control_sessions;
 /// The file has the mode 0600 from its beginning on. Root is served, and the user that this process is (effectively),
 /// as the kernel tells it (SO_PEERCRED, unix(7)); others are told so and disconnected. So is a client that does not
 /// behave, by anything that is not a call, or as a follower by not reading. No client holds up the cluster: 16 clients
-/// at a time are served, of which the one that has asked nothing for the longest time makes room for another one; 8 reloads and upgrades may wait, a follower may be 256 events behind, and 1024 workers are the
-/// most.
+/// at a time are served, of which the one that has asked nothing for the longest time makes room for another one; 8
+/// reloads and upgrades may wait, a follower may be 256 events behind, and 1024 workers are the most.
 ///
 /// Must outlive run(), and the cluster must outlive this. Distinct objects: safe. Shared objects: unsafe, also with the
 /// cluster.

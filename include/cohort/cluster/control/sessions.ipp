@@ -220,7 +220,8 @@ COHORT_INLINE void control_sessions::admit(descriptor socket) {
 }
 
 COHORT_INLINE bool control_sessions::make_room() {
-  const auto served = std::count_if(sessions_.begin(), sessions_.end(), [](const auto& one) { return !one->dismissed; });
+  const auto stays = [](const auto& one) { return !one->dismissed; };
+  const auto served = std::count_if(sessions_.begin(), sessions_.end(), stays);
   if (static_cast<std::size_t>(served) < control_server::max_clients) return true;
   session_ptr idle;
   for (const auto& one : sessions_) {

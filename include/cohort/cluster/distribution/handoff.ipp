@@ -116,7 +116,8 @@ COHORT_INLINE bool handoff_distributor::is_free(const worker_entry& at) const {
 COHORT_INLINE bool handoff_distributor::is_overdue(const worker_process& who, std::chrono::milliseconds limit) const {
   constexpr worker_process::clock::time_point none{};
   if (max_open_ != 0 && who.figures.health.open >= max_open_) return false;
-  const auto at = std::find_if(workers_.begin(), workers_.end(), [&](const auto& each) { return each->who.get() == &who; });
+  const auto is_his = [&](const auto& each) { return each->who.get() == &who; };
+  const auto at = std::find_if(workers_.begin(), workers_.end(), is_his);
   if (at == workers_.end() || (*at)->in_flight == 0) return false;
   const auto now = worker_process::clock::now();
   return std::any_of((*at)->begun.begin(), (*at)->begun.end(), [&](auto begun) {

@@ -73,7 +73,8 @@ COHORT_INLINE void listener_set::on_ended() {
 
 COHORT_INLINE bool listener_set::is_overdue(const worker_process& who) const {
   const auto limit = context_.options.limits.lease_timeout;
-  return std::any_of(entries_.begin(), entries_.end(), [&](const auto& each) { return each.to->is_overdue(who, limit); });
+  const auto overdue = [&](const auto& each) { return each.to->is_overdue(who, limit); };
+  return std::any_of(entries_.begin(), entries_.end(), overdue);
 }
 
 COHORT_INLINE void listener_set::cancel() {

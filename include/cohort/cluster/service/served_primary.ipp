@@ -97,7 +97,8 @@ COHORT_INLINE void served_primary::note(const cluster_event& event) {
   try {
     options_.on_event(event);
   } catch (...) {  // a log that is full must not stop the service
-    error_log::write(fmt::format("on_event has thrown: {}; at: {}", text_of(std::current_exception()), to_string(event)));
+    const auto what = text_of(std::current_exception());
+    error_log::write(fmt::format("on_event has thrown: {}; at: {}", what, to_string(event)));
   }
 }
 

@@ -111,8 +111,8 @@ class worker_process : public std::enable_shared_from_this<worker_process> {
   void kill(end_cause why = end_cause::killed);
 
   /// Signals the process, if there is one: by its pidfd, and if that is refused, as by a container's seccomp filter, by
-  /// its pid, which nobody else has while it is not reaped. A process that takes no signal, because it is another user's
-  /// by now, is told once by on_refused_signal.
+  /// its pid, which nobody else has while it is not reaped. A process that takes no signal, because it is another
+  /// user's by now, is told once by on_refused_signal.
   void signal(int signal_number);
 
   /// Puts the start off; cancel_wait() ends that early.

@@ -181,9 +181,9 @@ class reader {
     return count < room ? count : room;
   }
 
-  /// Counts `count` elements, of `size` bytes of memory each, that are about to be made. Throws errc::malformed when the
-  /// message takes more than max_expansion times its bytes; the first MiB is free. A codec of a type that takes much
-  /// more memory than bytes calls it.
+  /// Counts `count` elements, of `size` bytes of memory each, that are about to be made. Throws errc::malformed when
+  /// the message takes more than max_expansion times its bytes; the first MiB is free. A codec of a type that takes
+  /// much more memory than bytes calls it.
   void claim(std::size_t count, std::size_t size) { memory_.take(count * size); }
 
   /// Enters one more level of nesting, until the result is destroyed; see writer::descend().

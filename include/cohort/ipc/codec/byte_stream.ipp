@@ -37,7 +37,8 @@ COHORT_INLINE void fail_depth(bool encoding) {
 }
 
 COHORT_INLINE void fail_budget(std::size_t wanted, std::size_t left) {
-  fail_decode("elements of " + std::to_string(wanted) + " bytes of memory, more than the bytes that came account for: " +
+  fail_decode("elements of " + std::to_string(wanted) + " bytes of memory, more than the bytes that came account for: "
+                +
               std::to_string(left) + " left of " + std::to_string(max_expansion) + " a byte");
 }
 

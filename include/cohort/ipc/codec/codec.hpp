@@ -331,8 +331,8 @@ consteval auto choose_codec() {
 
 }  // namespace detail
 
-// Numbers, enumerations, structs and paths are here and not in partial specialisations, so that any specialisation of a user,
-// one that is constrained by a concept too, comes before them.
+// Numbers, enumerations, structs and paths are here and not in partial specialisations, so that any specialisation of a
+// user, one that is constrained by a concept too, comes before them.
 template <class T>
 struct codec : decltype(detail::choose_codec<T>())::type {};
 

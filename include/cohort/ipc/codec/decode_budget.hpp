@@ -36,7 +36,8 @@ class decode_budget {
 
 /// Steps from one element of a hash table to the next in the same bucket, while the table is filled. A peer that knows
 /// the hash function can choose keys that all fall into one bucket, where each is compared with all before it. This
-/// ends the decoding before it takes much longer than other keys would. Keys that nobody has chosen need about one step.
+/// ends the decoding before it takes much longer than other keys would. Keys that nobody has chosen need about one
+/// step.
 class probe_budget {
  public:
   explicit probe_budget(std::size_t elements) noexcept : left_(32 * elements + 64 * 1024) {}

@@ -162,7 +162,8 @@ COHORT_INLINE bool child_state::ask(siginfo_t& info, int options, rusage* usage)
     struct sigaction action = {};
     ::sigaction(SIGCHLD, nullptr, &action);
     const bool ignored = action.sa_handler == SIG_IGN || (action.sa_flags & SA_NOCLDWAIT) != 0;
-    throw_error(ignored ? "child: wait: this process ignores SIGCHLD, so that the kernel keeps no status" : "child: wait",
+    throw_error(ignored ? "child: wait: this process ignores SIGCHLD, so that the kernel keeps no status"
+                          : "child: wait",
                 errc::status_taken);
   }
   return info.si_pid != 0;

@@ -61,13 +61,14 @@ std::vector<std::string> own_arguments();
 /// The running program, as a command. Its file may be replaced at any time, so each start asks again.
 command own_command(const std::vector<std::string>& arguments);
 
-/// Gives this process the name of its program in ps, if it was started by a link of /proc, which is then its name ("exe").
+/// Gives this process the name of its program in ps, if it was started by a link of /proc, which is then its name
+/// ("exe").
 void show_own_name() noexcept;
 
 /// A version of the running program, which can be started also when its file has been replaced since.
 ///
-/// The path is the one by which the program was started, with the links in it: where a release is the target of the link
-/// `current`, what is there next is the next release.
+/// The path is the one by which the program was started, with the links in it: where a release is the target of the
+/// link `current`, what is there next is the next release.
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
 class program_version {

@@ -156,7 +156,8 @@ COHORT_INLINE void process_tree::resume() noexcept {
     try {
       send(*each, SIGCONT);
     } catch (const std::system_error&) {
-      system::call.kill(each->pid, SIGCONT);  // unproven, and harmless: better than a process that stands still for ever
+      // Unproven, and harmless: better than a process that stands still for ever.
+      system::call.kill(each->pid, SIGCONT);
     }
   }
   if (leads_group_) system::call.kill(-root_, SIGCONT);  // whoever was stopped and not found

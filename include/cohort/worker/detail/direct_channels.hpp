@@ -37,8 +37,8 @@ class direct_channels {
   asio::awaitable<receipt> send(routed_message what);
 
   /// Takes this process's end of a channel that another process has asked for, of which the primary says who it is. The
-  /// other process may be dishonest: an end that is no local socket, or that no channel can be made of, is closed, and a
-  /// process has one such channel, the last one.
+  /// other process may be dishonest: an end that is no local socket, or that no channel can be made of, is closed, and
+  /// a process has one such channel, the last one.
   void accept_offer(descriptor end, const member& from);
 
   /// Tells the processes that send here to send by way of the primary from now on.

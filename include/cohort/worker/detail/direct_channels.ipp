@@ -91,7 +91,9 @@ COHORT_INLINE asio::awaitable<void> direct_channels::answer(std::shared_ptr<inco
 }
 
 COHORT_INLINE asio::awaitable<receipt> direct_channels::take(routed_message what, const member& from) {
-  if (is_primarys_word(what.type)) co_return not_delivered(here_.self(), undelivered::failed, "only the primary says this");
+  if (is_primarys_word(what.type)) {
+    co_return not_delivered(here_.self(), undelivered::failed, "only the primary says this");
+  }
   what.from = from;
   auto result = co_await here_.receive(std::move(what));
   co_return result;

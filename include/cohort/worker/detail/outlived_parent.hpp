@@ -7,8 +7,9 @@
 
 namespace cohort::detail {
 
-/// Kills this process some time after its parent has died, if it is still there then. A worker ends by draining when its
-/// channel tells that the parent is gone; this is for one whose loop does not turn, which would hold the port for ever.
+/// Kills this process some time after its parent has died, if it is still there then. A worker ends by draining when
+/// its channel tells that the parent is gone; this is for one whose loop does not turn, which would hold the port for
+/// ever.
 ///
 /// It takes SIGRTMAX, which the kernel sends when the parent dies (PR_SET_PDEATHSIG(2const)), and a timer that sends
 /// SIGKILL: neither needs the loop. There is one in a process.

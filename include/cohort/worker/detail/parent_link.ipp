@@ -194,7 +194,8 @@ COHORT_INLINE asio::awaitable<receipt> parent_link::carry(routed_message what, b
   const bool to_itself = (to == to_whom::process && what.number == self.pid) ||
                          (to == to_whom::slot && what.number == self.slot) ||
                          (to == to_whom::agent && what.name == self.agent);
-  if (directly && !to_primary && !to_itself && (to == to_whom::slot || to == to_whom::process || to == to_whom::agent)) {
+  const bool to_one = to == to_whom::slot || to == to_whom::process || to == to_whom::agent;
+  if (directly && to_one && !to_primary && !to_itself) {
     return direct_.send(std::move(what));
   }
   return channel_.call<receipt>(what);
