@@ -6,11 +6,14 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <sys/socket.h>
 
+#include "../../include/cohort/core/task_group.hpp"
 #include "../../include/cohort/core/timeout.hpp"
+#include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../../include/cohort/ipc/peer.hpp"
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
@@ -88,6 +91,52 @@ struct raw_peer {
   asking client;
   descriptor socket;
 };
+
+/// Asks and answers the same, as its other end does.
+struct equal {
+  using message = std::variant<echo, text>;
+  using ends = channel<message, message>;
+
+  equal(asio::any_io_executor executor, descriptor socket) : line(executor, std::move(socket)), tasks(executor) {
+    const auto answer = [](echo what) -> asio::awaitable<text> {
+      text result{std::move(what.text)};
+      co_return result;
+    };
+    serving.emplace(executor);
+    serving->start(line.serve_calls(answer), &ignore);
+  }
+
+  asio::awaitable<void> ask(std::size_t size) {
+    echo question;
+    question.text = std::string(size, 'q');
+    const auto answer = co_await line.call<text>(question);
+    if (answer.value.size() == size) ++answered;
+  }
+
+  ends line;
+  task_group tasks;
+  std::optional<task_group> serving;
+  int answered = 0;
+};
+
+ASYNC_TEST("two that ask each other more than fits anywhere both get all answers") {
+  const auto executor = co_await asio::this_coro::executor;
+  auto ends = make_channel_pair();
+  equal here(executor, std::move(ends.first)), there(executor, std::move(ends.second));
+  constexpr int calls = 300;
+  for (int i = 0; i < calls; ++i) {
+    here.tasks.start(here.ask(40'000), &ignore);
+    there.tasks.start(there.ask(40'000), &ignore);
+  }
+  co_await here.tasks.wait_empty();
+  co_await there.tasks.wait_empty();
+  CHECK(here.answered == calls);
+  CHECK(there.answered == calls);
+  here.line.close();
+  there.line.close();
+  co_await here.serving->wait_empty();
+  co_await there.serving->wait_empty();
+}
 
 }  // namespace
 

@@ -18,8 +18,7 @@ struct channel_options {
   /// than this wait here, with a message or in one, nothing further is read until the application has taken some of
   /// them. (One read more can bring 253; as many again can be announced and in no message.)
   std::size_t max_leases = 64;
-  /// Calls of the peer that are answered at the same time; further ones wait. They wait as well while `high_water`
-  /// bytes wait to be written.
+  /// Calls of the peer that are answered at the same time, until the answers are written; further ones wait.
   std::size_t max_calls = 1024;
 };
 

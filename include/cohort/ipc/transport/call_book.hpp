@@ -49,6 +49,9 @@ class call_book {
   /// time, as its caller cancels it once.
   std::shared_ptr<asio::cancellation_signal> cancel_answer(std::uint64_t id);
 
+  /// Whether the caller of request `id`, which is being answered, has cancelled it.
+  bool is_cancelled(std::uint64_t id) const;
+
  private:
   std::uint64_t last_ = 0;
   std::unordered_map<std::uint64_t, waiting*> waiting_;

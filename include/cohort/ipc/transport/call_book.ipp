@@ -42,4 +42,9 @@ COHORT_INLINE std::shared_ptr<asio::cancellation_signal> call_book::cancel_answe
   return at->second.signal.lock();
 }
 
+COHORT_INLINE bool call_book::is_cancelled(std::uint64_t id) const {
+  const auto at = answering_.find(id);
+  return at != answering_.end() && at->second.cancelled;
+}
+
 }  // namespace cohort::detail

@@ -45,9 +45,9 @@ class call_origin {
   /// Sends a progress or a reply of type number `type`, encoded behind an envelope.
   asio::awaitable<void> send(wire::envelope what, std::size_t type, encoded_message message) const;
 
-  /// Tells the caller that there will be no answer. Does not wait: it is the last word of a handler that may have been
-  /// cancelled.
-  void fail(wire::call_failure why, std::string_view text) const;
+  /// Tells the caller that there will be no answer, and waits until that is written, as a reply does: so what waits for
+  /// a peer that does not read is bounded by channel_options::max_calls. Not to a caller that has cancelled.
+  asio::awaitable<void> fail(wire::call_failure why, std::string text) const;
 
   /// A coroutine that does `work`, which ends with the answer, and tells the caller what that throws.
   static asio::awaitable<void> answer(call_origin who, asio::awaitable<void> work);
@@ -56,6 +56,11 @@ class call_origin {
   static asio::awaitable<void> refuse(call_origin who, std::string text);
 
  private:
+  /// Whether the caller can be told, and has not cancelled.
+  bool is_awaited() const;
+
+  std::uint64_t append_failure(wire::call_failure why, std::string_view text) const;
+
   std::shared_ptr<link> link_;
   std::uint64_t id_;
 };

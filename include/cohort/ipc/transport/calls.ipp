@@ -109,29 +109,50 @@ COHORT_INLINE asio::awaitable<void> call_origin::send(wire::envelope what, std::
   return link::send(link_, "answer", type, std::move(message), true);
 }
 
-COHORT_INLINE void call_origin::fail(wire::call_failure why, std::string_view text) const {
-  if (!link_->is_writable()) return;
+COHORT_INLINE std::uint64_t call_origin::append_failure(wire::call_failure why, std::string_view text) const {
   encoded_message failure;
   failure.bytes.grow(wire::envelope_size);
   put_envelope(failure, wire::envelope::failure, id_);
   *failure.bytes.grow(1) = static_cast<char>(why);
   text = text.substr(0, 4096);
   std::memcpy(failure.bytes.grow(text.size()), text.data(), text.size());
-  link_->out().append(wire::kind::message, std::move(failure.bytes));
+  const auto sent = link_->out().append(wire::kind::message, std::move(failure.bytes));
   link_->flush_soon();
+  return sent;
 }
 
+COHORT_INLINE asio::awaitable<void> call_origin::fail(wire::call_failure why, std::string text) const {
+  if (!is_awaited()) co_return;
+  const auto sent = append_failure(why, text);
+  if (link_->out().completed() >= sent) co_return;
+  try {
+    co_await link::written(link_, "answer", sent, true);
+  } catch (const std::system_error&) {
+    // Taken back. Those who still wait when the answering ends are to be told all the same.
+    if (is_awaited()) append_failure(why, text);
+  }
+}
+
+COHORT_INLINE bool call_origin::is_awaited() const { return link_->is_writable() && !link_->calls().is_cancelled(id_); }
+
 COHORT_INLINE asio::awaitable<void> call_origin::answer(call_origin who, asio::awaitable<void> work) {
+  std::exception_ptr thrown;
   try {
     co_await std::move(work);
   } catch (...) {
-    who.fail(wire::call_failure::thrown, text_of(std::current_exception()));
+    thrown = std::current_exception();
+  }
+  if (!thrown) co_return;
+  const auto state = co_await asio::this_coro::cancellation_state;
+  if (state.cancelled() == asio::cancellation_type::none) {
+    co_await who.fail(wire::call_failure::thrown, text_of(thrown));
+  } else if (who.is_awaited()) {  // the answering ends, and nothing can be waited for any more
+    who.append_failure(wire::call_failure::thrown, text_of(thrown));
   }
 }
 
 COHORT_INLINE asio::awaitable<void> call_origin::refuse(call_origin who, std::string text) {
-  who.fail(wire::call_failure::unknown, text);
-  co_return;
+  co_await who.fail(wire::call_failure::unknown, std::move(text));
 }
 
 COHORT_INLINE asio::awaitable<void> serve_calls(std::shared_ptr<link> self, begin_answer begin) {
@@ -142,8 +163,6 @@ COHORT_INLINE asio::awaitable<void> serve_calls(std::shared_ptr<link> self, begi
   try {
     for (;;) {
       while (running.size() >= self->options().max_calls) co_await room.wait();
-      // An answer would have to wait behind all that is there; and a failure is queued without waiting.
-      while (!self->has_room_to_post() && self->is_writable()) co_await link::wait_room_to_post(self);
       if (self->in().requests.empty()) co_await link::wait_request(self);
       if (self->in().requests.empty()) break;
       inbox::stored request = std::move(self->in().requests.front());

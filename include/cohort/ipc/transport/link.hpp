@@ -112,11 +112,6 @@ class link : public std::enable_shared_from_this<link> {
     }
   }
 
-  /// Waits until a message may be posted, or none can be any more. Cancelling throws operation_aborted.
-  static asio::awaitable<void> wait_room_to_post(std::shared_ptr<link> self) {
-    return detail::write_pump::wait_room(std::move(self));
-  }
-
   /// Bytes that are worth a write of their own.
   static constexpr std::size_t flush_at = 64 * 1024;
 

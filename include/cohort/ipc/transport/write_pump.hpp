@@ -39,9 +39,6 @@ class write_pump {
   /// See link::written().
   static asio::awaitable<void> written(std::shared_ptr<link> self, const char* step, ticket which, bool take_back);
 
-  /// Waits until less than link::options().high_water bytes wait to be written, or nothing can be written any more.
-  static asio::awaitable<void> wait_room(std::shared_ptr<link> self);
-
   /// See link::disconnect().
   static asio::awaitable<void> disconnect(std::shared_ptr<link> self);
 

@@ -76,13 +76,6 @@ COHORT_INLINE asio::awaitable<void> write_pump::written(std::shared_ptr<link> se
   }
 }
 
-COHORT_INLINE asio::awaitable<void> write_pump::wait_room(std::shared_ptr<link> self) {
-  write_pump& pump = self->writes();
-  while (pump.queue_.waiting_bytes() >= self->options().high_water && self->is_writable()) {
-    co_await pump.progress_.wait();
-  }
-}
-
 COHORT_INLINE asio::awaitable<void> write_pump::disconnect(std::shared_ptr<link> self) {
   link::check_open(self, "disconnect");
   write_pump& pump = self->writes();
