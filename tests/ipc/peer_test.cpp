@@ -428,8 +428,8 @@ ASYNC_TEST("a handle that waits to be taken comes back when the child ends, whoe
 }
 
 PLAIN_TEST("a loop does not wait for a child that has a channel and that nobody waits for") {
-  std::optional<peer<talk>> child;
   asio::io_context context;
+  std::optional<peer<talk>> child;
   const auto begin = [&]() -> asio::awaitable<void> { child.emplace(co_await start()); };
   asio::co_spawn(context, begin(), asio::detached);
   context.run();

@@ -40,6 +40,19 @@ extern "C" int __clone(int (*entry)(void*), void* stack_top, int flags, void* ar
 
 #define COHORT_UNSANITIZED __attribute__((no_sanitize("address", "undefined", "thread")))
 
+/// What does not return from the child. These are no lambdas, because a sanitizer looks into the function that makes a
+/// pointer of one, and holds its frame for a part of the parent's stack.
+namespace no_return {
+COHORT_UNSANITIZED inline int execute(const char* path, char* const argv[], char* const envp[]) {
+  return static_cast<int>(::syscall(SYS_execve, path, argv, envp));
+}
+
+COHORT_UNSANITIZED inline int execute_file(int fd, char* const argv[], char* const envp[]) {
+  constexpr int at_empty_path = 0x1000;
+  return static_cast<int>(::syscall(SYS_execveat, fd, "", argv, envp, at_empty_path));
+}
+}  // namespace no_return
+
 /// The replaceable calls, by the names of their man pages.
 struct calls {
   // sockets
@@ -160,16 +173,9 @@ struct calls {
       [](unsigned first, unsigned last, int flags) COHORT_UNSANITIZED {
         return static_cast<int>(::syscall(SYS_close_range, first, last, flags));
       };
-  int (*execve)(const char* path, char* const argv[], char* const envp[]) =
-      [](const char* path, char* const argv[], char* const envp[]) COHORT_UNSANITIZED {
-        return static_cast<int>(::syscall(SYS_execve, path, argv, envp));
-      };
+  int (*execve)(const char* path, char* const argv[], char* const envp[]) = no_return::execute;
   /// execveat(AT_EMPTY_PATH): the file that a descriptor is of.
-  int (*execute_file)(int fd, char* const argv[], char* const envp[]) =
-      [](int fd, char* const argv[], char* const envp[]) COHORT_UNSANITIZED {
-        constexpr int at_empty_path = 0x1000;
-        return static_cast<int>(::syscall(SYS_execveat, fd, "", argv, envp, at_empty_path));
-      };
+  int (*execute_file)(int fd, char* const argv[], char* const envp[]) = no_return::execute_file;
 };
 #undef COHORT_UNSANITIZED
 
