@@ -30,6 +30,10 @@
 #include "stdio_plan.hpp"
 #include "credentials.hpp"
 
+#if defined(__SANITIZE_ADDRESS__)
+extern "C" void __asan_unpoison_memory_region(const volatile void* address, std::size_t size);
+#endif
+
 namespace cohort::detail {
 
 /// A program that is ready to start, and its start.
@@ -66,6 +70,9 @@ class launch {
     const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
     const pid_t pid = system::call.clone(&child_process::run, stack + stack_size, flags, &plan, pidfd);
     const int error = errno;
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(stack, stack_size);  // the child has left its frames here without returning
+#endif
     ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, before, nullptr, NSIG / 8);
     errno = error;
     return pid;
