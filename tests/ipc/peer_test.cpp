@@ -410,7 +410,8 @@ ASYNC_TEST("a channel ends with the child, whoever the child has left it to") {
   const auto handle = co_await child.receive_handle();
   CHECK_FALSE(handle);
   const descriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  const auto code = co_await error_of(child.send_handle(number{1u}, null));
+  const number one{1u};
+  const auto code = co_await error_of(child.send_handle(one, null));
   CHECK(code == errc::peer_closed);
   const auto status = co_await child.wait();
   CHECK(status.success());
@@ -421,7 +422,8 @@ ASYNC_TEST("a handle that waits to be taken comes back when the child ends, whoe
   auto child = co_await start_leaving();
   const auto group = child.pid();
   const descriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  const auto code = co_await error_of(child.send_handle(number{1u}, null));
+  const number one{1u};
+  const auto code = co_await error_of(child.send_handle(one, null));
   CHECK(code == errc::peer_closed);
   co_await child.wait();
   CHECK(::kill(-group, SIGKILL) == 0);

@@ -41,7 +41,7 @@ class cluster {
   asio::any_io_executor get_executor();
 
   /// Serves until stop() or kill() is called or the restart policy gives up, and returns when every worker is gone: 0,
-  /// or 1 if it gave up. Call it once. Cancelling it is not supported: call stop().
+  /// or 1 if it gave up or had to kill a worker. Call it once. Cancelling it is not supported: call stop().
   ///
   /// Throws `listen 127.0.0.1:8000: Address already in use` and its like before any worker is started.
   ///

@@ -31,7 +31,7 @@ class cluster;
 /// What a signal to the primary of serve() means.
 enum class cluster_action {
   none,        ///< the signal stays what it is without serve()
-  stop,        ///< INT, TERM: stop gracefully; a second one at once
+  stop,        ///< INT, TERM: stop gracefully; one that comes a second or more later: at once
   kill,        ///< QUIT: stop at once
   reload,      ///< HUP: cluster::reload()
   scale_up,    ///< TTIN: one worker more
@@ -159,7 +159,8 @@ struct cluster_options {  // a member for each thing that can be said of a clust
   };
   /// What the primary does when it is told to open its log files again.
   std::function<void()> on_reopen;
-  /// What serve() does with each event, in the primary. Default: it writes to_string(event) to stderr.
+  /// What serve() does with each event, in the primary. Default: error_log::write(to_string(event)). What
+  /// it throws is said there, and ends nothing.
   std::function<void(const cluster_event&)> on_event;
 
   /// `workers`, or the number of processors for 0.

@@ -10,11 +10,12 @@ namespace cohort {
 /// The whole of a clustered server: call it from main and return what it returns.
 ///
 /// The same program is primary and worker. Started by a user it is the primary: it listens, starts itself again for
-/// each worker with the same arguments, and runs until INT or TERM (graceful; a second one, or QUIT: at once); of other
-/// signals see cluster_action. Started by the primary it serves connections with `handler`, as run_worker does. Do what
-/// both need before the call.
+/// each worker with the same arguments, and runs until INT or TERM (graceful; one that comes a second or more later, or
+/// QUIT: at once); of other signals see cluster_action. Started by the primary it serves connections with `handler`, as
+/// run_worker does. Do what both need before the call.
 ///
-/// Returns the exit status: 0 after a stop that was asked for, 1 if it could not start (said on stderr) or gave up.
+/// Returns the exit status: 0 after a stop that was asked for; 1 if a worker had to be killed for that, if it could not
+/// start (said on stderr) or gave up.
 ///
 /// A service manager that has set NOTIFY_SOCKET, as systemd does for Type=notify, is told when all workers are ready,
 /// when the cluster reloads and stops, in one line how many serve, and within its WatchdogSec= that the primary is

@@ -28,8 +28,8 @@ class worker_impl;
 /// A worker takes listeners from its parent and accepts on them, takes accepted sockets from it too, and runs the
 /// handler for each connection. It drains when the parent says so, on SIGTERM, when the parent is gone, and on a fatal
 /// error: it tells the parent first, so that a replacement starts now; it accepts no more, closes idle connections,
-/// lets the busy ones finish until the deadline, cancels what is left, and ends. A second SIGTERM ends the waiting.
-/// SIGINT is ignored: Ctrl-C is the parent's business.
+/// lets the busy ones finish until the deadline, cancels what is left, and ends. A SIGTERM that comes a second or more
+/// later ends the waiting. SIGINT is ignored: Ctrl-C is the parent's business.
 ///
 /// Distinct objects: safe. Shared objects: unsafe; handlers run on the worker's executor and may use it.
 class worker {
