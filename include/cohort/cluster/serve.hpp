@@ -22,6 +22,9 @@ namespace cohort {
 /// well: see sd_notifier.
 int serve(cluster_options options, connection_handler handler);
 
+/// The same where workers are a program of their own, cluster_options::program, and this one is the primary alone.
+int serve(cluster_options options);
+
 }  // namespace cohort
 
 #ifndef COHORT_SEPARATE_COMPILATION
