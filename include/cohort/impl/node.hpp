@@ -12,6 +12,11 @@
 #pragma GCC diagnostic ignored "-Wsubobject-linkage"
 #endif
 
+#include "../cluster/node/listen_query.ipp"
+#include "../cluster/node/listener_table.ipp"
+#include "../cluster/node/node_listener.ipp"
+#include "../cluster/node/worker_session.ipp"
+#include "../cluster/node/workers.ipp"
 #include "../ipc/node/link.ipp"
 #include "../ipc/node/message.ipp"
 #include "../ipc/node/serialization/json_text.ipp"

@@ -2,7 +2,6 @@
 /// Workers that are no programs of this library: how a primary starts them, and who speaks for them.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -15,9 +14,7 @@
 
 namespace cohort {
 
-class listener_set;
 class worker_process;
-struct primary_context;
 
 /// Starts the workers of a cluster that speak another protocol than worker_protocol, and translates for each of them. The
 /// primary supervises a channel whose other end the dialect has, in this same process: restarts, reloads, upgrades and
@@ -47,8 +44,5 @@ class worker_dialect {
   /// Ends what it runs. The workers are gone.
   virtual asio::awaitable<void> stop() = 0;
 };
-
-/// Makes the dialect of one cluster, whose parts outlive it.
-using dialect_factory = std::function<std::shared_ptr<worker_dialect>(primary_context&, listener_set&)>;
 
 }  // namespace cohort
