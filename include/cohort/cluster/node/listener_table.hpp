@@ -24,6 +24,7 @@ namespace cohort::node_cluster {
 /// The answer to a worker's queryServer.
 struct listen_answer {
   int error = 0;  ///< negative: why there is no listener
+  std::string trouble;  ///< the same as text
   std::string key;
   json data;
   json sockname;

@@ -55,7 +55,7 @@ COHORT_INLINE listen_answer listener_table::ask(const worker_ptr& who, const lis
     here.to->ask(who);
   } catch (const std::system_error& error) {
     answer.error = errno_of(error);
-    context_.fail(*who, error.what());
+    answer.trouble = error.what();
   }
   return answer;
 }

@@ -32,8 +32,8 @@ class worker_session : public std::enable_shared_from_this<worker_session> {
  public:
   /// What the primary orders; the rest of worker_protocol is nothing that a Node program knows.
   using orders = std::variant<worker_protocol::drain, worker_protocol::ping>;
-  using words = std::variant<worker_protocol::ready, worker_protocol::draining, worker_protocol::pong,
-                             worker_protocol::ended>;
+  using words = std::variant<worker_protocol::ready, worker_protocol::draining, worker_protocol::failed,
+                             worker_protocol::pong, worker_protocol::ended>;
   using primary_channel = channel<words, orders>;
 
   worker_session(primary_context& context, listener_table& listeners, const node_workers_options& options,
@@ -76,6 +76,7 @@ class worker_session : public std::enable_shared_from_this<worker_session> {
 
   asio::awaitable<void> ask_to_leave();
   void say_ready();
+  void say_failed(std::string what);
   void say_figures();
 
   /// Ends a process that has closed its channel and stays, in its own time.

@@ -89,7 +89,7 @@ COHORT_INLINE void worker_session::start(asio::awaitable<void> work) {
       return;
     } catch (...) {
     }
-    self->context_.fail(*self->who_, cohort::detail::text_of(failure));
+    self->say_failed(cohort::detail::text_of(failure));
     self->who_->kill();
   });
 }
@@ -102,8 +102,9 @@ COHORT_INLINE asio::awaitable<void> worker_session::listen_to() {
 
 COHORT_INLINE asio::awaitable<void> worker_session::take_messages() {
   return or_end([](worker_session& self) -> asio::awaitable<void> {
+    const auto& use = self.options_.on_message;
     while (auto message = co_await self.wire_.receive()) {
-      if (self.options_.on_message) self.options_.on_message(self.who_->number(), message->value);
+      if (use) use(self.who_->number(), message->value);
     }
   });
 }
@@ -119,7 +120,7 @@ COHORT_INLINE asio::awaitable<void> worker_session::or_end(asio::awaitable<void>
     trouble = cohort::detail::text_of(std::current_exception());
   }
   if (trouble.empty()) co_return;
-  context_.fail(*who_, trouble);
+  say_failed(trouble);
   who_->kill();
 }
 
@@ -185,6 +186,7 @@ COHORT_INLINE asio::awaitable<bool> worker_session::give(std::string key, any_ha
 COHORT_INLINE asio::awaitable<void> worker_session::answer_query(json query) {
   const listen_query wanted = parse_listen_query(query);
   const listen_answer found = listeners_.ask(who_, wanted);
+  if (found.error != 0) say_failed(found.trouble);
   bool sent = true;
   try {
     co_await send_answer(query, found);
@@ -216,6 +218,12 @@ COHORT_INLINE asio::awaitable<void> worker_session::send_answer(const json& quer
 
 COHORT_INLINE void worker_session::say_ready() {
   if (!std::exchange(ready_, true)) to_primary_.post_if_open(worker_protocol::ready());
+}
+
+COHORT_INLINE void worker_session::say_failed(std::string what) {
+  worker_protocol::failed word;
+  word.what = std::move(what);
+  to_primary_.post_if_open(word);
 }
 
 COHORT_INLINE asio::awaitable<void> worker_session::take_orders() {
