@@ -12,8 +12,11 @@
 #pragma GCC diagnostic ignored "-Wsubobject-linkage"
 #endif
 
+#include "../ipc/node/channel.ipp"
+#include "../ipc/node/codec/json_codec.ipp"
 #include "../ipc/node/link.ipp"
 #include "../ipc/node/message.ipp"
+#include "../ipc/node/peer.ipp"
 #include "../ipc/node/serialization/json_text.ipp"
 #include "../ipc/node/serialization/utf.ipp"
 #include "../ipc/node/serialization/v8_reader.ipp"
