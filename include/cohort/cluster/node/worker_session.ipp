@@ -12,7 +12,6 @@
 #include <linux/sockios.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -235,16 +234,13 @@ COHORT_INLINE asio::awaitable<void> worker_session::take_orders() {
       if (error.code() != errc::unknown_message) throw;
       continue;  // one that a Node program would not understand
     }
-    if (!order) break;
+    if (!order) co_return;
     if (const auto* question = std::get_if<worker_protocol::ping>(&*order)) {
       start(answer_ping(question->number));
     } else {
       start(ask_to_leave());
     }
   }
-  // The process is gone. What it has said before is read to its end, and no further: a process that it has forked may
-  // hold the channel open.
-  ::shutdown(wire_.connection()->native_handle(), SHUT_RDWR);
 }
 
 COHORT_INLINE asio::awaitable<void> worker_session::ask_to_leave() {

@@ -11,7 +11,7 @@
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../ipc/channel_pair.hpp"
-#include "../../process/spawn.hpp"
+#include "../../ipc/node/peer.hpp"
 #include "../supervision/worker_dialect.hpp"
 #include "listener_table.hpp"
 #include "worker_session.hpp"
@@ -51,25 +51,20 @@ class workers_dialect final : public worker_dialect {
 COHORT_INLINE asio::awaitable<peer<worker_protocol>> workers_dialect::start(worker_ptr who, command program,
                                                                             channel_options channel) {
   const auto executor = context_.get_executor();
-  program.env("NODE_UNIQUE_ID", std::to_string(++last_id_));
   node_options wire;
   wire.cluster = true;
-  auto wire_ends = make_channel_pair();
-  int number = 3;
-  while (program.has_fd(number)) ++number;
-  program.env("NODE_CHANNEL_FD", std::to_string(number));
-  program.env("NODE_CHANNEL_SERIALIZATION_MODE", std::string(to_string(wire.serialization)));
-  program.fd(number, stdio::borrow(wire_ends.second.get()));
-  child process = co_await spawn(std::move(program));
-  wire_ends.second.reset();
+  const std::string id = std::to_string(++last_id_);
+  auto started = co_await cohort::detail::spawn_with_node_channel(std::move(program), wire.serialization, id);
+  node_link to_worker(executor, std::move(started.second), wire);
+  cohort::detail::end_with(started.first, to_worker);
   auto ends = make_channel_pair();
   const auto session = std::make_shared<worker_session>(
-      context_, listeners_, options_, who, node_link(executor, std::move(wire_ends.first), wire),
+      context_, listeners_, options_, who, std::move(to_worker),
       worker_session::primary_channel(executor, std::move(ends.second), channel));
   sessions_[who.get()] = session;
   tasks_.start(session->run(), [this, who](const std::exception_ptr&) { sessions_.erase(who.get()); });
   cohort::channel<worker_protocol::to_child, worker_protocol::to_parent> mine(executor, std::move(ends.first), channel);
-  co_return peer<worker_protocol>(std::move(process), std::move(mine));
+  co_return peer<worker_protocol>(std::move(started.first), std::move(mine));
 }
 
 COHORT_INLINE asio::awaitable<bool> workers_dialect::give(const worker_ptr& who, const std::string& key,

@@ -50,6 +50,9 @@ class node_connection : public std::enable_shared_from_this<node_connection> {
 
   void close();
 
+  /// The peer has ended: what it has sent can still be read, and then it is over, whoever else has its end.
+  void end();
+
   /// Neither closed, nor disconnected, nor broken; and the peer has not ended the channel.
   bool is_connected() const noexcept { return !closed_ && !leaving_ && !ended_ && !broken_; }
   bool has_output() const noexcept { return outbox_.has_output() || !outbox_.is_idle(); }

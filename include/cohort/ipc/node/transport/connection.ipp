@@ -138,6 +138,10 @@ COHORT_INLINE void node_connection::close() {
   wake_all();
 }
 
+COHORT_INLINE void node_connection::end() {
+  if (socket_.is_open()) ::shutdown(socket_.native_handle(), SHUT_RDWR);
+}
+
 COHORT_INLINE void node_connection::close_socket() {
   retry_.cancel();
   closed_timer_.cancel();
