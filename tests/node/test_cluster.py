@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: BSL-1.0
-"""Runs an application of Node's cluster module under a primary: test_cluster.py PRIMARY CASE [POLICY]
+"""Runs an application of Node's cluster module under a primary, or a worker under Node's own primary:
+
+    test_cluster.py PRIMARY CASE [POLICY]
+    test_cluster.py WORKER under_node… [POLICY]
+
+In place of PRIMARY, primary.js is Node's own, for those who want to compare.
 
 Without Node, the cases that need it say so and pass (status 77: skipped).
 """
@@ -14,12 +19,14 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent / 'examples'))
 import smoke  # noqa: E402
 
-PRIMARY, CASE, *POLICY = sys.argv[1:]
+PROGRAM, CASE, *POLICY = sys.argv[1:]
+PRIMARY = ['node', PROGRAM] if PROGRAM.endswith('.js') else [PROGRAM]
 POLICY = POLICY[0] if POLICY else 'rr'
 
 
@@ -27,7 +34,7 @@ class Cluster(smoke.Program):
     """A primary with Node workers, which listen at `port`."""
 
     def __init__(self, workers, what='tcp', node=None, **environment):
-        super().__init__(PRIMARY, env={
+        super().__init__(*PRIMARY, env={
             **os.environ, 'ACCEPT_WORKER': str(HERE / 'app.js'), 'ACCEPT_WORKERS': str(workers),
             'ACCEPT_POLICY': POLICY, 'ACCEPT_NODE': node or 'node', 'APP_LISTEN': what, **environment})
         self.workers = workers
@@ -264,6 +271,84 @@ def refusing():
         assert third.file.read().startswith(b'HTTP/1.1 200')
         third.__exit__(), held[1].__exit__()
         cluster.assert_stops()
+
+
+# Under Node's own primary.
+
+class NodePrimary(smoke.Program):
+    """A primary of Node with workers of this library, which listen at `port`."""
+
+    def __init__(self, workers):
+        super().__init__('node', str(HERE / 'primary.js'), env={
+            **os.environ, 'ACCEPT_EXEC': PROGRAM, 'ACCEPT_PORT': '0', 'ACCEPT_WORKERS': str(workers),
+            'ACCEPT_POLICY': POLICY})
+        self.wait_for(r'^worker \d+ ready, pid', workers)
+        ports = {found[1] for found in self.wait_for(r'^listening on 127\.0\.0\.1:(\d+)$', workers)}
+        assert len(ports) == 1 and '0' not in ports, ports
+        self.port = int(ports.pop())
+
+    def ask(self):
+        with socket.create_connection(('127.0.0.1', self.port), smoke.PATIENCE) as connection:
+            with connection.makefile('rb') as answer:
+                found = re.fullmatch(rb'handled by worker (\d+) pid (\d+)\n', answer.read())
+        return int(found[1]), int(found[2])
+
+    def pid_of(self, number):
+        return int(self.wait_for(rf'^worker {number} started, pid (\d+)$')[0][1])
+
+
+def under_node():
+    with NodePrimary(2) as primary:
+        pids = {number: primary.pid_of(number) for number in (1, 2)}
+        answers = collections.Counter(primary.ask() for _ in range(8))
+        assert all(pids[number] == pid for number, pid in answers), answers
+        if POLICY == 'rr':
+            assert set(answers.values()) == {4}, answers
+        primary.send_signal(signal.SIGUSR2)
+        primary.wait_for('^worker 1 says {"a":\\[1,"ü",null\\]}$')
+        primary.wait_for(rf'^worker 1 exited, pid {pids[1]}: status 0, asked$')
+        primary.wait_for('^worker 3 ready')
+        assert {primary.ask()[0] for _ in range(8)} <= {2, 3}
+        primary.terminate()
+        assert primary.wait() == 0
+        primary.wait_for(rf'^worker 2 exited, pid {pids[2]}: status 0, asked$')
+        primary.wait_for('^worker 3 exited, pid \\d+: status 0, asked$')
+
+
+def under_node_reload():
+    def clients(primary, over, failures, answers):
+        while not over.is_set():
+            try:
+                answers[primary.ask()[1]] += 1
+            except (OSError, TypeError) as error:
+                failures.append(error)
+    with NodePrimary(2) as primary:
+        over, failures, answers = threading.Event(), [], collections.Counter()
+        threads = [threading.Thread(target=clients, args=(primary, over, failures, answers)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in (1, 3):
+                smoke.eventually(lambda: answers[primary.pid_of(number)], 'no answer')
+                primary.send_signal(signal.SIGHUP)
+                primary.wait_for(rf'^worker {number} exited, pid \d+: status 0, asked$')
+                primary.wait_for(rf'^worker {number + 1} exited, pid \d+: status 0, asked$')
+            smoke.eventually(lambda: answers[primary.pid_of(5)], 'no answer')
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert not failures, failures
+        primary.terminate()
+        assert primary.wait() == 0
+
+
+def under_node_orphaned():
+    with NodePrimary(2) as primary:
+        pids = [primary.pid_of(number) for number in (1, 2)]
+        primary.kill()
+        for pid in pids:
+            primary.wait_gone(pid)
 
 
 # With a worker that is none of Node's, and no good one.

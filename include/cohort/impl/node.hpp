@@ -15,6 +15,8 @@
 #include "../cluster/node/listen_query.ipp"
 #include "../cluster/node/listener_table.ipp"
 #include "../cluster/node/node_listener.ipp"
+#include "../cluster/node/primary_link.ipp"
+#include "../cluster/node/run_node_worker.ipp"
 #include "../cluster/node/worker_session.ipp"
 #include "../cluster/node/workers.ipp"
 #include "../ipc/node/channel.ipp"

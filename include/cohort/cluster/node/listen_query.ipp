@@ -21,6 +21,7 @@
 #include "../../core/system.hpp"
 #include "../../ipc/handle.hpp"
 #include "../../net/endpoint.hpp"
+#include "message.hpp"
 
 namespace cohort::node_cluster {
 
@@ -33,12 +34,6 @@ COHORT_INLINE std::string js_text(const json& message, const char* name) {
   const auto at = message.find(name);
   if (at == message.end()) return "undefined";
   return at->is_string() ? at->get<std::string>() : at->dump();
-}
-
-COHORT_INLINE const json& member_of(const json& message, const char* name) {
-  static const json none;
-  const auto at = message.find(name);
-  return at == message.end() ? none : *at;
 }
 
 COHORT_INLINE int integer_of(const json& message, const char* name, int otherwise) {
@@ -101,7 +96,9 @@ descriptor bind_server(const listen_query& query) {
 template <class Endpoint>
 Endpoint name_of(const descriptor& socket) {
   Endpoint where;
-  cohort::detail::read_name(socket, where);
+  socklen_t size = static_cast<socklen_t>(where.capacity());
+  if (::getsockname(socket.get(), where.data(), &size) != 0) fail_listen("getsockname", errno);
+  where.resize(size);
   return where;
 }
 

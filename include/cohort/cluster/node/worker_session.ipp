@@ -21,6 +21,7 @@
 #include "../../core/scope.hpp"
 #include "../../core/text_of.hpp"
 #include "../../core/timeout.hpp"
+#include "message.hpp"
 
 namespace cohort::node_cluster {
 
@@ -31,18 +32,6 @@ COHORT_INLINE std::uint64_t resident_memory(pid_t pid) {
   std::uint64_t total = 0, resident = 0;
   std::ifstream(fmt::format("/proc/{}/statm", pid)) >> total >> resident;
   return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-}
-
-/// A number that names a message; none if there is not one.
-COHORT_INLINE std::optional<std::uint64_t> number_in(const json& message, const char* name) {
-  const json& value = member_of(message, name);
-  if (!value.is_number_integer() || value < 0) return std::nullopt;
-  return value.get<std::uint64_t>();
-}
-
-COHORT_INLINE std::string text_in(const json& message, const char* name) {
-  const json& value = member_of(message, name);
-  return value.is_string() ? value.get<std::string>() : std::string();
 }
 
 }  // namespace detail
@@ -155,11 +144,9 @@ COHORT_INLINE void worker_session::hear_answer(std::uint64_t number, const json&
 }
 
 COHORT_INLINE json worker_session::message_with(const char* name, json value) {
-  json message;
-  message["cmd"] = "NODE_CLUSTER";
-  message["seq"] = next_number_++;
+  json message = json::object();
   message[name] = std::move(value);
-  return message;
+  return detail::cluster_message(std::move(message), next_number_);
 }
 
 COHORT_INLINE asio::awaitable<void> worker_session::send(json message) {
