@@ -6,12 +6,12 @@ import os
 import socket
 
 channel = socket.socket(fileno=int(os.environ.pop('NODE_CHANNEL_FD')))
-lines = channel.makefile('rw', encoding='utf-8')
-for line in lines:  # until the parent disconnects
+answers = channel.makefile('w', encoding='utf-8')
+for line in channel.makefile('r', encoding='utf-8'):  # until the parent disconnects
     question = json.loads(line)
     if question['type'] == 'count':
         words = collections.Counter(question['text'].split())
         answer = {'type': 'counted', 'words': dict(words), 'by': f'Python, pid {os.getpid()}'}
     else:
         answer = {'type': 'refused', 'what': question['type']}
-    print(json.dumps(answer), file=lines, flush=True)
+    print(json.dumps(answer), file=answers, flush=True)
