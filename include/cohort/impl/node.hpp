@@ -13,7 +13,7 @@
 #endif
 
 #include "../ipc/node/channel.ipp"
-#include "../ipc/node/codec/json_codec.ipp"
+#include "../ipc/node/codec/json_path.ipp"
 #include "../ipc/node/link.ipp"
 #include "../ipc/node/message.ipp"
 #include "../ipc/node/peer.ipp"
