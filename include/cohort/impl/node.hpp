@@ -20,7 +20,7 @@
 #include "../cluster/node/worker_session.ipp"
 #include "../cluster/node/workers.ipp"
 #include "../ipc/node/channel.ipp"
-#include "../ipc/node/codec/json_codec.ipp"
+#include "../ipc/node/codec/json_path.ipp"
 #include "../ipc/node/link.ipp"
 #include "../ipc/node/message.ipp"
 #include "../ipc/node/peer.ipp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-/// The codecs of numbers, strings, containers and structs: a part of json_codec.hpp, which includes it.
+/// The codecs of numbers, strings, containers and structs: a part of json_codec.hpp.
 #pragma once
 
 #include <array>
@@ -23,7 +23,7 @@
 #include <variant>
 
 #include "../../codec/detail/reflect.hpp"
-#include "json_codec.hpp"
+#include "json_path.hpp"
 #include "names.hpp"
 
 namespace cohort::detail {

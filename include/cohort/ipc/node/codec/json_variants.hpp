@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-/// The codec of variants, and what chooses the codec of a type: a part of json_codec.hpp, which includes it.
+/// The codec of variants, and what chooses the codec of a type: a part of json_codec.hpp.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 #include <utility>
 #include <variant>
 
-#include "json_codec.hpp"
+#include "json_path.hpp"
 #include "json_values.hpp"
 
 namespace cohort::detail {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include "json_codec.hpp"
+#include "json_path.hpp"
 
 #include "../../../core/config.hpp"
 
