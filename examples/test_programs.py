@@ -52,6 +52,21 @@ def node_heavy():
         server.wait_gone(int(pid))  # the child ends with the channel
 
 
+def node_cluster():
+    def who():
+        with urllib.request.urlopen(f'http://127.0.0.1:{port}/', timeout=smoke.PATIENCE) as answer:
+            return re.fullmatch(r'worker (\d), pid (\d+)\n', answer.read().decode()).groups()
+    with smoke.Program(PROGRAM, MORE[0], '0') as primary:
+        primary.wait_for(r'^worker \d ready', 2)
+        port = int(primary.wait_for(r'^listening on 127\.0\.0\.1:(\d+)$')[0][1])
+        assert {who()[0] for _ in range(4)} == {'1', '2'}
+        primary.send_signal(signal.SIGHUP)
+        primary.wait_for('^reloaded')
+        assert {who()[0] for _ in range(4)} == {'3', '4'}
+        primary.terminate()
+        assert primary.wait() == 0
+
+
 def ask(port):
     """Who answers, and its pid."""
     with socket.create_connection(('127.0.0.1', port), smoke.PATIENCE) as connection:
