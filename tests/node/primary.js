@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Node's own primary, by the same environment as node_primary, and with what the documents of Node show for it: a worker
-// that has ended is replaced, HUP replaces all of them, and USR2 sends two messages to the first one. With ACCEPT_EXEC its workers are that program.
+// Node's own primary, by the environment of node_primary, and with what the documents of Node show for it: a worker
+// that has ended is replaced, HUP replaces all of them, and USR2 sends two messages to the first one. With ACCEPT_EXEC
+// its workers are that program.
 'use strict';
 const cluster = require('cluster');
 

@@ -49,7 +49,9 @@ COHORT_INLINE bool is_true(const json& message, const char* name) {
   return value.is_boolean() && value.get<bool>();
 }
 
-[[noreturn]] COHORT_INLINE void fail_listen(const std::string& where, int error) { throw_error("listen " + where, error); }
+[[noreturn]] COHORT_INLINE void fail_listen(const std::string& where, int error) {
+  throw_error("listen " + where, error);
+}
 
 /// A socket of an address as workers name it.
 template <class Endpoint>
@@ -58,7 +60,9 @@ Endpoint endpoint_of(const listen_query& query) {
   const auto address = query.address.empty()
                            ? asio::ip::address(asio::ip::address_v6::any())
                            : asio::ip::make_address(query.address, error);
-  if (error || query.port < 0 || query.port > 65535) fail_listen(fmt::format("{}:{}", query.address, query.port), EINVAL);
+  if (error || query.port < 0 || query.port > 65535) {
+    fail_listen(fmt::format("{}:{}", query.address, query.port), EINVAL);
+  }
   return Endpoint(address, static_cast<std::uint16_t>(query.port));
 }
 

@@ -52,13 +52,13 @@ bool has_node_primary() noexcept;
 
 /// The whole of a worker process under a Node primary: call it from main and return what it returns.
 ///
-/// It is run_worker() with the same handler, for which nothing is different: the primary's `disconnect`, SIGTERM and the
-/// primary's death begin a drain. When it is ready, it listens where the options say; the primary hands out connections,
-/// or the socket, as its scheduling policy is. A worker that has reached worker_options::max_connections refuses, and
-/// the primary gives the connection to another one.
+/// It is run_worker() with the same handler, for which nothing is different: the primary's `disconnect`, SIGTERM and
+/// the primary's death begin a drain. When it is ready, it listens where the options say; the primary hands out
+/// connections, or the socket, as its scheduling policy is. A worker that has reached worker_options::max_connections
+/// refuses, and the primary gives the connection to another one.
 ///
-/// Returns 0 after a drain, also if the primary has died; else as run_worker(). An address that cannot be listened at is
-/// fatal. Throws nothing: what keeps it from starting is printed, and it returns 1.
+/// Returns 0 after a drain, also if the primary has died; else as run_worker(). An address that cannot be listened at
+/// is fatal. Throws nothing: what keeps it from starting is printed, and it returns 1.
 ///
 /// cluster.fork() runs process.execPath and takes no other program. The way to have it start this one:
 ///

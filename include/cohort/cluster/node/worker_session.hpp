@@ -43,8 +43,8 @@ class worker_session : public std::enable_shared_from_this<worker_session> {
   asio::awaitable<void> run();
 
   /// Gives the worker an accepted socket of a listener. True: the worker has said that it serves it, and the copy here
-  /// is closed. False: it refuses, and has closed its copy. If this throws (errc::peer_closed when the worker dies first,
-  /// handle_lost when its descriptor table is full), nobody else has the socket.
+  /// is closed. False: it refuses, and has closed its copy. If this throws (errc::peer_closed when the worker dies
+  /// first, handle_lost when its descriptor table is full), nobody else has the socket.
   asio::awaitable<bool> give(std::string key, any_handle& socket);
 
  private:

@@ -39,10 +39,10 @@ struct node_workers_options {
 ///     options.dialect = cohort::node_workers();
 ///     return cohort::serve(options);
 ///
-/// Everything else of a cluster is as for other workers: restarts, reloads, upgrades, scaling, the figures and cohortctl.
-/// The workers say themselves where to listen, and those that ask for the same share a listener. The distribution of
-/// the cluster says who gets a connection; under distribution::shared and reuse_port all workers accept on one socket,
-/// and for datagrams they always do. Least connections means here: the fewest that the worker has not answered for.
+/// Everything else of a cluster is as for other workers: restarts, reloads, upgrades, scaling, figures, cohortctl. The
+/// workers say themselves where to listen, and those that ask for the same share a listener. The distribution of the
+/// cluster says who gets a connection; under distribution::shared and reuse_port all workers accept on one socket, and
+/// for datagrams they always do. Least connections means here: the fewest that the worker has not answered for.
 ///
 /// A connection is given away when the worker says that it serves it. What a worker has not taken when it dies or
 /// refuses goes to another one; without any it waits.

@@ -28,7 +28,9 @@ class workers_dialect final : public worker_dialect {
         options_(std::move(options)),
         listeners_(
             context, listeners,
-            [this](const worker_ptr& who, const std::string& key, any_handle& socket) { return give(who, key, socket); },
+            [this](const worker_ptr& who, const std::string& key, any_handle& to_give) {
+              return give(who, key, to_give);
+            },
             options_.max_in_flight, options_.keep_listener),
         tasks_(context.get_executor()) {}
 

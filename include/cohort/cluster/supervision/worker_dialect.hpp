@@ -16,9 +16,9 @@ namespace cohort {
 
 class worker_process;
 
-/// Starts the workers of a cluster that speak another protocol than worker_protocol, and translates for each of them. The
-/// primary supervises a channel whose other end the dialect has, in this same process: restarts, reloads, upgrades and
-/// figures are those of any other worker. cluster_options::dialect makes one; the cluster owns it.
+/// Starts the workers of a cluster that speak another protocol than worker_protocol, and translates for each of them.
+/// The primary supervises a channel whose other end the dialect has, in this same process: restarts, reloads, upgrades
+/// and figures are those of any other worker. cluster_options::dialect makes one; the cluster owns it.
 ///
 /// Connections do not go by that channel: a dialect adds listeners of its own to the listener_set, as workers ask for
 /// them.
