@@ -138,6 +138,7 @@ ASYNC_TEST("a handle is under way until it is acknowledged, and what comes behin
   co_await tasks.wait_empty();
   CHECK(ended == std::error_code());
   CHECK(::fcntl(ends.first.get(), F_GETFD) >= 0);  // still the caller's
+  CHECK((::fcntl(both.there.handles.front().get(), F_GETFL) & O_NONBLOCK) != 0);
 }
 
 ASYNC_TEST("a socket that is refused is sent again, as it was, three times; then it is the caller's, and the rest goes on") {
