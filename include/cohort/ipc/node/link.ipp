@@ -40,7 +40,8 @@ inline void check_node_message(const json& message, bool internal) {
   }
 }
 
-/// Node takes a descriptor for one that does not block, and Node 18 (libuv 1.44) would stop in accept() on one that does.
+/// Node takes a descriptor for one that does not block, and Node 18 (libuv 1.44) would stop in accept() on one that
+/// does.
 inline void unblock(int fd) noexcept {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags >= 0 && (flags & O_NONBLOCK) == 0) ::fcntl(fd, F_SETFL, flags | O_NONBLOCK);
