@@ -294,7 +294,8 @@ ASYNC_TEST("internal messages of all kinds are no messages of the application") 
   both.there.write(envelope("net.Native", ack), {ends.first.get()});
   const auto answer = co_await both.there.line();
   CHECK(answer == ack);
-  for (const char* line : {R"({"cmd":"NODE_"})", R"({"cmd":5})", R"("NODE_X")", R"(["NODE_X"])", R"({"cmd":"node_x"})"}) {
+  for (const char* line :
+       {R"({"cmd":"NODE_"})", R"({"cmd":5})", R"("NODE_X")", R"(["NODE_X"])", R"({"cmd":"node_x"})"}) {
     both.there.write(std::string(line) + "\n");
     const auto next = co_await both.here.receive();
     CHECK(next->value == parsed(line));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 // The other end of a Node channel, for tests that Node drives.
 //
-//   node_peer                    a child, on the channel that NODE_CHANNEL_FD names; fork() adds words, which it ignores
-//   node_peer --spawn CMD ARG…   starts CMD with a channel, is its peer, and exits with its exit code (1 for a signal)
+//   node_peer                    a child, on the channel that NODE_CHANNEL_FD names; it ignores the words of fork()
+//   node_peer --spawn CMD ARG…   starts CMD with a channel, is its peer, and exits with its code (1 for a signal)
 //
 // It answers a message with the same message, but does what a member $op asks for: see the list of operations below.
 // NODE_PEER_MODE=advanced has --spawn use that serialization.

@@ -73,7 +73,8 @@ async function accepted(server) {
 }
 
 const values = [
-  null, true, 0, -1, 1.5, 2147483648, -2147483649, 9007199254740991, '', 'text', 'üñí', '日本語 😀', [], {}, [1, [2, [3]]],
+  null, true, 0, -1, 1.5, 2147483648, -2147483649, 9007199254740991, '', 'text', 'üñí', '日本語 😀',
+  [], {}, [1, [2, [3]]],
   { a: { b: [null, false, { c: 'd' }] } }, { cmd: 'NODE_' }, { cmd: 5 }, 'NODE_X', ['NODE_X'], { cmd: 'node_x' },
   { $op: 5 }, 'a line\nbreak and a \u0000 and " and \\',
 ];
@@ -98,7 +99,8 @@ const cases = {
     assert.ok(Buffer.isBuffer(got.bytes) && got.bytes.equals(bytes));
     assert.deepStrictEqual(got.array, new Float64Array([1.5, -0]));
     assert.deepStrictEqual(got.view, new Uint16Array([1, 65535]));
-    assert.deepStrictEqual(await channel.ask({ u: undefined, big: 12345678901234567890n }), { big: 12345678901234567890n });
+    const big = 12345678901234567890n;
+    assert.deepStrictEqual(await channel.ask({ u: undefined, big }), { big });
     assert.deepStrictEqual(await channel.ask([new Set([1, 2]), new Map([['a', 1]]), new Date(0)]),
       [[1, 2], [['a', 1]], '1970-01-01T00:00:00.000Z']);
     const twice = { x: 1 };
@@ -365,7 +367,8 @@ async function outOfDescriptors(peerPath) {
 async function main(peerPath) {
   for (const serialization of ['json', 'advanced']) {
     const start = () => child_process.fork('any', [], { execPath: peerPath, execArgv: [], serialization });
-    const bare = () => child_process.spawn(peerPath, [], { stdio: ['inherit', 'inherit', 'inherit', 'ipc'], serialization });
+    const stdio = ['inherit', 'inherit', 'inherit', 'ipc'];
+    const bare = () => child_process.spawn(peerPath, [], { stdio, serialization });
     const peer = start();
     await all({ channel: new Channel(peer, serialization === 'advanced'), role: 'child', pid: peer.pid },
       `${serialization}, Node is the parent`);

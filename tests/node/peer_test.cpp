@@ -78,9 +78,10 @@ ASYNC_TEST("a child gets the variables of its own channel, and not those of its 
   const variable fd("NODE_CHANNEL_FD", "77");
   const variable mode("NODE_CHANNEL_SERIALIZATION_MODE", "advanced");
   const variable id("NODE_UNIQUE_ID", "5");
-  auto peer = co_await spawn<raw, node_wire>(shell(
-      R"(echo "[\"$NODE_CHANNEL_FD\",\"$NODE_CHANNEL_SERIALIZATION_MODE\",\"$NODE_UNIQUE_ID\",$(env | grep -c "^NODE_[CU]")]" >&4)")
-                                                 .fd(3, stdio::null));
+  const char* const script =
+      R"(count=$(env | grep -c "^NODE_[CU]")
+         echo "[\"$NODE_CHANNEL_FD\",\"$NODE_CHANNEL_SERIALIZATION_MODE\",\"$NODE_UNIQUE_ID\",$count]" >&4)";
+  auto peer = co_await spawn<raw, node_wire>(shell(script).fd(3, stdio::null));
   const auto answer = co_await peer.receive();
   CHECK(*answer == parsed(R"(["4","json","",2])"));
   const auto end = co_await peer.receive();

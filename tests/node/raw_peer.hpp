@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-/// The other end of a Node channel, played by hand: it writes whatever bytes a test wants, and shows those that it gets.
+/// The other end of a Node channel, played by hand: it writes whatever bytes a test wants, and shows those that it
+/// gets.
 #pragma once
 
 #include <cstring>

@@ -87,10 +87,26 @@ PLAIN_TEST("what Node 20 writes is read") {
 }
 
 PLAIN_TEST("what is no message in V8's format is refused by name") {
-  for (const char* hex : {"", "ff", "ff0f", "ff10 30", "ff0c 30", "000f 30", "ff0f 6f", "ff0f 6f 220161 4902 7b02",
-                          "ff0f 41 ffffffff0f", "ff0f 22 05 6162", "ff0f 63 03 616263", "ff0f 5e 00", "ff0f 52 220161 00",
-                          "ff0f 72 2e", "ff0f 30 30", "ff0f 6f 220161 5e00 7b01", "ff0f 61 ffffffff0f 4000 ffffffff0f",
-                          "ff0f 5a 12 000000000000000001", "ff0f 5c 00 0d 00", "ff0f 49 ffffffffffffffffffffff",
+  for (const char* hex : {"",
+                          "ff",
+                          "ff0f",
+                          "ff10 30",
+                          "ff0c 30",
+                          "000f 30",
+                          "ff0f 6f",
+                          "ff0f 6f 220161 4902 7b02",
+                          "ff0f 41 ffffffff0f",
+                          "ff0f 22 05 6162",
+                          "ff0f 63 03 616263",
+                          "ff0f 5e 00",
+                          "ff0f 52 220161 00",
+                          "ff0f 72 2e",
+                          "ff0f 30 30",
+                          "ff0f 6f 220161 5e00 7b01",
+                          "ff0f 61 ffffffff0f 4000 ffffffff0f",
+                          "ff0f 5a 12 000000000000000001",
+                          "ff0f 5c 00 0d 00",
+                          "ff0f 49 ffffffffffffffffffffff",
                           "ff0f 6f 6f 7b00 4902 7b01"}) {
     CAPTURE(hex);
     CHECK(is_refused(hex));

@@ -46,9 +46,9 @@ asio::awaitable<void> give_node_handle(asio::awaitable<void> sent, handle_ref ob
 /// Typed messages and handles between this process and a Node process, or another that speaks Node's wire.
 ///
 /// `Out` is what this side sends and `In` what it receives: a type that json_codec.hpp makes JSON of, a std::variant of
-/// several, or `json`, and then anything goes. The rules of node_link hold: order, limits, cancellation, what breaks the
-/// channel. A message that is JSON and not an In is errc::schema_mismatch or unknown_message, from the receive() whose
-/// turn it is; the next one can be received.
+/// several, or `json`, and then anything goes. The rules of node_link hold: order, limits, cancellation, what breaks
+/// the channel. A message that is JSON and not an In is errc::schema_mismatch or unknown_message, from the receive()
+/// whose turn it is; the next one can be received.
 ///
 /// Distinct objects: safe. Shared objects: unsafe. The executor is a strand or has one thread.
 template <class Out, class In>
@@ -88,11 +88,8 @@ class node_channel {
   template <class M, class... Arguments>
     requires(sends<M> && !std::is_reference_v<M>)
   [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
-    if constexpr (std::is_same_v<M, json>) {
-      return send_message(json(std::forward<Arguments>(arguments)...));  // {} would make an array of it
-    } else {
-      return send_message(M{std::forward<Arguments>(arguments)...});
-    }
+    const M message(std::forward<Arguments>(arguments)...);
+    return send_message(message);
   }
 
   /// Queues a message and returns at once: see node_link::post(). Throws as send().
@@ -121,10 +118,10 @@ class node_channel {
   /// Hands `object` (a socket, an acceptor, a descriptor: see handle_traits) to the peer with a message, and completes
   /// when the peer has acknowledged that it has arrived.
   ///
-  /// An rvalue is given away: it is closed here then, and not before. An lvalue is shared. `type` is what it is for Node:
-  /// without, what node_handle_type_for() says. If this throws, `object` is still the caller's: see
-  /// node_link::send_handle(). The object must outlive the operation and not be closed meanwhile. Many may be under way;
-  /// Node's wire takes one after the other.
+  /// An rvalue is given away: it is closed here then, and not before. An lvalue is shared. `type` is what it is for
+  /// Node: without, what node_handle_type_for() says. If this throws, `object` is still the caller's: see
+  /// node_link::send_handle(). The object must outlive the operation and not be closed meanwhile. Many may be under
+  /// way; Node's wire takes one after the other.
   ///
   /// An acknowledgement says that the descriptor has arrived, and Node sends it before its program sees the handle. If
   /// the peer dies between the two, nobody can tell: a program that has to know has the peer answer.

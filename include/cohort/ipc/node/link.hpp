@@ -59,11 +59,12 @@ class node_link {
 
   /// Sends a message with a descriptor, and completes when the peer has acknowledged it.
   ///
-  /// `fd` stays the caller's, who closes it afterwards if it is given away, never by shutdown(). It must stay open until
-  /// then. Without a type it is what node_handle_type_for() says. Throws as send(), errc::wrong_handle_kind for a
-  /// descriptor that Node does not take as that type, errc::handle_lost when the peer has no room for it (a net.Socket
-  /// is sent four times before), and the errno of a descriptor that the kernel does not pass. If it throws, the peer does
-  /// not use it, except after a cancellation that comes when it has left: then the peer may have it, too.
+  /// `fd` stays the caller's, who closes it afterwards if it is given away, never by shutdown(). It must stay open
+  /// until then. It is made non-blocking, for all who share it: Node expects that. Without a type it is what
+  /// node_handle_type_for() says. Throws as send(), errc::wrong_handle_kind for a descriptor that Node does not take as
+  /// that type, errc::handle_lost when the peer has no room for it (a net.Socket is sent four times before), and the
+  /// errno of a descriptor that the kernel does not pass. If it throws, the peer does not use it, except after a
+  /// cancellation that comes when it has left: then the peer may have it, too.
   [[nodiscard]] asio::awaitable<void> send_handle(const json& message, int fd,
                                                   std::optional<node_handle_type> type = {}) {
     return send_descriptor(message, fd, type, false);

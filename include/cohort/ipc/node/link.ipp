@@ -7,6 +7,7 @@
 
 #include <cerrno>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include "../../core/error.hpp"
@@ -39,6 +40,13 @@ inline void check_node_message(const json& message, bool internal) {
   }
 }
 
+/// Node takes a descriptor for one that does not block, and Node 18 (libuv 1.44) would stop in accept() on one that
+/// does.
+inline void unblock(int fd) noexcept {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags >= 0 && (flags & O_NONBLOCK) == 0) ::fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
 inline std::shared_ptr<encoded_node_message> encode_node_message(const std::shared_ptr<node_connection>& to,
                                                                  const json& message, int fd,
                                                                  std::optional<node_handle_type> type, bool internal) {
@@ -59,6 +67,7 @@ inline std::shared_ptr<encoded_node_message> encode_node_message(const std::shar
     result->bytes = to_node_frame(envelope, to->options());
     result->fd = fd;
     result->type = type;
+    unblock(fd);
   } catch (...) {
     result->failure = std::current_exception();
   }

@@ -149,8 +149,9 @@ json write_at(const T& value, const json_path& at) {
   } else if constexpr (json_struct<T>) {
     return write_members(value, at);
   } else {
-    static_assert(never_json<T>, "cohort: this type has no JSON: specialise cohort::json_codec<T>; a handle goes with a "
-                                 "message by send_handle(), and not in one");
+    static_assert(never_json<T>,
+                  "cohort: this type has no JSON: specialise cohort::json_codec<T>; a handle goes with a "
+                  "message by send_handle(), and not in one");
   }
 }
 

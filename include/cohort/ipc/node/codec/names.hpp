@@ -103,7 +103,8 @@ template <class T>
 constexpr auto make_member_names() {
   constexpr std::size_t count = field_count<T>;
   if constexpr (!std::is_same_v<decltype(json_members<T>), const std::nullptr_t>) {
-    static_assert(json_members<T>.size() == count, "cohort: json_members<T> has another number of names than T members");
+    static_assert(json_members<T>.size() == count,
+                  "cohort: json_members<T> has another number of names than T members");
     return json_members<T>;
   } else {
     return []<std::size_t... Index>(std::index_sequence<Index...>) {

@@ -25,7 +25,8 @@ std::string to_json_line(const json& value);
 /// The value of a line without its newline. As JSON.parse, but a surrogate without its other half becomes U+FFFD, and
 /// so does what is no UTF-8.
 ///
-/// Throws errc::malformed for what is no JSON, for a number beyond a double, and for what is deeper than max_json_depth.
+/// Throws errc::malformed for what is no JSON, for a number beyond a double, and for what is deeper than
+/// max_json_depth.
 json from_json_line(std::string_view line);
 
 }  // namespace cohort::detail

@@ -76,7 +76,8 @@ COHORT_INLINE std::string from_latin1(std::string_view text) {
 
 COHORT_INLINE std::string from_utf16(std::string_view bytes) {
   const auto unit = [&](std::size_t at) -> char32_t {
-    return static_cast<unsigned char>(bytes[at]) | static_cast<char32_t>(static_cast<unsigned char>(bytes[at + 1])) << 8;
+    return static_cast<unsigned char>(bytes[at]) | static_cast<char32_t>(static_cast<unsigned char>(bytes[at + 1]))
+                                                       << 8;
   };
   std::string result;
   result.reserve(bytes.size());

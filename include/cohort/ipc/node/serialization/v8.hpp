@@ -49,8 +49,8 @@ namespace detail {
 /// that check_json() refuses, and for a binary value with a subtype that is none of v8_buffer.
 void to_v8(std::string& to, const json& value);
 
-/// Throws errc::malformed, with a text that names the offset, for what is cut off, not of versions 13 to 15, deeper than
-/// max_json_depth, larger than what it refers back to allows, or of a kind that has no meaning here.
+/// Throws errc::malformed, with a text that names the offset, for what is cut off, not of versions 13 to 15, deeper
+/// than max_json_depth, larger than what it refers back to allows, or of a kind that has no meaning here.
 json from_v8(std::string_view bytes);
 
 }  // namespace detail

@@ -29,7 +29,8 @@ inline std::string iso_date(std::int64_t milliseconds) {
   const auto day = floor<days>(when);
   // The calendar repeats itself after 400 years, and year_month_day does not reach as far as JavaScript's dates do.
   constexpr days cycle{146097};
-  const auto cycles = floor<duration<int, std::ratio_multiply<std::ratio<146097>, days::period>>>(day.time_since_epoch());
+  const auto cycles =
+      floor<duration<int, std::ratio_multiply<std::ratio<146097>, days::period>>>(day.time_since_epoch());
   const year_month_day date{sys_days(day.time_since_epoch() - cycles.count() * cycle)};
   const hh_mm_ss time(when - day);
   const int year = static_cast<int>(date.year()) + 400 * cycles.count();

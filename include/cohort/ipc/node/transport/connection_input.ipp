@@ -80,7 +80,8 @@ COHORT_INLINE node_connection::read_outcome node_connection::read_once() {
 }
 
 COHORT_INLINE void node_connection::keep_descriptors(const msghdr& message) {
-  for (cmsghdr* each = CMSG_FIRSTHDR(&message); each != nullptr; each = CMSG_NXTHDR(const_cast<msghdr*>(&message), each)) {
+  for (cmsghdr* each = CMSG_FIRSTHDR(&message); each != nullptr;
+       each = CMSG_NXTHDR(const_cast<msghdr*>(&message), each)) {
     if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) continue;
     const std::size_t count = (each->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (std::size_t index = 0; index < count; ++index) {
@@ -217,7 +218,8 @@ COHORT_INLINE void node_connection::on_count(const json& value, bool at_close) {
 }
 
 COHORT_INLINE void node_connection::look_for_closed() {
-  // The kernel tells nobody that a descriptor has been closed. A server that closes waits for this, and no request does.
+  // The kernel tells nobody that a descriptor has been closed. A server that closes waits for this, and no request
+  // does.
   constexpr std::chrono::milliseconds often(20);
   for (const auto& key : counts_.take_closed()) {
     json message = json::object();

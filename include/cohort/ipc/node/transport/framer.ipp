@@ -68,7 +68,8 @@ COHORT_INLINE std::optional<std::string_view> node_framer::next() {
   }
   searched_ = std::max(searched_, begin_);
   const void* const found = searched_ == end_ ? nullptr : std::memchr(data + searched_, '\n', end_ - searched_);
-  const std::size_t line_end = found == nullptr ? end_ : static_cast<std::size_t>(static_cast<const char*>(found) - data);
+  const std::size_t line_end =
+      found == nullptr ? end_ : static_cast<std::size_t>(static_cast<const char*>(found) - data);
   if (line_end - begin_ > max_message_) too_large(line_end - begin_);
   searched_ = line_end;
   if (found == nullptr) return std::nullopt;
