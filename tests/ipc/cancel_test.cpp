@@ -368,7 +368,7 @@ ASYNC_TEST("an operation that is cancelled before it starts does nothing") {
                      try {
                        if (failure) std::rethrow_exception(failure);
                      } catch (const std::system_error& error) {
-                       if (error.code() == asio::error::operation_aborted) ++aborted;
+                       if (error.code() == operation_aborted()) ++aborted;
                      }
                    }));
     signal->emit(asio::cancellation_type::terminal);

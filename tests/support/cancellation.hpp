@@ -48,7 +48,7 @@ class cancellation {
       }
     } catch (const std::system_error& error) {
       running_ = false;
-      if (error.code() != asio::error::operation_aborted) throw;
+      if (error.code() != operation_aborted()) throw;
     } catch (...) {
       running_ = false;
       throw;

@@ -79,7 +79,7 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
     try {
       co_await wait_for(std::chrono::hours(1));
     } catch (const std::system_error& error) {
-      if (error.code() != asio::error::operation_aborted) throw;
+      if (error.code() != operation_aborted()) throw;
     }
     co_await asio::this_coro::reset_cancellation_state();
     co_return "cancelled";

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "../core/asio_error.hpp"
 #include "../core/error.hpp"
 #include "../core/system.hpp"
 #include "../ipc/handle.hpp"
@@ -58,7 +59,8 @@ COHORT_INLINE asio::awaitable<accept_result> acceptor::accept_some(std::size_t m
     if (is_open()) co_await wait();
     result = accept_waiting(most, take, wanted);
     if (result == accept_result::shortage) co_await pause();
-  } catch (const std::system_error&) {
+  } catch (...) {
+    detail::caught();
     if (is_open()) throw;
     result = accept_result::ended;
   }
@@ -72,7 +74,8 @@ COHORT_INLINE accept_result acceptor::accept_waiting(std::size_t most, const tak
       if (!accepted) return ended() ? accept_result::ended : accept_result::empty;
       take(std::move(accepted));
     }
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = detail::caught();
     if (is_open() && !is_shortage(error.code())) throw;
     if (is_open()) return accept_result::shortage;
   }
@@ -80,7 +83,7 @@ COHORT_INLINE accept_result acceptor::accept_waiting(std::size_t most, const tak
 }
 
 COHORT_INLINE asio::awaitable<void> acceptor::wait() {
-  co_await stream_.async_wait(asio::posix::stream_descriptor::wait_read, asio::use_awaitable);
+  co_await stream_.async_wait(asio::posix::stream_descriptor::wait_read, detail::awaited);
 }
 
 COHORT_INLINE descriptor acceptor::try_accept() {
@@ -128,7 +131,7 @@ COHORT_INLINE bool acceptor::is_shortage(const std::error_code& code) noexcept {
 COHORT_INLINE asio::awaitable<void> acceptor::pause() {
   if (pauses_ < pauses_before_reserve) ++pauses_;
   pause_.expires_after(pause_time);
-  co_await pause_.async_wait(asio::use_awaitable);
+  co_await pause_.async_wait(detail::awaited);
 }
 
 COHORT_INLINE void acceptor::close() {

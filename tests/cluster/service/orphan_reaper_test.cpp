@@ -106,7 +106,7 @@ ASYNC_TEST("strangers are reaped as they end, those of before as well") {
   }
   tasks.cancel();
   co_await tasks.wait_empty();
-  CHECK(how == asio::error::operation_aborted);
+  CHECK(how == operation_aborted());
   const pid_t late = forked(4);
   const bool left = co_await eventually([&] { return is_zombie(late); });
   CHECK(left);
