@@ -121,9 +121,9 @@ asio::awaitable<std::string> text_of(asio::awaitable<T> operation) {
 }  // namespace cohort::test
 
 #define ASYNC_TEST_NAMED(function, name)                       \
-  static ::asio::awaitable<void> function();                   \
+  static ::cohort::asio::awaitable<void> function();                   \
   TEST_CASE(name) { ::cohort::test::run_isolated(&function); } \
-  static ::asio::awaitable<void> function()
+  static ::cohort::asio::awaitable<void> function()
 
 #define PLAIN_TEST_NAMED(function, name)                    \
   static void function();                                   \

@@ -6,10 +6,10 @@
 #include <exception>
 #include <optional>
 #include <system_error>
-#include <tuple>
 #include <utility>
 
 #include "asio.hpp"
+#include "descriptor.hpp"
 
 namespace cohort {
 
@@ -53,6 +53,15 @@ inline constexpr const auto& awaited = asio::use_awaitable;
 inline std::error_code operation_aborted() noexcept { return detail::asio_error(asio::error::operation_aborted); }
 
 namespace detail {
+
+/// Gives a descriptor to an object of Asio; one that it does not take stays the caller's.
+template <class Object, class... Protocol>
+void assign(Object& to, descriptor& fd, const Protocol&... protocol) {
+  asio_error error;
+  to.assign(protocol..., fd.get(), error);
+  if (error) throw std::system_error(std::error_code(error), "assign");
+  (void)fd.release();
+}
 
 /// The system_error that is being handled. Anything else is thrown on. Only while an exception is being handled.
 std::system_error caught();

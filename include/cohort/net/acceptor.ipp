@@ -41,11 +41,13 @@ COHORT_INLINE void stop_handshakes(int fd) noexcept {
 
 COHORT_INLINE acceptor::acceptor(const asio::any_io_executor& executor, descriptor socket)
     : stream_(executor), pause_(executor), local_(detail::domain_of(socket.get()) == AF_UNIX) {
-  stream_.assign(socket.get());
-  fd_ = socket.release();
+  fd_ = socket.get();
+  detail::assign(stream_, socket);
   if (::getsockname(fd_, reinterpret_cast<sockaddr*>(&address_), &address_size_) != 0) address_size_ = 0;
   // Another process's copy shares this flag, and one that cleared it would block us in accept (accept(2)).
-  stream_.native_non_blocking(true);
+  detail::asio_error error;
+  stream_.native_non_blocking(true, error);
+  if (error) throw_error("accept: make it non-blocking", error);
   (void)hold_reserve();
 }
 

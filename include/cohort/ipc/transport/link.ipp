@@ -49,8 +49,7 @@ COHORT_INLINE link::link(asio::any_io_executor executor, descriptor socket, cons
       inbox_(options.max_message),
       changed_(executor),
       given_(options.max_leases) {
-  socket_.assign(socket.get());
-  (void)socket.release();
+  detail::assign(socket_, socket);
 }
 
 COHORT_INLINE link::~link() = default;
