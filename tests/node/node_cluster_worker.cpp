@@ -7,16 +7,17 @@
 
 #include <unistd.h>
 
-#include <asio/write.hpp>
 #include <fmt/format.h>
 
 #include "../../include/cohort/cluster/node/run_node_worker.hpp"
 
 namespace {
 
+namespace asio = cohort::asio;
+
 asio::awaitable<void> say_who(asio::ip::tcp::socket socket, cohort::worker& self) {
   const auto text = fmt::format("handled by worker {} pid {}\n", self.slot(), ::getpid());
-  co_await asio::async_write(socket, asio::buffer(text), asio::use_awaitable);
+  co_await socket.async_write_some(asio::buffer(text), asio::use_awaitable);  // so little goes at once
 }
 
 void answer(cohort::node_primary_line& primary, const cohort::json& message) {

@@ -5,6 +5,10 @@
 /// header tests a version. Narrow headers, because <asio.hpp> doubles the time that a translation unit takes to parse.
 #pragma once
 
+#ifdef COHORT_BOOST_ASIO
+#include "boost_asio.hpp"
+#else
+
 #include <asio/version.hpp>
 
 // Before the headers that an older one lacks.
@@ -52,3 +56,5 @@
 namespace cohort {
 namespace asio = ::asio;
 }
+
+#endif

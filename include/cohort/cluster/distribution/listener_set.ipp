@@ -9,8 +9,12 @@
 #include <system_error>
 #include <utility>
 
+<<<<<<< HEAD
 #include <fmt/format.h>
 
+=======
+#include "../../core/asio_error.hpp"
+>>>>>>> main
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/task_group.hpp"
@@ -111,7 +115,8 @@ COHORT_INLINE asio::awaitable<void> listener_set::stop() {
   for (const auto& each : entries_) closing.start(stop_one(each.to), cancelled);
   try {
     co_await with_timeout(closing.wait_empty(), context_.options.worker.drain_timeout);
-  } catch (const std::system_error&) {
+  } catch (...) {
+    detail::caught();
     cancel();  // time is up for what no worker takes
   }
   co_await closing.wait_empty();

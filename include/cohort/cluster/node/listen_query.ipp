@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "../../core/asio.hpp"
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/system.hpp"
@@ -56,7 +57,7 @@ COHORT_INLINE bool is_true(const json& message, const char* name) {
 /// A socket of an address as workers name it.
 template <class Endpoint>
 Endpoint endpoint_of(const listen_query& query) {
-  std::error_code error;
+  cohort::detail::asio_error error;
   const auto address = query.address.empty()
                            ? asio::ip::address(asio::ip::address_v6::any())
                            : asio::ip::make_address(query.address, error);
@@ -218,8 +219,7 @@ COHORT_INLINE opened_server adopt_server(const listen_query& query, descriptor s
 
 COHORT_INLINE int errno_of(const std::system_error& error) noexcept {
   const auto& category = error.code().category();
-  const bool is_errno = category == std::system_category() || category == std::generic_category() ||
-                        category == asio::error::get_system_category();
+  const bool is_errno = category == std::system_category() || category == std::generic_category();
   return -(is_errno && error.code().value() > 0 ? error.code().value() : EINVAL);
 }
 

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../distribution/handoff.hpp"
@@ -128,7 +129,7 @@ COHORT_INLINE asio::awaitable<void> listener_table::abandon(std::string key) {
   std::shared_ptr<node_listener> listener;
   do {
     timer.expires_after(keep_);
-    co_await timer.async_wait(asio::use_awaitable);
+    co_await timer.async_wait(cohort::detail::awaited);
     const auto at = entries_.find(key);
     if (at == entries_.end()) co_return;
     if (!at->second.to->empty() || context_.stop.is_set()) {

@@ -15,6 +15,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/error_log.hpp"
@@ -93,12 +94,9 @@ COHORT_INLINE void primary_link::begin(worker& self) {
 COHORT_INLINE void primary_link::start(asio::awaitable<void> work) {
   tasks_.start(std::move(work), [this](const std::exception_ptr& failure) {
     if (!failure) return;
-    try {
-      std::rethrow_exception(failure);
-    } catch (const std::system_error& error) {
-      const auto code = error.code();
-      if (code == asio::error::operation_aborted || code == errc::peer_closed || code == errc::closed) return;
-    } catch (...) {
+    if (const auto error = cohort::detail::system_error_in(failure)) {
+      const auto code = error->code();
+      if (code == operation_aborted() || code == errc::peer_closed || code == errc::closed) return;
     }
     self_->on_exception(failure);
   });
@@ -119,8 +117,9 @@ COHORT_INLINE asio::awaitable<void> primary_link::hear_worker() {
 COHORT_INLINE asio::awaitable<void> primary_link::hear_primary() {
   try {
     while (auto message = co_await wire_.receive_internal()) hear(std::move(*message));
-  } catch (const std::system_error& error) {
-    if (error.code() == asio::error::operation_aborted) throw;
+  } catch (...) {
+    const auto error = cohort::detail::caught();
+    if (error.code() == operation_aborted()) throw;
   }
   gone_ = true;
   for (const auto& [number, each] : questions_) each->answered.set();
@@ -132,7 +131,8 @@ COHORT_INLINE asio::awaitable<void> primary_link::hear_messages() {
     std::optional<node_message> message;
     try {
       message = co_await wire_.receive();
-    } catch (const std::system_error& error) {
+    } catch (...) {
+      const auto error = cohort::detail::caught();
       if (error.code() != errc::malformed) throw;
       continue;
     }
@@ -213,8 +213,9 @@ COHORT_INLINE asio::awaitable<void> primary_link::serve(json message, any_handle
     try {
       co_await to_worker_.send_handle(order, std::move(socket));
       answer["accepted"] = true;
-    } catch (const std::system_error& error) {
-      if (error.code() == asio::error::operation_aborted) throw;
+    } catch (...) {
+      const auto error = cohort::detail::caught();
+      if (error.code() == operation_aborted()) throw;
       // It drains: the primary has a copy for somebody else.
     }
   }
@@ -242,7 +243,8 @@ COHORT_INLINE asio::awaitable<int> primary_link::finish(int status) {
       co_await with_timeout(ask_and_forget(std::move(message)), std::chrono::seconds(1));
     }
     if (!gone_) co_await with_timeout(wire_.disconnect(), std::chrono::seconds(1));
-  } catch (const std::system_error&) {
+  } catch (...) {
+    cohort::detail::caught();
     // A primary that is gone, or does not answer, will see the end of the channel.
   }
   wire_.close();

@@ -16,6 +16,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/scope.hpp"
@@ -62,8 +63,8 @@ COHORT_INLINE asio::awaitable<void> worker_session::run() {
   say_figures();
   try {
     co_await with_timeout(to_primary_.disconnect(), std::chrono::seconds(1));
-  } catch (const std::system_error&) {
-    // It has closed its end already.
+  } catch (...) {
+    cohort::detail::caught();  // it has closed its end already
   }
   to_primary_.close();
 }
@@ -71,12 +72,7 @@ COHORT_INLINE asio::awaitable<void> worker_session::run() {
 COHORT_INLINE void worker_session::start(asio::awaitable<void> work) {
   tasks_.start(std::move(work), [self = shared_from_this()](const std::exception_ptr& failure) {
     if (!failure || self->ended_) return;
-    try {
-      std::rethrow_exception(failure);
-    } catch (const std::system_error&) {
-      return;
-    } catch (...) {
-    }
+    if (cohort::detail::system_error_in(failure)) return;
     self->say_failed(cohort::detail::text_of(failure));
     self->who_->kill();
   });
@@ -101,11 +97,11 @@ COHORT_INLINE asio::awaitable<void> worker_session::or_end(asio::awaitable<void>
   std::string trouble;
   try {
     co_await part(*this);
-  } catch (const std::system_error& error) {
-    const bool is_end = error.code() == errc::peer_closed || error.code() == errc::closed;
-    if (!is_end && error.code() != asio::error::operation_aborted) trouble = error.what();
   } catch (...) {  // a message that there is no memory for, say, costs its sender
-    trouble = cohort::detail::text_of(std::current_exception());
+    const auto error = cohort::detail::system_error_in(std::current_exception());
+    const bool is_end = error && (error->code() == errc::peer_closed || error->code() == errc::closed ||
+                                  error->code() == operation_aborted());
+    if (!is_end) trouble = cohort::detail::text_of(std::current_exception());
   }
   if (trouble.empty()) co_return;
   say_failed(trouble);
@@ -176,9 +172,10 @@ COHORT_INLINE asio::awaitable<void> worker_session::answer_query(json query) {
   bool sent = true;
   try {
     co_await send_answer(query, found);
-  } catch (const std::system_error& error) {
+  } catch (...) {
     // Its descriptor table is full. It waits for the answer, so that it must get another one.
-    sent = ended_ || error.code() == asio::error::operation_aborted || error.code() == errc::peer_closed;
+    const auto error = cohort::detail::caught();
+    sent = ended_ || error.code() == operation_aborted() || error.code() == errc::peer_closed;
   }
   if (sent) co_return;
   listeners_.close(who_, found.key);
@@ -217,7 +214,8 @@ COHORT_INLINE asio::awaitable<void> worker_session::take_orders() {
     std::optional<orders> order;
     try {
       order = co_await to_primary_.receive();
-    } catch (const std::system_error& error) {
+    } catch (...) {
+      const auto error = cohort::detail::caught();
       if (error.code() != errc::unknown_message) throw;
       continue;  // one that a Node program would not understand
     }
@@ -252,7 +250,7 @@ COHORT_INLINE asio::awaitable<void> worker_session::wait_until_read() {
   for (milliseconds pause{1}; ::ioctl(wire_.connection()->native_handle(), SIOCOUTQ, &unread) == 0 && unread > 0;
        pause = std::min(2 * pause, milliseconds(50))) {
     timer.expires_after(pause);
-    co_await timer.async_wait(asio::use_awaitable);
+    co_await timer.async_wait(cohort::detail::awaited);
   }
 }
 
@@ -269,12 +267,14 @@ COHORT_INLINE void worker_session::say_figures() {
 
 COHORT_INLINE asio::awaitable<void> worker_session::wait_for_exit() {
   const auto exits_within = [this](std::chrono::milliseconds limit) -> asio::awaitable<bool> {
+    bool late = false;
     try {
       co_await with_timeout(who_->peer.wait(), limit);
-    } catch (const std::system_error& error) {
-      co_return error.code() != errc::timed_out;
+    } catch (...) {
+      const auto error = cohort::detail::caught();
+      late = error.code() == errc::timed_out;
     }
-    co_return true;
+    co_return !late;
   };
   bool ended = co_await exits_within(options_.linger);
   if (ended) co_return;
