@@ -6,7 +6,11 @@
 const cluster = require('cluster');
 
 cluster.schedulingPolicy = process.env.ACCEPT_POLICY === 'none' ? cluster.SCHED_NONE : cluster.SCHED_RR;
-cluster.setupPrimary({exec: process.env.ACCEPT_EXEC ? 'worker' : process.env.ACCEPT_WORKER, execArgv: []});
+cluster.setupPrimary({
+  exec: process.env.ACCEPT_EXEC ? 'worker' : process.env.ACCEPT_WORKER,
+  execArgv: [],
+  serialization: process.env.ACCEPT_SERIALIZATION || 'json',
+});
 let stopping = false;
 let alive = 0;
 

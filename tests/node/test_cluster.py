@@ -281,7 +281,7 @@ class NodePrimary(smoke.Program):
     def __init__(self, workers):
         super().__init__('node', str(HERE / 'primary.js'), env={
             **os.environ, 'ACCEPT_EXEC': PROGRAM, 'ACCEPT_PORT': '0', 'ACCEPT_WORKERS': str(workers),
-            'ACCEPT_POLICY': POLICY})
+            'ACCEPT_POLICY': POLICY, 'ACCEPT_SERIALIZATION': 'json' if POLICY == 'rr' else 'advanced'})
         self.wait_for(r'^worker \d+ ready, pid', workers)
         ports = {found[1] for found in self.wait_for(r'^listening on 127\.0\.0\.1:(\d+)$', workers)}
         assert len(ports) == 1 and '0' not in ports, ports

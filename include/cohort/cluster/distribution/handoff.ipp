@@ -231,7 +231,6 @@ COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle sock
     waits.reset();
     bool lost = false;
     try {
-<<<<<<< HEAD
       const bool taken = co_await hand_to(to.who(), socket);
       if (taken) {
         to.keep();
@@ -239,16 +238,9 @@ COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle sock
       }
       to.refuse();
       continue;
-    } catch (const std::system_error& error) {
-      if (error.code() == asio::error::operation_aborted) throw;
-=======
-      co_await to.who().peer.send_handle(message, std::move(socket));
-      to.keep();
-      co_return;
     } catch (...) {
       const auto error = detail::caught();
       if (error.code() == operation_aborted()) throw;
->>>>>>> main
       lost = error.code() == errc::handle_lost;
       if (error.code() == errc::peer_closed || error.code() == errc::closed) to.lose();
     }

@@ -9,12 +9,9 @@
 #include <system_error>
 #include <utility>
 
-<<<<<<< HEAD
 #include <fmt/format.h>
 
-=======
 #include "../../core/asio_error.hpp"
->>>>>>> main
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/task_group.hpp"
