@@ -119,6 +119,19 @@ template <class M>
 inline constexpr message_table message_table_of{message_set<M>::fingerprints, message_set<M>::names,
                                                 message_set<M>::is_single};
 
+namespace detail {
+
+// Of `send<job>(0, 1'000'000)` clang would warn here, and not where it is written.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+template <class M, class... Arguments>
+M make_message(Arguments&&... arguments) {
+  return M(std::forward<Arguments>(arguments)...);
+}
+#pragma GCC diagnostic pop
+
+}  // namespace detail
+
 /// The version of frames, encodings and hello that this library speaks.
 inline constexpr std::uint16_t wire_version = 1;
 
