@@ -2,7 +2,6 @@
 // What each way to consume cohort builds and runs: a program that starts a child and waits for it. PACKAGE_VERSION is
 // what the package says of itself.
 #include <cstdio>
-#include <string>
 
 #include <fmt/format.h>
 
@@ -16,7 +15,8 @@ asio::awaitable<cohort::exit_status> run() {
 }
 
 int main() {
-  const auto version = fmt::format("{}.{}.{}", COHORT_VERSION / 10000, COHORT_VERSION / 100 % 100, COHORT_VERSION % 100);
+  constexpr int major = COHORT_VERSION / 10000, minor = COHORT_VERSION / 100 % 100, patch = COHORT_VERSION % 100;
+  const auto version = fmt::format("{}.{}.{}", major, minor, patch);
   const cohort::exit_status status = cohort::run_sync(run());
   fmt::print("cohort {} of package {}: the child {}\n", version, PACKAGE_VERSION, status);
   return version == PACKAGE_VERSION && status.code() == 3 ? 0 : 1;

@@ -224,8 +224,8 @@ struct product_codec<T, Visit, type_list<Member...>, true> {
   }
 };
 
-/// The first that is made of each member, so that an error names it: `member_is_fixed<job, 2, const char*>` is about the
-/// second member of a job.
+/// The first that is made of each member, so that an error names it: `member_is_fixed<job, 2, const char*>` is about
+/// the second member of a job.
 template <class T, std::size_t Number, class Member>
 inline constexpr bool member_is_fixed = sizeof(codec<Member>) != 0 && fixed<Member>;
 
