@@ -2,6 +2,8 @@
 /// The whole of a worker process, in one function that main calls.
 #pragma once
 
+#include <type_traits>
+
 #include "connection_handler.hpp"
 #include "options.hpp"
 #include "worker.hpp"
@@ -18,6 +20,13 @@ namespace cohort {
 /// them: what is sent to all processes of a server is the primary's business. If the parent dies and the worker's loop
 /// does not turn any more, the process is killed 2 s after its drain timeout.
 int run_worker(connection_handler handler, const worker_options& options = {});
+
+template <class Handler>
+  requires(!std::is_convertible_v<Handler, connection_handler>)
+int run_worker(Handler&&, const worker_options& = {}) {
+  detail::refuse_handler<std::decay_t<Handler>>();
+  return 1;
+}
 
 }  // namespace cohort
 
