@@ -11,7 +11,7 @@
 
 #include "heavy.hpp"
 
-using asio::awaitable;
+using cohort::asio::awaitable;
 
 bool is_prime(std::uint32_t n) {
   if (n % 2 == 0) return n == 2;
@@ -22,7 +22,7 @@ bool is_prime(std::uint32_t n) {
 }
 
 awaitable<void> run() {
-  auto parent = cohort::parent<protocol, cohort::node_wire>(co_await asio::this_coro::executor);
+  auto parent = cohort::parent<protocol, cohort::node_wire>(co_await cohort::asio::this_coro::executor);
   while (const auto question = co_await parent.receive()) {  // until Node disconnects, or is gone
     primes answer{question->id, 0};
     for (std::uint32_t n = 0; n < question->below; ++n) answer.count += is_prime(n) ? 1 : 0;

@@ -13,7 +13,7 @@
 #include <cohort/core/run_sync.hpp>
 #include <cohort/ipc/node/peer.hpp>
 
-using asio::awaitable;
+using cohort::asio::awaitable;
 
 struct count {
   std::string text;

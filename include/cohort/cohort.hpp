@@ -2,8 +2,7 @@
 /// All of cohort.
 #pragma once
 
-/// The version as one number: 10000 * major + 100 * minor + patch.
-#define COHORT_VERSION 100
+#include "version.hpp"
 
 // the ground: errors, descriptors, and what coroutines wait for
 #include "core/asio.hpp"

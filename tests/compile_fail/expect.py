@@ -5,7 +5,9 @@
 
 The compiler and its flags are those of REFERENCE, a file that BUILD_DIR compiles. CASE states in its first lines
 
-    // expect: a part of the diagnostic
+    // expect: a part of the first line that is an error, which is one of the first 20 lines that the compiler writes
+    // also: a part of any of these 20 lines (optional)
+    // flags: -std=c++17      (optional: further flags; {here} is the folder of CASE)
     // compiler: gcc<13       (optional: only for these; also gcc, clang, with <, >= and a major version)
 """
 import json
@@ -16,6 +18,7 @@ import subprocess
 import sys
 
 SKIPPED = 77
+LINES = 20  # what is seen of an error without scrolling
 
 
 def compiler_of(command):
@@ -55,19 +58,24 @@ def flags_of(build, reference):
 def main():
     build, reference, case = sys.argv[1:]
     with open(case, encoding='utf-8') as file:
-        head = dict(re.findall(r'^// (expect|compiler): (.+)$', file.read(), re.MULTILINE))
+        head = dict(re.findall(r'^// (expect|also|flags|compiler): (.+)$', file.read(), re.MULTILINE))
     if 'expect' not in head:
         sys.exit(f'{case}: no line "// expect: ..."')
     words = flags_of(build, reference)
     launcher = 2 if os.path.basename(words[0]) == 'ccache' else 1
     if 'compiler' in head and not applies(head['compiler'], *compiler_of(words[:launcher])):
         return SKIPPED
+    words += shlex.split(head.get('flags', '').replace('{here}', os.path.dirname(os.path.realpath(case))))
     result = subprocess.run([*words, '-fdiagnostics-color=never', '-fsyntax-only', case], cwd=build,
                             capture_output=True, text=True, env={**os.environ, 'LC_ALL': 'C'})
     if result.returncode == 0:
         sys.exit(f'{case} compiles')
-    if head['expect'] not in result.stderr:
-        sys.exit(f'{case} fails without saying "{head["expect"]}":\n{result.stderr}')
+    seen = result.stderr.splitlines()[:LINES]
+    first = next((line for line in seen if re.search(r'\berror: ', line)), '')
+    if head['expect'] not in first:
+        sys.exit(f'{case}: the first error is not "{head["expect"]}":\n{result.stderr}')
+    if not any(head.get('also', '') in line for line in seen):
+        sys.exit(f'{case}: the first {LINES} lines do not say "{head["also"]}":\n{result.stderr}')
     return 0
 
 

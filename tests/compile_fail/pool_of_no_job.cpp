@@ -1,4 +1,5 @@
-// expect: pool_job
+// expect: constraint
+// also: pool_job
 #include <cohort/pool/process_pool.hpp>
 
 struct job {

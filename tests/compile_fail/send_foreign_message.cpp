@@ -1,4 +1,5 @@
-// expect: constraints not satisfied
+// expect: no matching
+// also: constraints not satisfied
 #include <variant>
 
 #include <cohort/ipc/channel.hpp>

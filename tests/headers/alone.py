@@ -34,7 +34,7 @@ PRECOMPILED = [
 
 END = "the text has ended"
 
-INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
+INCLUDE = re.compile(r'^#include "([^" ]+)"', re.MULTILINE)  # no file's name has a space: see core/requirements.hpp
 HEADER_ONLY = re.compile(r"^#ifndef COHORT_SEPARATE_COMPILATION\n#include .*\n", re.MULTILINE)
 
 

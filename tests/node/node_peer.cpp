@@ -22,9 +22,7 @@
 
 #include <unistd.h>
 
-#include <asio/connect.hpp>
-#include <asio/write.hpp>
-
+#include "../../include/cohort/core/asio_error.hpp"
 #include "../../include/cohort/core/run_sync.hpp"
 #include "../../include/cohort/core/task_group.hpp"
 #include "../../include/cohort/ipc/node/peer.hpp"
@@ -63,11 +61,22 @@ json variables() {
   return result;
 }
 
+template <class Stream>
+asio::awaitable<void> write_all(Stream& to, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const auto size = co_await to.async_write_some(asio::buffer(bytes.data(), bytes.size()), detail::awaited);
+    bytes.remove_prefix(size);
+  }
+}
+
 /// Writes a line and closes. What the client has sent is read before: it would see a reset, and not the line.
 template <class Stream>
 asio::awaitable<void> say_and_close(Stream to, std::string line) {
-  std::error_code error;
-  co_await asio::async_write(to, asio::buffer(line), asio::redirect_error(asio::use_awaitable, error));
+  try {
+    co_await write_all(to, line);
+  } catch (...) {
+    detail::caught();  // the client has left
+  }
   char unread[4096];
   while (::read(to.native_handle(), unread, sizeof unread) > 0) continue;
 }
@@ -82,13 +91,13 @@ class served {
   asio::awaitable<std::optional<int>> run() {
     std::optional<int> code;
     for (bool more = true; more;) {
-      std::exception_ptr failure;
       try {
         auto next = co_await channel_.receive_any();
         more = next.has_value();
         if (more) code = co_await answer(std::move(*next));
         if (code || left_) more = false;
-      } catch (const std::system_error& error) {
+      } catch (...) {
+        const auto error = detail::caught();
         std::fprintf(stderr, "node_peer: %s\n", error.what());
         if (error.code() != errc::malformed) more = channel_.is_connected();
       }
@@ -161,10 +170,11 @@ class served {
       } else {
         failure = "no such $op: " + name;
       }
-    } catch (const std::system_error& error) {
-      if (!channel_.is_connected()) throw;
-      failure = error.what();
     } catch (const json::exception& error) {
+      failure = error.what();
+    } catch (...) {
+      const auto error = detail::caught();
+      if (!channel_.is_connected()) throw;
       failure = error.what();
     }
     if (!failure.empty()) {
@@ -198,7 +208,7 @@ class served {
   template <class Acceptor>
   asio::awaitable<void> accept_all(Acceptor acceptor, int count) {
     for (int accepted = 0; accepted < count; ++accepted) {
-      auto socket = co_await acceptor.async_accept(asio::use_awaitable);
+      auto socket = co_await acceptor.async_accept(detail::awaited);
       co_await say_and_close(std::move(socket), words() + "\n");
     }
     acceptor.close();
@@ -209,17 +219,17 @@ class served {
   static asio::awaitable<void> echo(std::shared_ptr<stream> socket) {
     std::array<char, 4096> bytes;
     for (;;) {
-      const auto size = co_await socket->async_read_some(asio::buffer(bytes), asio::use_awaitable);
-      co_await asio::async_write(*socket, asio::buffer(bytes, size), asio::use_awaitable);
+      const auto size = co_await socket->async_read_some(asio::buffer(bytes), detail::awaited);
+      co_await write_all(*socket, std::string_view(bytes.data(), size));
     }
   }
 
   static asio::awaitable<void> answer_datagram(std::shared_ptr<udp::socket> socket) {
     std::array<char, 65536> bytes;
     udp::endpoint from;
-    const auto size = co_await socket->async_receive_from(asio::buffer(bytes), from, asio::use_awaitable);
+    const auto size = co_await socket->async_receive_from(asio::buffer(bytes), from, detail::awaited);
     const std::string reply = "udp:" + std::string(bytes.data(), size);
-    co_await socket->async_send_to(asio::buffer(reply), from, asio::use_awaitable);
+    co_await socket->async_send_to(asio::buffer(reply), from, detail::awaited);
   }
 
   asio::awaitable<void> give_server() {
@@ -233,9 +243,9 @@ class served {
 
   asio::awaitable<void> give_socket(std::string host, int port) {
     tcp::resolver resolver(executor_);
-    const auto found = co_await resolver.async_resolve(host, std::to_string(port), asio::use_awaitable);
+    const auto found = co_await resolver.async_resolve(host, std::to_string(port), detail::awaited);
     tcp::socket socket(executor_);
-    co_await asio::async_connect(socket, found, asio::use_awaitable);
+    co_await socket.async_connect(found.begin()->endpoint(), detail::awaited);
     const json given = object("$given", "socket");
     co_await channel_.send_handle(given, std::move(socket));
     const json reply = object("$acked", "socket");

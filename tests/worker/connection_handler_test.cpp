@@ -2,6 +2,7 @@
 #include "../../include/cohort/worker/connection_handler.hpp"
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -133,7 +134,13 @@ ASYNC_TEST("a handler may be a function, a std::function, or a lambda that chang
   CHECK(text == "2");
 }
 
+struct not_copyable {
+  std::unique_ptr<int> state;
+  asio::awaitable<void> operator()(tcp::socket, worker&) const { co_return; }
+};
+
 static_assert(!std::is_constructible_v<connection_handler, int>);
+static_assert(!std::is_constructible_v<connection_handler, not_copyable>);
 static_assert(!std::is_constructible_v<connection_handler, void (*)(tcp::socket, worker&)>);
 static_assert(!std::is_constructible_v<connection_handler, asio::awaitable<void> (*)(asio::ip::udp::socket, worker&)>);
 static_assert(!std::is_constructible_v<connection_handler, asio::awaitable<void> (*)(tcp::socket)>);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <type_traits>
+
 #include "../worker/connection_handler.hpp"
 #include "../worker/worker.hpp"
 #include "options.hpp"
@@ -21,6 +23,13 @@ namespace cohort {
 /// when the cluster reloads and stops, in one line how many serve, and within its WatchdogSec= that the primary is
 /// well: see sd_notifier.
 int serve(cluster_options options, connection_handler handler);
+
+template <class Handler>
+  requires(!std::is_convertible_v<Handler, connection_handler>)
+int serve(const cluster_options&, Handler&&) {
+  detail::refuse_handler<std::decay_t<Handler>>();
+  return 1;
+}
 
 /// The same where workers are a program of their own, cluster_options::program, and this one is the primary alone.
 int serve(cluster_options options);

@@ -5,20 +5,29 @@
 /// header tests a version. Narrow headers, because <asio.hpp> doubles the time that a translation unit takes to parse.
 #pragma once
 
+#include "config.hpp"  // first: what the compiler lacks is said before Asio fails for want of it
+
 #ifdef COHORT_BOOST_ASIO
 #include "boost_asio.hpp"
 #else
+
+#if !__has_include(<asio/version.hpp>)
+#error "cohort needs standalone Asio 1.22 or later: there is no <asio/version.hpp> on the include path"
+#include "the compilation ends here because of the error above"
+#endif
 
 #include <asio/version.hpp>
 
 // Before the headers that an older one lacks.
 #if ASIO_VERSION < 102200
-#error "cohort needs Asio 1.22 or later"
+#error "cohort needs Asio 1.22 or later: <asio/version.hpp> on the include path is older"
+#include "the compilation ends here because of the error above"
 #endif
 
 // clang does not set the feature macro that Asio up to 1.25 looks for, so it must be told before its first header.
 #if defined(__clang__) && ASIO_VERSION < 102600 && !defined(ASIO_HAS_CO_AWAIT)
 #error "Clang with Asio before 1.26: define ASIO_HAS_CO_AWAIT and ASIO_HAS_STD_COROUTINE for the whole program"
+#include "the compilation ends here because of the error above"
 #endif
 
 #include <asio/any_io_executor.hpp>
@@ -47,10 +56,9 @@
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 
-#include "config.hpp"
-
 #if !defined(ASIO_HAS_CO_AWAIT)
-#error "cohort needs Asio with C++20 coroutines: compile with -std=c++20"
+#error "cohort needs Asio with C++20 coroutines, and this Asio has not found them: define ASIO_HAS_CO_AWAIT"
+#include "the compilation ends here because of the error above"
 #endif
 
 namespace cohort {

@@ -4,11 +4,17 @@
 /// To be included by asio.hpp alone, which has the same list for standalone Asio.
 #pragma once
 
+#if !__has_include(<boost/asio.hpp>)
+#error "cohort needs Boost 1.81 or later: there is no <boost/asio.hpp> on the include path"
+#include "the compilation ends here because of the error above"
+#endif
+
 #include <boost/version.hpp>
 
 // Before the headers that an older one lacks.
 #if BOOST_VERSION < 108100
-#error "cohort needs Boost 1.81 or later"
+#error "cohort needs Boost 1.81 or later: <boost/version.hpp> on the include path is older"
+#include "the compilation ends here because of the error above"
 #endif
 
 #include <boost/asio/any_io_executor.hpp>
@@ -37,10 +43,9 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
-#include "config.hpp"
-
 #if !defined(BOOST_ASIO_HAS_CO_AWAIT)
-#error "cohort needs Asio with C++20 coroutines: compile with -std=c++20"
+#error "cohort needs Asio with C++20 coroutines, and this Boost has not found them: define BOOST_ASIO_HAS_CO_AWAIT"
+#include "the compilation ends here because of the error above"
 #endif
 
 namespace cohort {

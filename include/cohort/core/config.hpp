@@ -3,12 +3,13 @@
 ///
 /// Two symbols tell by their names what is wrong with a program whose parts do not agree:
 ///
-/// - include_cohort_impl_src_hpp_… is undefined if COHORT_SEPARATE_COMPILATION is defined, and neither a translation
-/// unit
-///   nor a library has the bodies.
+/// - include_cohort_impl_src_hpp_… is undefined if COHORT_SEPARATE_COMPILATION is defined, and neither a
+///   translation unit nor a library has the bodies.
 /// - define_COHORT_SEPARATE_COMPILATION_… is thread-local in a translation unit without the definition, and not in one
 ///   with it. GNU ld and gold refuse such a program, mold warns, lld does not see it.
 #pragma once
+
+#include "requirements.hpp"
 
 #ifdef COHORT_SEPARATE_COMPILATION
 #define COHORT_INLINE

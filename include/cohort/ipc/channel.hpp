@@ -118,7 +118,7 @@ class channel {
   template <class M, class... Arguments>
     requires(outgoing::template contains<M> && !std::is_reference_v<M>)
   [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
-    const M message(std::forward<Arguments>(arguments)...);
+    const M message = detail::make_message<M>(std::forward<Arguments>(arguments)...);
     return send_plain(message);
   }
 
@@ -151,7 +151,7 @@ class channel {
   template <class M, class... Arguments>
     requires(outgoing::template contains<M>)
   bool post(std::in_place_type_t<M>, Arguments&&... arguments) {
-    const M message(std::forward<Arguments>(arguments)...);
+    const M message = detail::make_message<M>(std::forward<Arguments>(arguments)...);
     return post(message);
   }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <utility>
+#include <variant>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
@@ -28,6 +29,29 @@ concept protocol_type = requires {
 };
 
 namespace detail {
+
+/// What each side says, and a compile error that names what the protocol lacks.
+template <class P>
+struct directions {
+  static_assert(requires { typename P::to_child; },
+                "cohort: the protocol says nothing of what the parent sends: give it `using to_child = ...;`");
+  static_assert(requires { typename P::to_parent; },
+                "cohort: the protocol says nothing of what the child sends: give it `using to_parent = ...;`");
+  using to_child = std::monostate;
+  using to_parent = std::monostate;
+};
+
+template <protocol_type P>
+struct directions<P> {
+  using to_child = typename P::to_child;
+  using to_parent = typename P::to_parent;
+};
+
+template <class P>
+using parent_channel_of = channel<typename directions<P>::to_child, typename directions<P>::to_parent>;
+
+template <class P>
+using child_channel_of = channel<typename directions<P>::to_parent, typename directions<P>::to_child>;
 
 inline constexpr const char* channel_variable = "COHORT_CHANNEL_FD";
 
@@ -54,9 +78,9 @@ descriptor take_parent_channel();
 ///
 /// Distinct objects: safe. Shared objects: unsafe. On executors of several threads it needs a strand, as a channel
 /// does.
-template <protocol_type Protocol>
-class peer : public channel<typename Protocol::to_child, typename Protocol::to_parent> {
-  using base = channel<typename Protocol::to_child, typename Protocol::to_parent>;
+template <class Protocol>
+class peer : public detail::parent_channel_of<Protocol> {
+  using base = detail::parent_channel_of<Protocol>;
 
  public:
   /// Nobody.
@@ -86,11 +110,11 @@ class peer : public channel<typename Protocol::to_child, typename Protocol::to_p
 ///
 /// The end is the first descriptor number from 3 on that `what` leaves free, and the environment variable
 /// COHORT_CHANNEL_FD names it. Otherwise as spawn(command).
-template <protocol_type Protocol>
+template <class Protocol>
 asio::awaitable<peer<Protocol>> spawn(command what, channel_options options = {}) {
   const auto executor = co_await asio::this_coro::executor;
   auto started = co_await detail::spawn_with_channel(std::move(what));
-  channel<typename Protocol::to_child, typename Protocol::to_parent> mine(executor, std::move(started.second), options);
+  detail::parent_channel_of<Protocol> mine(executor, std::move(started.second), options);
   co_return peer<Protocol>(std::move(started.first), std::move(mine));
 }
 
@@ -102,9 +126,8 @@ bool has_parent() noexcept;
 /// Takes the descriptor that COHORT_CHANNEL_FD names and removes the variable, so that children of this process do not
 /// find it. Call it once, before other threads read the environment. Throws errc::no_parent when the variable is not
 /// there or does not name a channel.
-template <protocol_type Protocol>
-channel<typename Protocol::to_parent, typename Protocol::to_child> parent(asio::any_io_executor executor,
-                                                                          const channel_options& options = {}) {
+template <class Protocol>
+detail::child_channel_of<Protocol> parent(asio::any_io_executor executor, const channel_options& options = {}) {
   return {std::move(executor), detail::take_parent_channel(), options};
 }
 

@@ -12,6 +12,13 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "../core/config.hpp"
+
+#if FMT_VERSION < 90000
+#error "cohort needs fmt 9 or later: <fmt/format.h> on the include path is older"
+#include "the compilation ends here because of the error above"
+#endif
+
 namespace cohort {
 
 /// What a child has used, together with those of its own children that it has waited for (getrusage(2)).

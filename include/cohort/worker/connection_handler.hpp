@@ -29,6 +29,21 @@ inline constexpr bool serves_tcp = serves_socket<Handler, asio::ip::tcp::socket>
 template <class Handler>
 inline constexpr bool serves_local = serves_socket<Handler, asio::local::stream_protocol::socket>;
 
+/// Says what is wrong with a function that is no connection_handler.
+template <class Handler>
+constexpr void refuse_handler() {
+  constexpr bool is_called = std::is_invocable_v<Handler&, asio::ip::tcp::socket, worker&> ||
+                             std::is_invocable_v<Handler&, asio::local::stream_protocol::socket, worker&>;
+  constexpr bool is_handler = serves_tcp<Handler> || serves_local<Handler>;
+  static_assert(is_called,
+                "cohort: a handler takes the socket by value and the worker by reference: "
+                "asio::awaitable<void> handle(asio::ip::tcp::socket socket, cohort::worker& self)");
+  static_assert(!is_called || is_handler,
+                "cohort: a handler is a coroutine that returns asio::awaitable<void>: "
+                "asio::awaitable<void> handle(asio::ip::tcp::socket socket, cohort::worker& self)");
+  static_assert(!is_handler, "cohort: the worker keeps a copy of its handler: make it copyable");
+}
+
 asio::ip::tcp::socket make_tcp_socket(const asio::any_io_executor& executor, descriptor fd);
 asio::local::stream_protocol::socket make_local_socket(const asio::any_io_executor& executor, descriptor fd);
 
@@ -40,10 +55,13 @@ asio::local::stream_protocol::socket make_local_socket(const asio::any_io_execut
 /// `asio::ip::tcp::socket`, `asio::local::stream_protocol::socket` (from `unix:` addresses), or
 /// `asio::generic::stream_protocol::socket`, which either becomes. It runs in a coroutine of its own and owns the
 /// socket; the connection has ended when it returns.
+///
+/// What is no handler is no connection_handler either. serve() and run_worker() take it all the same, for a compile
+/// error that says what is wrong with it.
 class connection_handler {
  public:
   template <class Handler>
-    requires(detail::serves_tcp<Handler> || detail::serves_local<Handler>)
+    requires((detail::serves_tcp<Handler> || detail::serves_local<Handler>) && std::is_copy_constructible_v<Handler>)
   connection_handler(Handler handler)  // NOLINT(google-explicit-constructor)
       : takes_tcp_(detail::serves_tcp<Handler>),
         takes_local_(detail::serves_local<Handler>),

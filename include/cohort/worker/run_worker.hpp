@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <type_traits>
 
 #include "../core/asio.hpp"
 #include "connection_handler.hpp"
@@ -46,6 +47,13 @@ int run_worker(connection_handler handler, const worker_options& options, const 
 /// them: what is sent to all processes of a server is the primary's business. If the parent dies and the worker's loop
 /// does not turn any more, the process is killed 2 s after its drain timeout.
 int run_worker(connection_handler handler, const worker_options& options = {});
+
+template <class Handler>
+  requires(!std::is_convertible_v<Handler, connection_handler>)
+int run_worker(Handler&&, const worker_options& = {}) {
+  detail::refuse_handler<std::decay_t<Handler>>();
+  return 1;
+}
 
 }  // namespace cohort
 

@@ -34,7 +34,7 @@ COHORT_INLINE sd_notifier::sd_notifier() {
 COHORT_INLINE void sd_notifier::reloading() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
-  const auto microseconds = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000 + now.tv_nsec / 1'000;
+  const auto microseconds = static_cast<std::uint64_t>(now.tv_sec * 1'000'000 + now.tv_nsec / 1'000);
   send(fmt::format("RELOADING=1\nMONOTONIC_USEC={}", microseconds));
 }
 

@@ -224,12 +224,25 @@ struct product_codec<T, Visit, type_list<Member...>, true> {
   }
 };
 
+/// The first that is made of each member, so that an error names it: `member_is_fixed<job, 2, const char*>` is about
+/// the second member of a job.
+template <class T, std::size_t Number, class Member>
+inline constexpr bool member_is_fixed = sizeof(codec<Member>) != 0 && fixed<Member>;
+
+template <class T, class Members, class Indexes>
+inline constexpr bool members_are_fixed = true;
+
+template <class T, class... Member, std::size_t... I>
+inline constexpr bool members_are_fixed<T, type_list<Member...>, std::index_sequence<I...>> =
+    (member_is_fixed<T, I + 1, Member> && ...);
+
 template <class T, class Visit, class Members>
 struct product_of;
 
 template <class T, class Visit, class... Member>
 struct product_of<T, Visit, type_list<Member...>>
-    : product_codec<T, Visit, type_list<Member...>, (fixed<Member> && ...)> {
+    : product_codec<T, Visit, type_list<Member...>,
+                    members_are_fixed<T, type_list<Member...>, std::index_sequence_for<Member...>>> {
   static constexpr std::uint64_t members_shape(kind what, [[maybe_unused]] auto around) {
     return shape_of_kind(what, sizeof...(Member), shape_of<Member>(around)...);
   }

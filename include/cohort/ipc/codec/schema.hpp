@@ -119,7 +119,35 @@ template <class M>
 inline constexpr message_table message_table_of{message_set<M>::fingerprints, message_set<M>::names,
                                                 message_set<M>::is_single};
 
-/// The version of frames, encodings and hello that this library speaks.
+namespace detail {
+
+// Of `send<job>(0, 1'000'000)` clang would warn here, and not where it is written.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+template <class M, class... Arguments>
+M make_message(Arguments&&... arguments) {
+  return M(std::forward<Arguments>(arguments)...);
+}
+#pragma GCC diagnostic pop
+
+}  // namespace detail
+
+/// The version of frames, encodings and hello that this library speaks. Two sides of different wire versions do not
+/// talk: each gets errc::schema_mismatch, which names both versions, from its first receive() or send().
+///
+/// What two builds that talk may differ in, if they have one wire version:
+///
+/// - the compiler, its options, the standard library, Asio, and the version of cohort;
+/// - the messages of the program. A message is known by its name and shape. One that only one side knows, because it
+///   is new or its members have changed, cannot be sent (errc::unknown_message); the others go on;
+/// - the flags in the hello, of which a side ignores those that it does not know.
+///
+/// Not the byte order nor the machine: both sides are processes of one kernel.
+///
+/// What the versions of cohort promise: a patch version changes neither the wire version nor a message of the library
+/// itself (worker_protocol, the control socket, upgrades). A minor version may, and the changelog says so. A primary
+/// and workers of different minor versions are tried by each reload and upgrade, which go back if the new process does
+/// not get ready.
 inline constexpr std::uint16_t wire_version = 1;
 
 /// A message type as one side tells the other of it.

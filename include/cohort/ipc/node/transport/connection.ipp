@@ -11,6 +11,7 @@
 
 #include <sys/socket.h>
 
+#include "../../../core/asio_error.hpp"
 #include "../../../core/error.hpp"
 #include "../../../core/scope.hpp"
 
@@ -34,8 +35,7 @@ COHORT_INLINE node_connection::node_connection(asio::any_io_executor executor, d
       over_(executor),
       framer_(options) {
   if (options_.max_handles == 0) options_.max_handles = 1;
-  socket_.assign(socket.get());
-  (void)socket.release();
+  assign(socket_, socket);
 }
 
 COHORT_INLINE void node_connection::check_open(const char* step) const {
@@ -46,7 +46,7 @@ COHORT_INLINE void node_connection::check_open(const char* step) const {
 
 COHORT_INLINE void node_connection::check_end(const char* step) const {
   if (broken_) std::rethrow_exception(broken_);
-  if (closed_) throw_error(step, std::error_code(asio::error::operation_aborted));
+  if (closed_) throw_error(step, operation_aborted());
   if (torn_) throw_error(std::string(step) + ": in the middle of a message", errc::peer_closed);
 }
 
@@ -83,7 +83,8 @@ COHORT_INLINE asio::awaitable<void> node_connection::finish(ptr self, const char
   while (!message->is_over()) {
     try {
       co_await message->changed->wait();
-    } catch (const std::system_error&) {
+    } catch (...) {
+      caught();
       if (message->is_over()) break;
       if (message->has_handle || message->state == node_outgoing::stage::waiting) {
         if (self->outbox_.withdraw(*message)) self->on_progress();
