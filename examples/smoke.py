@@ -78,6 +78,9 @@ class Program:
         """Waits until the program itself has ended, though others may hold its output; its status."""
         return self._process.wait(PATIENCE)
 
+    def process_id(self):
+        return self._process.pid
+
     def send_signal(self, number):
         self._process.send_signal(number)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSL-1.0
-"""Runs one of the small examples: test_programs.py PROGRAM CASE"""
+"""Runs one of the small examples: test_programs.py PROGRAM CASE [WHAT THE CASE NEEDS…]"""
 import os
 import re
 import signal
@@ -7,10 +7,11 @@ import socket
 import sys
 import tempfile
 import time
+import urllib.request
 
 import smoke
 
-PROGRAM, CASE = sys.argv[1:]
+PROGRAM, CASE, *MORE = sys.argv[1:]
 
 
 def parent_child():
@@ -31,6 +32,39 @@ def exec_pipeline():
         tools = ['ls', 'grep', 'sort', 'uniq', 'sort', 'head']
         assert lines[2 * end + 1:] == [f'{tool} exited with 0' for tool in tools]
         assert program.lines('stderr') == []
+
+
+def node_words():
+    with smoke.Program(PROGRAM, sys.executable, *MORE) as parent:
+        assert parent.wait() == 0
+        assert parent.lines('stdout') == ['2 be', '1 not', '1 or', '2 to', 'refused to weigh', 'the child exited with 0']
+        assert parent.lines('stderr') == []
+
+
+def node_heavy():
+    node, script = MORE
+    with smoke.Program(node, script, PROGRAM, '0') as server:
+        port, pid = server.wait_for(r'^listening on 127\.0\.0\.1:(\d+), the heavy work has pid (\d+)$')[0].groups()
+        for below, count in ((10, 4), (1000, 168), (100000, 9592)):
+            with urllib.request.urlopen(f'http://127.0.0.1:{port}/?below={below}', timeout=smoke.PATIENCE) as answer:
+                assert answer.read().decode() == f'{count} primes\n'
+        server.kill()
+        server.wait_gone(int(pid))  # the child ends with the channel
+
+
+def node_cluster():
+    def who():
+        with urllib.request.urlopen(f'http://127.0.0.1:{port}/', timeout=smoke.PATIENCE) as answer:
+            return re.fullmatch(r'worker (\d), pid (\d+)\n', answer.read().decode()).groups()
+    with smoke.Program(PROGRAM, MORE[0], '0') as primary:
+        primary.wait_for(r'^worker \d ready', 2)
+        port = int(primary.wait_for(r'^listening on 127\.0\.0\.1:(\d+)$')[0][1])
+        assert {who()[0] for _ in range(4)} == {'1', '2'}
+        primary.send_signal(signal.SIGHUP)
+        primary.wait_for('^reloaded')
+        assert {who()[0] for _ in range(4)} == {'3', '4'}
+        primary.terminate()
+        assert primary.wait() == 0
 
 
 def ask(port):

@@ -10,6 +10,8 @@ need not see, stands in an HTML comment before it:
     asio::awaitable<void> body(std::string text) { ... }
     -->
 
+A context that begins with "node" is for a block that is compiled only where nlohmann-json is.
+
 A block without a context is the body of a coroutine. A comment that begins with "compiled:" is such a block, too, which
 nobody sees: for names that stand in the text.
 """
@@ -39,6 +41,10 @@ HEAD = """#include <array>
 #include <cohort/cohort.hpp>
 #include <cohort/cluster/control/metrics.hpp>
 
+#if __has_include(<nlohmann/json.hpp>)
+#include <cohort/ipc/node/peer.hpp>
+#endif
+
 using asio::ip::tcp;
 using namespace std::chrono_literals;
 """
@@ -51,8 +57,10 @@ def in_coroutine(block):
 def in_context(context, block):
     if context is None:
         return in_coroutine(block)
-    before, _, after = context.partition("...")
-    return f"{before}\n{block}\n{after}\n"
+    with_node = context.startswith("node\n")
+    before, _, after = context.removeprefix("node\n").partition("...")
+    code = f"{before}\n{block}\n{after}\n"
+    return f"#if __has_include(<nlohmann/json.hpp>)\n{code}\n#endif\n" if with_node else code
 
 
 def read(path, programs, snippets):

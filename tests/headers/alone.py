@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSL-1.0
 """Checks that each header and each .ipp file of some rooms (folders of include/cohort) compiles alone.
 
-    alone.py BUILD_DIR REFERENCE ROOM…
+    alone.py BUILD_DIR REFERENCE ROOM… [--without FOLDER]
 
 The compiler and its flags are those of REFERENCE, a file that BUILD_DIR compiles for the separately compiled mode: with
 all bodies behind it, each header would cost a hundred times as much.
@@ -28,6 +28,7 @@ ROOT = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "inc
 PRECOMPILED = [
     "cohort/core/asio.hpp",
     "cohort/ipc/channel.hpp",
+    "cohort/ipc/node/link.hpp",
     "cohort/worker/worker.hpp",
 ]
 
@@ -54,8 +55,9 @@ def all_of(name, seen):
     return seen
 
 
-def files_of(room):
-    for folder, _, names in os.walk(os.path.join(ROOT, "cohort", room)):
+def files_of(room, without):
+    for folder, inside, names in os.walk(os.path.join(ROOT, "cohort", room)):
+        inside[:] = [each for each in inside if each != without]
         for name in names:
             path = os.path.relpath(os.path.join(folder, name), ROOT)
             bodies = os.path.splitext(path)[0] + ".ipp"
@@ -69,12 +71,14 @@ def files_of(room):
 
 def main():
     build, reference, *rooms = sys.argv[1:]
+    without = rooms.pop() if "--without" in rooms else None
+    rooms = [each for each in rooms if each != "--without"]
     command = [each for each in flags_of(build, reference) if not each.startswith("-O")]
     command += ["-O0", "-g0"]
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         ready = {}
-        for path in sorted(path for room in rooms for path in files_of(room)):
+        for path in sorted(path for room in rooms for path in files_of(room, without)):
             reached = all_of(path, {path})
             first = [each for each in PRECOMPILED if each in reached and each != path][-1:]
             for each in first:

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -27,6 +28,9 @@
 namespace cohort {
 
 class cluster;
+class listener_set;
+class worker_dialect;
+struct primary_context;
 
 /// What a signal to the primary of serve() means.
 enum class cluster_action {
@@ -65,6 +69,9 @@ struct listen_address {
 
   bool operator==(const listen_address&) const = default;
 };
+
+/// Makes the dialect of one cluster, whose parts outlive it: see cluster_options::dialect.
+using dialect_factory = std::function<std::shared_ptr<worker_dialect>(primary_context&, listener_set&)>;
 
 /// A schedule, and what a worker or an agent does when it is time.
 struct scheduled_job {
@@ -132,6 +139,9 @@ struct cluster_options {  // a member for each thing that can be said of a clust
   /// The program that workers run, which must call run_worker(). Default: the program of this process, with its own
   /// arguments.
   std::optional<command> program;
+  /// Who starts the workers of `program` and speaks for them, if they do not speak this library's own protocol: see
+  /// node_workers(). Such workers say themselves where to listen, and `listen` must be empty. Default: none.
+  dialect_factory dialect;
   /// Called before each start of a worker, with its slot and its command: for an environment, a processor or a limit of
   /// the worker's own.
   std::function<void(unsigned slot, command& program)> on_start;

@@ -31,6 +31,9 @@ int serve(const cluster_options&, Handler&&) {
   return 1;
 }
 
+/// The same where workers are a program of their own, cluster_options::program, and this one is the primary alone.
+int serve(cluster_options options);
+
 }  // namespace cohort
 
 #ifndef COHORT_SEPARATE_COMPILATION

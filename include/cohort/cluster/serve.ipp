@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <exception>
+#include <functional>
 #include <utility>
 
 #include <signal.h>
@@ -52,6 +53,20 @@ COHORT_INLINE int serve_as_worker(const cluster_options& options, connection_han
   return static_cast<int>(worker_exit::do_not_restart);
 }
 
+COHORT_INLINE int serve_as_primary(cluster_options options, const std::function<void(const cluster_options&)>& check) {
+  try {
+    ::signal(SIGPIPE, SIG_IGN);  // a log that nobody reads any more must not end the primary
+    ::signal(SIGCHLD, SIG_DFL);  // who starts this may have it ignored, and exit statuses would be lost (wait(2))
+    check(options);
+    if (!options.worker.title.empty()) this_process::set_title(options.worker.title + ": primary");
+    served_primary primary(std::move(options));
+    return primary.run();
+  } catch (const std::exception& error) {
+    error_log::write(error.what());
+    return 1;
+  }
+}
+
 }  // namespace detail
 
 COHORT_INLINE int serve(cluster_options options, connection_handler handler) {
@@ -59,17 +74,15 @@ COHORT_INLINE int serve(cluster_options options, connection_handler handler) {
   if (std::getenv(detail::slot_variable) != nullptr && has_parent()) {
     return detail::serve_as_worker(options, std::move(handler));
   }
-  try {
-    ::signal(SIGPIPE, SIG_IGN);  // a log that nobody reads any more must not end the primary
-    ::signal(SIGCHLD, SIG_DFL);  // who starts this may have it ignored, and exit statuses would be lost (wait(2))
-    detail::check_handler(options, handler);
-    if (!options.worker.title.empty()) this_process::set_title(options.worker.title + ": primary");
-    detail::served_primary primary(std::move(options));
-    return primary.run();
-  } catch (const std::exception& error) {
-    error_log::write(error.what());
-    return 1;
-  }
+  const auto check = [&handler](const cluster_options& given) { detail::check_handler(given, handler); };
+  return detail::serve_as_primary(std::move(options), check);
+}
+
+COHORT_INLINE int serve(cluster_options options) {
+  error_log::open_standard_descriptors();
+  return detail::serve_as_primary(std::move(options), [](const cluster_options& given) {
+    if (!given.program) throw_error("serve: no handler, and no program for the workers", errc::invalid_option);
+  });
 }
 
 }  // namespace cohort

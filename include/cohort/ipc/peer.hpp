@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <utility>
 #include <variant>
@@ -56,6 +57,9 @@ inline constexpr const char* channel_variable = "COHORT_CHANNEL_FD";
 
 /// Starts a child that has one end of a channel, and returns the other with it.
 asio::awaitable<std::pair<child, descriptor>> spawn_with_channel(command what);
+
+/// Calls `ended` when the child has ended; see child_state::on_end().
+void on_end(child& process, std::function<void()> ended);
 
 /// Ends a channel when the child has ended: what is in the socket can still be read.
 void end_with(child& process, std::weak_ptr<link> channel);

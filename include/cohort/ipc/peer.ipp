@@ -36,10 +36,14 @@ struct child_access {
   static const std::shared_ptr<child_state>& state(child& of) noexcept { return of.state_; }
 };
 
-COHORT_INLINE void end_with(child& process, std::weak_ptr<link> channel) {
+COHORT_INLINE void on_end(child& process, std::function<void()> ended) {
   const auto& state = child_access::state(process);
-  if (!state || channel.expired()) return;
-  child_state::on_end(state, [channel] {
+  if (state) child_state::on_end(state, std::move(ended));
+}
+
+COHORT_INLINE void end_with(child& process, std::weak_ptr<link> channel) {
+  if (channel.expired()) return;
+  on_end(process, [channel] {
     const auto open = channel.lock();
     // The kernel gives out what has arrived before, and then the end, whoever else has the other end of the socket.
     if (open && open->is_open()) ::shutdown(open->native_handle(), SHUT_RDWR);

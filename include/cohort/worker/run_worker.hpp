@@ -2,13 +2,40 @@
 /// The whole of a worker process, in one function that main calls.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <type_traits>
 
+#include "../core/asio.hpp"
 #include "connection_handler.hpp"
 #include "options.hpp"
 #include "worker.hpp"
 
 namespace cohort {
+
+namespace detail {
+
+/// How a worker process comes by its parent, and what is left to say when the worker has ended.
+class parent_connection {
+ public:
+  virtual ~parent_connection() = default;
+
+  /// Makes the channel on which the parent speaks worker_protocol. Called once, before the worker is made.
+  virtual parent_channel connect() = 0;
+
+  /// The worker is made, and will run.
+  virtual void begin(worker& self) { static_cast<void>(self); }
+
+  /// The worker has ended; returns the status that the process exits with.
+  virtual asio::awaitable<int> finish(int status);
+};
+
+using parent_connector = std::function<std::unique_ptr<parent_connection>(const asio::any_io_executor& executor)>;
+
+/// As cohort::run_worker() for a parent that is reached in another way.
+int run_worker(connection_handler handler, const worker_options& options, const parent_connector& reach);
+
+}  // namespace detail
 
 /// The whole of a worker process: call it from main and return what it returns.
 ///

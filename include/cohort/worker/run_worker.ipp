@@ -6,6 +6,7 @@
 #include "../core/config.hpp"
 
 #include <exception>
+#include <memory>
 #include <utility>
 
 #include <signal.h>
@@ -51,21 +52,39 @@ COHORT_INLINE void take_signals() {
   ::pthread_sigmask(SIG_UNBLOCK, &handled, nullptr);  // whoever started this may have it blocked
 }
 
-}  // namespace detail
+COHORT_INLINE asio::awaitable<int> parent_connection::finish(int status) { co_return status; }
 
-COHORT_INLINE int run_worker(connection_handler handler, const worker_options& options) {
+/// The parent that has started this process with a channel.
+class own_parent final : public parent_connection {
+ public:
+  explicit own_parent(asio::any_io_executor executor) : executor_(std::move(executor)) {}
+  parent_channel connect() override { return parent<worker_protocol>(executor_); }
+
+ private:
+  asio::any_io_executor executor_;
+};
+
+COHORT_INLINE asio::awaitable<int> run_to_end(worker& self, parent_connection& by) {
+  const int status = co_await self.run();
+  const int last = co_await by.finish(status);
+  co_return last;
+}
+
+COHORT_INLINE int run_worker(connection_handler handler, const worker_options& options, const parent_connector& reach) {
   error_log::open_standard_descriptors();
   try {
-    const detail::outlived_parent last_resort(options);
-    detail::take_signals();
-    detail::show_own_name();
-    detail::worker_loop context;
-    worker self(context.get_executor(), parent<worker_protocol>(context.get_executor()), std::move(handler), options);
-    const detail::worker_loop::ending before_worker{context};
-    detail::forget_environment();
+    const outlived_parent last_resort(options);
+    take_signals();
+    show_own_name();
+    worker_loop context;
+    const auto by = reach(context.get_executor());
+    worker self(context.get_executor(), by->connect(), std::move(handler), options);
+    const worker_loop::ending before_worker{context};
+    forget_environment();
+    by->begin(self);
     int status = static_cast<int>(worker_exit::fatal);
     std::exception_ptr failure;
-    asio::co_spawn(context, self.run(), [&](std::exception_ptr escaped, int returned) {
+    asio::co_spawn(context, run_to_end(self, *by), [&](std::exception_ptr escaped, int returned) {
       failure = escaped;
       if (!escaped) status = returned;
       context.stop();
@@ -83,6 +102,14 @@ COHORT_INLINE int run_worker(connection_handler handler, const worker_options& o
     error_log::write(fmt::format("worker: {}", error.what()));
     return static_cast<int>(worker_exit::fatal);
   }
+}
+
+}  // namespace detail
+
+COHORT_INLINE int run_worker(connection_handler handler, const worker_options& options) {
+  return detail::run_worker(std::move(handler), options, [](const asio::any_io_executor& executor) {
+    return std::make_unique<detail::own_parent>(executor);
+  });
 }
 
 }  // namespace cohort

@@ -24,16 +24,28 @@
 
 namespace cohort {
 
+/// How a connection gets to a worker that does not take it from worker_process::peer: see worker_dialect.
+struct handing_over {
+  /// Gives the socket to a worker. True: the worker has it. False: it cannot take one more now, and should not be asked
+  /// again at once. The socket is the caller's still in that case, and when this throws as channel::send_handle() does.
+  std::function<asio::awaitable<bool>(const worker_ptr& who, any_handle& socket)> give;
+  /// How many a worker may be given before it has answered the first one, at most handoff_distributor::max_in_flight.
+  std::size_t max_in_flight = 0;
+};
+
 /// The distributions of which the primary accepts: it leases each socket to a worker that a picker chooses. The queue
 /// of accepted sockets belongs to the listener, not to a worker: one that dies or refuses leaves what it has not taken
 /// to the others.
 class handoff_distributor final : public distributor {
  public:
+  // Leases that a worker has not answered. More would only wait in its channel instead of in the kernel's queue.
+  static constexpr std::size_t max_in_flight = 32;
+
   /// `max_open`: connections that a worker may have, 0 for no limit. `failed(std::exception_ptr)` is called when the
   /// listener breaks, for good.
   handoff_distributor(const asio::any_io_executor& executor, descriptor socket, std::uint32_t number, picking how,
                       std::size_t max_open, std::function<void(std::exception_ptr)> failed,
-                      queue_owner owner = queue_owner::cluster);
+                      queue_owner owner = queue_owner::cluster, handing_over by = {});
 
   void join(const worker_ptr& who) override;
 
@@ -52,15 +64,16 @@ class handoff_distributor final : public distributor {
   bool is_overdue(const worker_process& who, std::chrono::milliseconds limit) const override;
 
  private:
-  // Leases that a worker has not answered. More would only wait in its channel instead of in the kernel's queue.
-  static constexpr std::size_t max_in_flight = 32;
+  // A worker that has refused a connection is left alone for so long.
+  static constexpr std::chrono::milliseconds rest_time{20};
 
   struct worker_entry {
     explicit worker_entry(worker_ptr w) : who(std::move(w)) {}
     worker_ptr who;
     std::size_t in_flight = 0;
     std::array<worker_process::clock::time_point, max_in_flight> begun{};  // of those leases; none where it is zero
-    bool gone = false;  // its channel has ended, which leave() will follow
+    bool gone = false;   // its channel has ended, which leave() will follow
+    bool rests = false;  // it has refused a connection
   };
 
   // One of a worker's leases, from the choice of the worker to its answer.
@@ -73,7 +86,7 @@ class handoff_distributor final : public distributor {
     ~lease_guard() { release(); }
 
     explicit operator bool() const noexcept { return at_ != nullptr; }
-    worker_process& who() const noexcept { return *at_->who; }
+    const worker_ptr& who() const noexcept { return at_->who; }
 
     /// The worker has it.
     void keep();
@@ -82,6 +95,9 @@ class handoff_distributor final : public distributor {
 
     /// The worker is gone: nobody should choose it again.
     void lose();
+
+    /// The worker does not want it: nobody should choose it for a while.
+    void refuse();
 
    private:
     handoff_distributor* owner_ = nullptr;
@@ -129,6 +145,12 @@ class handoff_distributor final : public distributor {
 
   void deliver_soon(descriptor accepted);
 
+  /// Gives the socket to the worker of a lease; false if that wants no more now. Otherwise as channel::send_handle().
+  asio::awaitable<bool> hand_to(worker_ptr who, any_handle& socket);
+
+  /// Leaves a worker alone for a while.
+  asio::awaitable<void> rest(std::shared_ptr<worker_entry> at);
+
   /// Takes the socket to a worker, and to another one if that does not take it.
   asio::awaitable<void> deliver(any_handle socket, lease_guard to);
 
@@ -136,9 +158,11 @@ class handoff_distributor final : public distributor {
   event changed_;  // a worker came or went, or has room again
   acceptor acceptor_;
   picking how_;
+  handing_over by_;
   std::vector<std::shared_ptr<worker_entry>> workers_;
   std::vector<candidate> candidates_;  // while one is picked; kept for its room
   std::size_t max_open_;
+  std::size_t max_in_flight_;
   std::size_t undelivered_ = 0;
   std::size_t high_numbers_ = 0;
   int crowded_from_ = crowded_from();

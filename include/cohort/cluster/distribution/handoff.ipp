@@ -21,13 +21,15 @@ namespace cohort {
 COHORT_INLINE handoff_distributor::handoff_distributor(const asio::any_io_executor& executor, descriptor socket,
                                                        std::uint32_t number, picking how, std::size_t max_open,
                                                        std::function<void(std::exception_ptr)> failed,
-                                                       queue_owner owner)
+                                                       queue_owner owner, handing_over by)
     : distributor(owner),
       tasks_(executor),
       changed_(executor),
       acceptor_(executor, std::move(socket)),
       how_(std::move(how)),
+      by_(std::move(by)),
       max_open_(max_open),
+      max_in_flight_(by_.max_in_flight == 0 ? max_in_flight : std::min(by_.max_in_flight, max_in_flight)),
       number_(number) {
   tasks_.start(accept(), [this, failed = std::move(failed)](std::exception_ptr failure) {
     if (failure && !stopping_) failed(failure);
@@ -92,7 +94,7 @@ COHORT_INLINE handoff_distributor::lease_guard& handoff_distributor::lease_guard
 
 COHORT_INLINE void handoff_distributor::lease_guard::keep() {
   if (at_) at_->begun[place_] = {};
-  if (at_ && at_->in_flight-- == max_in_flight) owner_->changed_.notify();
+  if (at_ && at_->in_flight-- == owner_->max_in_flight_) owner_->changed_.notify();
   at_ = nullptr;
 }
 
@@ -106,12 +108,18 @@ COHORT_INLINE void handoff_distributor::lease_guard::lose() {
   release();
 }
 
+COHORT_INLINE void handoff_distributor::lease_guard::refuse() {
+  at_->rests = true;
+  owner_->tasks_.start(owner_->rest(at_));
+  release();
+}
+
 COHORT_INLINE handoff_distributor::undelivered_guard::~undelivered_guard() {
   if (--owner.undelivered_ == 0) owner.changed_.notify();
 }
 
 COHORT_INLINE bool handoff_distributor::is_free(const worker_entry& at) const {
-  return !at.gone && (max_open_ == 0 || at.who->open() < max_open_) && at.in_flight < max_in_flight;
+  return !at.gone && !at.rests && (max_open_ == 0 || at.who->open() < max_open_) && at.in_flight < max_in_flight_;
 }
 
 COHORT_INLINE bool handoff_distributor::is_overdue(const worker_process& who, std::chrono::milliseconds limit) const {
@@ -192,11 +200,27 @@ COHORT_INLINE void handoff_distributor::deliver_soon(descriptor accepted) {
   tasks_.start(deliver(std::move(socket), std::move(to)));
 }
 
+COHORT_INLINE asio::awaitable<bool> handoff_distributor::hand_to(worker_ptr who, any_handle& socket) {
+  if (by_.give) {
+    const bool taken = co_await by_.give(who, socket);
+    co_return taken;
+  }
+  worker_protocol::serve message;
+  message.listener = number_;
+  co_await who->peer.send_handle(message, std::move(socket));
+  co_return true;
+}
+
+COHORT_INLINE asio::awaitable<void> handoff_distributor::rest(std::shared_ptr<worker_entry> at) {
+  asio::steady_timer pause(tasks_.get_executor(), rest_time);
+  co_await pause.async_wait(detail::awaited);
+  at->rests = false;
+  changed_.notify();
+}
+
 COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle socket, lease_guard to) {
   const high_number crowds(*this, socket.native_handle());
   std::optional<undelivered_guard> waits;
-  worker_protocol::serve message;
-  message.listener = number_;
   for (;;) {
     if (!to) to = pick(socket);
     if (!to && !waits) waits.emplace(*this);
@@ -207,9 +231,13 @@ COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle sock
     waits.reset();
     bool lost = false;
     try {
-      co_await to.who().peer.send_handle(message, std::move(socket));
-      to.keep();
-      co_return;
+      const bool taken = co_await hand_to(to.who(), socket);
+      if (taken) {
+        to.keep();
+        co_return;
+      }
+      to.refuse();
+      continue;
     } catch (...) {
       const auto error = detail::caught();
       if (error.code() == operation_aborted()) throw;

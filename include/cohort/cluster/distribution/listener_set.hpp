@@ -53,6 +53,17 @@ class listener_set {
 
   std::vector<listener_stats> stats() const;
 
+  /// Adds a listener that the options do not name, with its distributor, which hears of all workers that have joined.
+  /// `file`: of a unix socket. `handed_file`: the same, while it is a predecessor's. `text` is different for each.
+  void add(std::string text, std::string address, std::shared_ptr<distributor> to, socket_file file,
+           std::string handed_file);
+
+  /// Takes a listener out that add() has added. Whoever has the distributor ends it.
+  void remove(const std::string& text);
+
+  /// Whether a worker serves.
+  bool has_workers() const noexcept { return !joined_.empty(); }
+
  private:
   struct entry {
     std::string text;     // as the options name it
@@ -60,13 +71,16 @@ class listener_set {
     bool inherited = false;
     socket_file file;         // of a unix socket
     std::string handed_file;  // the same, while it is a predecessor's
-    std::unique_ptr<distributor> to;
+    std::shared_ptr<distributor> to;
   };
+
+  static asio::awaitable<void> stop_one(std::shared_ptr<distributor> which);
 
   std::unique_ptr<distributor> distribute(opened_listener& opened, queue_owner owner);
 
   primary_context& context_;
   std::vector<entry> entries_;
+  std::vector<worker_ptr> joined_;
 };
 
 }  // namespace cohort

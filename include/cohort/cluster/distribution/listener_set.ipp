@@ -9,11 +9,15 @@
 #include <system_error>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
+#include "../../core/error.hpp"
 #include "../../core/task_group.hpp"
 #include "../../core/timeout.hpp"
 #include "../../net/accept_queue.hpp"
+#include "../supervision/worker_dialect.hpp"
 #include "../upgrade/predecessor.hpp"
 #include "handoff.hpp"
 #include "pickers.hpp"
@@ -23,6 +27,15 @@
 namespace cohort {
 
 COHORT_INLINE void listener_set::open(std::vector<upgrade::listener> handed, bool borrowed) {
+  if (context_.dialect != nullptr) {
+    if (!context_.options.listen.empty()) {
+      throw_error(fmt::format("listen {}: the workers say themselves where they listen",
+                              context_.options.listen.front().text),
+                  errc::invalid_option);
+    }
+    context_.dialect->inherit(std::move(handed));
+    return;
+  }
   for (auto& each : open_listeners(context_.options, std::move(handed))) {
     const auto owner = each.inherited || borrowed ? queue_owner::others : queue_owner::cluster;
     entry mine;
@@ -61,10 +74,12 @@ COHORT_INLINE std::unique_ptr<distributor> listener_set::distribute(opened_liste
 }
 
 COHORT_INLINE void listener_set::join(const worker_ptr& who) {
+  joined_.push_back(who);
   for (const auto& each : entries_) each.to->join(who);
 }
 
 COHORT_INLINE void listener_set::leave(const worker_ptr& who) {
+  std::erase(joined_, who);
   for (const auto& each : entries_) each.to->leave(who);
 }
 
@@ -94,7 +109,7 @@ COHORT_INLINE asio::awaitable<void> listener_set::stop() {
   for (auto& each : entries_) each.file.remove();
   task_group closing(context_.get_executor());
   constexpr ignored cancelled("it ends this way only if cancelled");
-  for (const auto& each : entries_) closing.start(each.to->stop(), cancelled);
+  for (const auto& each : entries_) closing.start(stop_one(each.to), cancelled);
   try {
     co_await with_timeout(closing.wait_empty(), context_.options.worker.drain_timeout);
   } catch (...) {
@@ -104,15 +119,38 @@ COHORT_INLINE asio::awaitable<void> listener_set::stop() {
   co_await closing.wait_empty();
 }
 
+COHORT_INLINE asio::awaitable<void> listener_set::stop_one(std::shared_ptr<distributor> which) {
+  co_await which->stop();
+}
+
+COHORT_INLINE void listener_set::add(std::string text, std::string address, std::shared_ptr<distributor> to,
+                                     socket_file file, std::string handed_file) {
+  entry mine;
+  mine.text = std::move(text);
+  mine.address = std::move(address);
+  mine.file = std::move(file);
+  mine.handed_file = std::move(handed_file);
+  mine.to = std::move(to);
+  for (const auto& each : joined_) mine.to->join(each);
+  context_.emit(cluster_event(cluster_event::kind::listening, 0, 0, mine.address));
+  entries_.push_back(std::move(mine));
+}
+
+COHORT_INLINE void listener_set::remove(const std::string& text) {
+  std::erase_if(entries_, [&](const entry& each) { return each.text == text; });
+}
+
 COHORT_INLINE asio::awaitable<void> listener_set::hand_over(peer<upgrade::protocol>& successor) {
+  std::vector<std::pair<upgrade::listener, std::shared_ptr<distributor>>> all;  // entries may be added meanwhile
   for (const auto& each : entries_) {
     upgrade::listener what;
     what.text = each.text;
     what.address = each.address;
     what.file = each.file.path();
     what.inherited = each.inherited;
-    co_await upgrade::hand_over(successor, std::move(what), each.to->sockets());
+    all.emplace_back(std::move(what), each.to);
   }
+  for (auto& [what, from] : all) co_await upgrade::hand_over(successor, std::move(what), from->sockets());
 }
 
 COHORT_INLINE void listener_set::release(const std::vector<std::string>& texts) {
@@ -128,8 +166,9 @@ COHORT_INLINE std::vector<std::string> listener_set::take_over() {
   for (auto& each : entries_) {
     texts.push_back(each.text);
     if (!each.inherited) each.to->own(queue_owner::cluster);
-    if (!each.handed_file.empty()) each.file = socket_file(each.handed_file);
+    if (!each.handed_file.empty()) each.file = socket_file(std::exchange(each.handed_file, {}));
   }
+  if (context_.dialect != nullptr) context_.dialect->drop_inherited();
   return texts;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "message_router.hpp"
 #include "primary_context.hpp"
 #include "rolling_update.hpp"
+#include "worker_dialect.hpp"
 #include "worker_set.hpp"
 #include "worker_supervisor.hpp"
 
@@ -77,6 +79,7 @@ class primary {
   worker_set agents_;
   message_router router_;
   listener_set listeners_;
+  std::shared_ptr<worker_dialect> dialect_;  // null if the workers speak worker_protocol themselves
   worker_supervisor worker_supervisor_;
   rolling_update updates_;
   agent_supervisor agent_supervisor_;

@@ -29,6 +29,7 @@ COHORT_INLINE primary::primary(const asio::any_io_executor& executor, cluster_op
       all_ready_(executor),
       router_(executor, workers_, agents_, [this](const worker_ptr& who) { replace_slow(*who); }),
       listeners_(context_),
+      dialect_(context_.options.dialect ? context_.options.dialect(context_, listeners_) : nullptr),
       worker_supervisor_(context_, workers_, router_, listeners_,
                          {[this](worker_ptr who, const char* reason) { updates_.recycle(std::move(who), reason); },
                           [this](unsigned slot) { updates_.renew_others(slot); }}),
@@ -38,6 +39,7 @@ COHORT_INLINE primary::primary(const asio::any_io_executor& executor, cluster_op
                          [this](const std::string& name, bool is_there) { tell_of_agent(name, is_there); }}),
       handover_(context_, worker_supervisor_, updates_, listeners_),
       tasks_(executor) {
+  context_.dialect = dialect_.get();
   context_.emit = [this](cluster_event event) { emit(std::move(event)); };
   context_.give_up = [this](std::string why, std::exception_ptr failure) { give_up(why, failure); };
 }
@@ -69,6 +71,7 @@ COHORT_INLINE asio::awaitable<int> primary::run(upgrade::predecessor* predecesso
   co_await worker_supervisor_.stop();
   co_await agent_supervisor_.stop();
   co_await tasks_.wait_empty();
+  if (dialect_) co_await dialect_->stop();
   co_await updates_.wait_idle();  // an upgrade's successor is not to be left behind
   co_return context_.gave_up || worker_supervisor_.has_cut_off() ? 1 : 0;
 }

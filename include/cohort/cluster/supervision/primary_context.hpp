@@ -44,6 +44,7 @@ struct primary_context {
   bool killed = false;    ///< the cluster stops at once
   bool all_ready = false;  ///< all agents and workers have been ready at the same time
   bool gave_up = false;
+  worker_dialect* dialect = nullptr;  ///< of the workers, if they have one
   std::function<void(cluster_event)> emit;
   /// Stops the cluster because it cannot go on. `failure`: what was thrown, if anything.
   std::function<void(std::string why, std::exception_ptr failure)> give_up;

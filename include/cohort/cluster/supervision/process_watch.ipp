@@ -20,6 +20,7 @@
 #include "../../core/text_of.hpp"
 #include "../../core/timeout.hpp"
 #include "../../worker/environment.hpp"
+#include "worker_dialect.hpp"
 
 namespace cohort {
 
@@ -42,7 +43,11 @@ COHORT_INLINE asio::awaitable<void> process_watch::launch(worker_ptr who, comman
     channel_options channel;
     channel.max_message = limits.max_message;
     channel.max_calls = limits.max_messages;
-    who->peer = co_await spawn<worker_protocol>(std::move(program), channel);
+    if (context_.dialect != nullptr && who->agent.empty()) {
+      who->peer = co_await context_.dialect->start(who, std::move(program), channel);
+    } else {
+      who->peer = co_await spawn<worker_protocol>(std::move(program), channel);
+    }
   } catch (const std::exception& error) {
     context_.fail(*who, error.what());
     co_return;
