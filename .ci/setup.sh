@@ -12,6 +12,9 @@ has_package() {
   case $1 in
     ninja-build) command -v ninja ;;
     libasio-dev) has_header asio/version.hpp ;;
+    libboost-dev) has_header boost/asio.hpp && echo '#if BOOST_VERSION < 108100
+#error
+#endif' | c++ -E -x c++ -include boost/version.hpp - ;;
     libfmt-dev) has_header fmt/core.h && pkg-config --exists fmt ;;
     doctest-dev) has_header doctest/doctest.h ;;
     libhttp-parser-dev) has_header http_parser.h ;;
@@ -24,11 +27,18 @@ has_header() {
   echo "#include <$1>" | c++ -E -x c++ -
 }
 
+# Debian 12 has a newer Boost beside the one of that name, which is too old.
+boost_package() {
+  if apt-cache show libboost1.81-dev >/dev/null 2>&1; then echo libboost1.81-dev; else echo libboost-dev; fi
+}
+
 # need PACKAGE…: installs those that are missing.
 need() {
   local package missing=() as_root=()
   for package in "$@"; do
-    has_package "$package" || missing+=("$package")
+    has_package "$package" && continue
+    [ "$package" != libboost-dev ] || package=$(boost_package)
+    missing+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return
   command -v apt-get >/dev/null || stop "missing, and there is no apt-get to install them: ${missing[*]}"

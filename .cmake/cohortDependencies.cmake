@@ -6,7 +6,7 @@
 #   cohort_includes     where Asio is, if that is no target
 #   cohort_definitions  what Asio needs of this compiler
 #
-# Targets fmt::fmt and asio::asio that exist already are taken as they are: the headers look at the versions, too.
+# COHORT_BOOST_ASIO: on Boost.Asio. Targets fmt::fmt and asio::asio that exist already are taken as they are: the headers look at the versions, too.
 set(cohort_lacks "")
 set(cohort_libraries fmt::fmt Threads::Threads)
 set(cohort_includes "")
@@ -24,6 +24,16 @@ elseif(NOT TARGET fmt::fmt)
   set(cohort_lacks "cohort needs fmt 9 or later: no fmtConfig.cmake; install fmt, or set fmt_DIR")
 elseif(fmt_VERSION AND fmt_VERSION VERSION_LESS 9)
   set(cohort_lacks "cohort needs fmt 9 or later: ${fmt_DIR} has ${fmt_VERSION}")
+elseif(COHORT_BOOST_ASIO)
+  if(NOT TARGET Boost::headers)
+    find_package(Boost 1.81 QUIET)
+  endif()
+  if(TARGET Boost::headers)
+    list(APPEND cohort_libraries Boost::headers)
+    list(APPEND cohort_definitions COHORT_BOOST_ASIO)
+  else()
+    set(cohort_lacks "cohort needs Boost 1.81 or later for COHORT_BOOST_ASIO: install Boost, or set BOOST_ROOT")
+  endif()
 elseif(TARGET asio::asio)
   list(APPEND cohort_libraries asio::asio)
 else()

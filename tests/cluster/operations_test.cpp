@@ -309,7 +309,7 @@ ASYNC_TEST("connections that workers have served stay counted when the workers a
   }
   const bool counted = co_await eventually([&] { return c->primary.stats().served == 6; });
   CHECK(counted);
-  const auto reloaded = co_await c->primary.reload();
+  const auto reloaded = co_await c->reload();
   CHECK(reloaded.success());
   co_await c->until(event_kind::exited, 2);
   CHECK(c->primary.stats().served == 6);

@@ -39,7 +39,7 @@ ASYNC_TEST("a reload replaces every worker, the old ones drain when the new ones
     const auto old = serving(c->primary);
     const auto loop = client_loop::start(co_await asio::this_coro::executor, c->at(), "slow 1", 4);
     co_await loop->more(20);
-    const auto result = co_await c->primary.reload();
+    const auto result = co_await c->reload();
     CHECK(result.success());
     CHECK(result.replaced == 3);
     CHECK(result.generation == 2);
@@ -72,7 +72,7 @@ ASYNC_TEST("an idle connection that lives through a reload is closed, and a busy
   CHECK(hello == "hello");
   const auto begun = co_await busy.ask("hold");
   CHECK(begun == "holding");
-  const auto result = co_await c->primary.reload();
+  const auto result = co_await c->reload();
   CHECK(result.success());
   const auto end = co_await idle.line();
   CHECK(end == client::closed);
@@ -90,7 +90,7 @@ ASYNC_TEST("a new worker that does not get ready aborts the reload, and the whol
     const auto old = serving(c->primary);
     const auto loop = client_loop::start(co_await asio::this_coro::executor, c->at(), "slow 1", 4);
     broken.on();
-    const auto result = co_await c->primary.reload();
+    const auto result = co_await c->reload();
     broken.off();
     CHECK_FALSE(result.success());
     CHECK(result.aborted_at >= 1);
@@ -104,7 +104,7 @@ ASYNC_TEST("a new worker that does not get ready aborts the reload, and the whol
       if (each.what == event_kind::draining) CHECK(old.count(each.pid) == 0);
     }
 
-    const auto next = co_await c->primary.reload();
+    const auto next = co_await c->reload();
     CHECK(next.success());
     co_await loop->more(20);
     co_await loop->stop();
@@ -119,7 +119,7 @@ ASYNC_TEST("with a surge of one, slots are replaced one after the other") {
   one.max_surge = 1;
   options.reload = one;
   auto c = co_await running::ready(options);
-  const auto result = co_await c->primary.reload();
+  const auto result = co_await c->reload();
   CHECK(result.replaced == 3);
   co_await c->until(event_kind::exited, 3);
   // Of the new workers none is started before the one before it is ready.
@@ -137,7 +137,7 @@ ASYNC_TEST("reloads that are asked for at once come one after the other") {
   task_group tasks(co_await asio::this_coro::executor);
   std::vector<unsigned> generations;
   const auto reload = [&]() -> asio::awaitable<void> {
-    const auto result = co_await c->primary.reload();
+    const auto result = co_await c->reload();
     CHECK(result.success());
     generations.push_back(result.generation);
   };
@@ -159,7 +159,7 @@ ASYNC_TEST("a reload that is cancelled sends its new workers away, and the old o
     const bool gone = co_await eventually([&] { return c->primary.stats().workers.size() == 2; });
     CHECK(gone);
   }
-  const auto result = co_await c->primary.reload();
+  const auto result = co_await c->reload();
   CHECK(result.success());
   co_await c->stop();
 }
@@ -170,7 +170,7 @@ ASYNC_TEST("a cluster that is stopped in the middle of a reload ends all of its 
   auto c = co_await running::ready(options);
   reload_result result;
   task_group tasks(co_await asio::this_coro::executor);
-  const auto reload = [&]() -> asio::awaitable<void> { result = co_await c->primary.reload(); };
+  const auto reload = [&]() -> asio::awaitable<void> { result = co_await c->reload(); };
   tasks.start(reload(), ignore);
   co_await yield(3);
   const int status = co_await c->stop();
@@ -189,7 +189,7 @@ ASYNC_TEST("a cluster that is scaled in the middle of a reload has so many worke
     auto c = co_await running::ready(options);
     reload_result result;
     task_group tasks(co_await asio::this_coro::executor);
-    const auto reload = [&]() -> asio::awaitable<void> { result = co_await c->primary.reload(); };
+    const auto reload = [&]() -> asio::awaitable<void> { result = co_await c->reload(); };
     tasks.start(reload(), ignore);
     co_await yield(2);
     c->primary.scale(workers);
@@ -209,7 +209,7 @@ ASYNC_TEST("a worker that is killed during a reload does not end up twice in its
   auto c = co_await running::ready(options_for(distribution::round_robin, 2));
   task_group tasks(co_await asio::this_coro::executor);
   reload_result result;
-  const auto reload = [&]() -> asio::awaitable<void> { result = co_await c->primary.reload(); };
+  const auto reload = [&]() -> asio::awaitable<void> { result = co_await c->reload(); };
   tasks.start(reload(), ignore);
   ::kill(c->pid(1), SIGKILL);
   co_await tasks.wait_empty();
@@ -268,7 +268,7 @@ ASYNC_TEST("a worker of a slot that is no more is not replaced when it dies") {
   const bool one_is_left = co_await eventually([&] { return c->primary.stats().workers.size() == 1; });
   CHECK(one_is_left);
   // One more worker gets ready, which is the reload's, and started after one that would have replaced the dead one.
-  const auto result = co_await c->primary.reload();
+  const auto result = co_await c->reload();
   CHECK(result.success());
   CHECK(c->count(event_kind::started) == 3);
   CHECK(c->last(event_kind::started).slot == 1);

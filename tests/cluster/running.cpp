@@ -30,6 +30,17 @@ asio::awaitable<void> running::until(event_kind what, std::size_t times) {
   if (!seen) FAIL("no event ", static_cast<int>(what), ", times ", times, "; there are:\n", text());
 }
 
+asio::awaitable<reload_result> running::reload() {
+  const auto result = co_await primary.reload();
+  if (result.generation == 0) co_return result;  // refused, without an event
+  const auto expected = ++reloads_;
+  const bool told = co_await eventually([&] {
+    return count(event_kind::reloaded) + count(event_kind::reload_failed) >= expected;
+  });
+  CHECK(told);
+  co_return result;
+}
+
 asio::awaitable<int> running::ended(std::chrono::milliseconds limit) {
   const bool done = co_await eventually([&] { return status.has_value() && all_events; }, limit);
   if (!done) FAIL("the cluster has not ended; there are:\n", text());

@@ -87,6 +87,9 @@ class running : public std::enable_shared_from_this<running> {
     throw std::runtime_error("not listening");
   }
 
+  /// Reloads. All events of it have come when it is over.
+  asio::awaitable<reload_result> reload();
+
   asio::awaitable<int> ended(std::chrono::milliseconds limit = patience - 1s);
 
   asio::awaitable<int> stop();
@@ -101,6 +104,8 @@ class running : public std::enable_shared_from_this<running> {
 
  private:
   static asio::awaitable<void> collect(std::shared_ptr<running> self);
+
+  std::size_t reloads_ = 0;
 };
 
 /// What a cluster with such options says when it does not start.

@@ -9,7 +9,7 @@
 #include <cohort/process/spawn.hpp>
 #include <cohort/version.hpp>
 
-asio::awaitable<cohort::exit_status> run() {
+cohort::asio::awaitable<cohort::exit_status> run() {
   auto child = co_await cohort::spawn(cohort::command("sh", "-c", "exit 3"));
   co_return co_await child.wait();
 }

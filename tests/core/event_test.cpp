@@ -27,7 +27,7 @@ struct waiter {
  private:
   static asio::awaitable<void> run(event& awaited, ending& end) {
     const auto error = co_await error_of(awaited.wait());
-    end = error == asio::error::operation_aborted ? ending::aborted : ending::woken;
+    end = error == operation_aborted() ? ending::aborted : ending::woken;
   }
 
   asio::cancellation_signal cancel_;
@@ -136,7 +136,7 @@ ASYNC_TEST("a wait that begins in a cancelled coroutine is cancelled, even where
   asio::co_spawn(never.get_executor(), body(), asio::bind_cancellation_slot(cancel.slot(), asio::detached));
   cancel.emit(asio::cancellation_type::terminal);
   co_await yield(8);
-  CHECK(error == asio::error::operation_aborted);
+  CHECK(error == operation_aborted());
 }
 
 PLAIN_TEST("a wait can be cancelled at every suspension point, and repeated") {

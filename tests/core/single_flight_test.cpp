@@ -135,7 +135,7 @@ ASYNC_TEST("who is cancelled leaves the load to the others, also who has begun i
   three[0].cancel.emit(asio::cancellation_type::terminal);
   three[2].cancel.emit(asio::cancellation_type::terminal);
   co_await yield(5);
-  CHECK(three[0].failure == "Operation aborted.");
+  CHECK(three[0].failure == operation_aborted().message());
   CHECK(how->cancelled == 0);
   how->gate.set();
   co_await yield(10);
@@ -161,7 +161,7 @@ ASYNC_TEST("the last who is cancelled cancels the load, and who comes then begin
   how->gate.set();
   co_await yield(10);
   CHECK(next.value == 2);
-  for (const auto& each : two) CHECK(each.failure == "Operation aborted.");
+  for (const auto& each : two) CHECK(each.failure == operation_aborted().message());
 }
 
 ASYNC_TEST("destroying it cancels its loads, and who waits hears of that") {
@@ -175,7 +175,7 @@ ASYNC_TEST("destroying it cancels its loads, and who waits hears of that") {
   }
   co_await yield(10);
   CHECK(how->cancelled == 1);
-  for (const auto& each : two) CHECK(each.failure == "Operation aborted.");
+  for (const auto& each : two) CHECK(each.failure == operation_aborted().message());
 }
 
 PLAIN_TEST(

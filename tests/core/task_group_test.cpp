@@ -81,7 +81,7 @@ ASYNC_TEST("cancelling a group ends what runs with operation_aborted, and the gr
   co_await yield(3);
   group.cancel();
   co_await group.wait_empty();
-  CHECK(ends == std::vector<std::error_code>(3, asio::error::operation_aborted));
+  CHECK(ends == std::vector<std::error_code>(3, operation_aborted()));
   group.start(yield(), note);
   co_await group.wait_empty();
   CHECK(ends.back() == std::error_code());

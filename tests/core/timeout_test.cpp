@@ -7,10 +7,9 @@
 #include <stdexcept>
 #include <utility>
 
-#include <asio/thread_pool.hpp>
-
 #include "../../include/cohort/core/event.hpp"
 #include "../../include/cohort/core/queue.hpp"
+#include "../support/asio.hpp"
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 
@@ -33,7 +32,7 @@ asio::awaitable<int> after_turns(int turns, int result) {
 // Succeeds with `result`, but only once it has been cancelled.
 asio::awaitable<int> succeed_when_cancelled(int result) {
   const auto error = co_await error_of(wait_forever());
-  CHECK(error == asio::error::operation_aborted);
+  CHECK(error == operation_aborted());
   co_return result;
 }
 
@@ -105,7 +104,7 @@ ASYNC_TEST("an operation that fails in time fails as it would without a limit") 
 ASYNC_TEST("an operation that fails for a reason of its own when its time is over keeps this reason") {
   auto failing = []() -> asio::awaitable<int> {
     const auto error = co_await error_of(wait_forever());
-    CHECK(error == asio::error::operation_aborted);
+    CHECK(error == operation_aborted());
     throw_error("closing", errc::peer_closed);
   };
   const auto error = co_await error_of(with_timeout(failing(), soon));
@@ -174,7 +173,7 @@ ASYNC_TEST("cancelling from outside ends as the operation does, not as a timeout
   co_await yield(3);
   cancel.emit(asio::cancellation_type::terminal);
   co_await yield(8);
-  CHECK(error == asio::error::operation_aborted);
+  CHECK(error == operation_aborted());
 
   auto succeeding = [&]() -> asio::awaitable<void> {
     late = co_await with_timeout(succeed_when_cancelled(42), far_off);
@@ -197,14 +196,14 @@ ASYNC_TEST("a coroutine that is cancelled already does not begin the operation")
   };
   auto body = [&]() -> asio::awaitable<void> {
     error = co_await error_of(wait_forever());
-    CHECK(error == asio::error::operation_aborted);
+    CHECK(error == operation_aborted());
     error = co_await error_of(with_timeout(operation(), far_off));
   };
   asio::co_spawn(executor, body(), asio::bind_cancellation_slot(cancel.slot(), asio::detached));
   co_await yield(3);
   cancel.emit(asio::cancellation_type::terminal);
   co_await yield(8);
-  CHECK(error == asio::error::operation_aborted);
+  CHECK(error == operation_aborted());
   CHECK_FALSE(begun);
 }
 

@@ -365,11 +365,8 @@ ASYNC_TEST("an operation that is cancelled before it starts does nothing") {
     };
     asio::co_spawn(executor, later(std::move(operation)),
                    asio::bind_cancellation_slot(signal->slot(), [&, signal](std::exception_ptr failure) {
-                     try {
-                       if (failure) std::rethrow_exception(failure);
-                     } catch (const std::system_error& error) {
-                       if (error.code() == asio::error::operation_aborted) ++aborted;
-                     }
+                     const auto error = detail::system_error_in(failure);
+                     if (error && error->code() == operation_aborted()) ++aborted;
                    }));
     signal->emit(asio::cancellation_type::terminal);
   };

@@ -173,9 +173,9 @@ ASYNC_TEST("closing ends all that waits on the channel") {
       CHECK_FALSE(here->is_open());
     }
     auto code = co_await error_of(receiving.get());
-    CHECK(code == asio::error::operation_aborted);
+    CHECK(code == operation_aborted());
     code = co_await error_of(taking.get());
-    CHECK(code == asio::error::operation_aborted);
+    CHECK(code == operation_aborted());
     code = co_await error_of(sending.get());
     CHECK(code == errc::closed);
     code = co_await error_of(flushing.get());
@@ -198,9 +198,9 @@ ASYNC_TEST("a closed channel gives no messages, and takes none") {
   both.here.close();
   both.here.close();  // again
   auto code = co_await error_of(both.here.receive());
-  CHECK(code == asio::error::operation_aborted);
+  CHECK(code == operation_aborted());
   code = co_await error_of(both.here.receive_handle());
-  CHECK(code == asio::error::operation_aborted);
+  CHECK(code == operation_aborted());
   const auto errors = co_await errors_of_all(both.here);
   CHECK(errors == four_times(errc::closed));
   co_await both.here.flush();

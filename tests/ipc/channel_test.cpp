@@ -1,8 +1,4 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <asio/strand.hpp>
-#include <asio/thread_pool.hpp>
-#include <asio/use_future.hpp>
-
 #include "../../include/cohort/ipc/channel.hpp"
 #include "../../include/cohort/ipc/channel_pair.hpp"
 
@@ -18,6 +14,7 @@
 
 #include <sys/eventfd.h>
 
+#include "../support/asio.hpp"
 #include "../support/fault.hpp"
 #include "channels.hpp"
 

@@ -10,10 +10,10 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <asio/buffer.hpp>
 
 #include "channels.hpp"
 #include "raw_end.hpp"
+#include "../support/asio.hpp"
 
 namespace cohort::test::handle_test {
 namespace {

@@ -51,7 +51,7 @@ asio::awaitable<std::string> read_from(tcp::socket& socket, std::size_t size) {
   std::string result;
   while (result.size() < size) {
     char bytes[64];
-    std::error_code error;
+    detail::asio_error error;
     const auto got =
         co_await socket.async_read_some(asio::buffer(bytes), asio::redirect_error(asio::use_awaitable, error));
     if (error) break;

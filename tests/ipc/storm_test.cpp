@@ -84,8 +84,8 @@ class storm {
     try {
       co_await asio::co_spawn(executor_, std::move(operation),
                               asio::bind_cancellation_slot(signal->slot(), asio::use_awaitable));
-    } catch (const std::system_error& error) {
-      if (error.code() != asio::error::operation_aborted) throw;
+    } catch (...) {
+      if (detail::caught().code() != operation_aborted()) throw;
       completed = false;
     }
     *running = false;

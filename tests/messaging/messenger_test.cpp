@@ -404,7 +404,7 @@ ASYNC_TEST("a send that is cancelled does not come to who has not got it, and ca
   const bool asleep = co_await eventually([&] { return !t->reports.empty(); });
   CHECK(asleep);
   const auto first = co_await sleeping.cancel();
-  CHECK(first == asio::error::operation_aborted);
+  CHECK(first == operation_aborted());
   const auto woken = co_await t->until_heard(recipient::slot(1), "cancelled ");
   CHECK(woken.find("cancelled ") != std::string::npos);
   ::kill(t->c->pid(1), SIGSTOP);
@@ -414,7 +414,7 @@ ASYNC_TEST("a send that is cancelled does not come to who has not got it, and ca
   cancellable queued(executor, t->talk.send_to_workers(two));
   co_await yield(5);
   const auto second = co_await queued.cancel();
-  CHECK(second == asio::error::operation_aborted);
+  CHECK(second == operation_aborted());
   ::kill(t->c->pid(1), SIGCONT);
   const auto text = co_await t->heard(recipient::slot(1));
   CHECK(text.find("1 ") != std::string::npos);

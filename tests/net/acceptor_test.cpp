@@ -218,8 +218,8 @@ ASYNC_TEST("closing a listener ends those who wait for it or pause") {
   CHECK_FALSE(on.is_open());
   const bool ended = co_await eventually([&] { return waited && paused; });
   CHECK(ended);
-  CHECK(waited == asio::error::operation_aborted);
-  CHECK(paused == asio::error::operation_aborted);
+  CHECK(waited == operation_aborted());
+  CHECK(paused == operation_aborted());
   on.close();
 }
 

@@ -10,13 +10,13 @@
 #include <system_error>
 #include <vector>
 
-#include <asio/thread_pool.hpp>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "../support/asio.hpp"
 #include "../support/cancellation.hpp"
 #include "../support/fault.hpp"
 #include "../support/harness.hpp"
@@ -352,7 +352,7 @@ ASYNC_TEST("a cancelled job is killed, and only it") {
   CHECK(begun);
   hanging.cancel();
   auto seen = co_await hanging.wait();
-  CHECK(seen.code == asio::error::operation_aborted);
+  CHECK(seen.code == operation_aborted());
   seen = co_await waiting.wait();
   CHECK(seen.value == "done");
   const bool gone = co_await eventually([&] { return pool.stats().processes == 1; });
@@ -381,7 +381,7 @@ ASYNC_TEST("a job that is cancelled while it waits for a process costs none") {
   CHECK(pool.stats().waiting == 1);
   waiting.cancel();
   auto seen = co_await waiting.wait();
-  CHECK(seen.code == asio::error::operation_aborted);
+  CHECK(seen.code == operation_aborted());
   CHECK(pool.stats().waiting == 0);
   seen = co_await running.wait();
   CHECK(seen.value == "done");

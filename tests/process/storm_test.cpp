@@ -108,7 +108,7 @@ asio::awaitable<void> one_of_three(storm& all, int number) {
     co_return;
   }
   const auto code = co_await cancelled_wait(started);
-  all.cancelled += code == asio::error::operation_aborted;
+  all.cancelled += code == operation_aborted();
   if (number % 2 == 0) {
     ++all.dropped;  // it is killed, and reaped by the loop
     co_return;

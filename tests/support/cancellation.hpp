@@ -46,12 +46,9 @@ class cancellation {
       } else {
         result.emplace(co_await std::move(ending));
       }
-    } catch (const std::system_error& error) {
-      running_ = false;
-      if (error.code() != asio::error::operation_aborted) throw;
     } catch (...) {
       running_ = false;
-      throw;
+      if (detail::caught().code() != operation_aborted()) throw;
     }
     running_ = false;
     co_return result;

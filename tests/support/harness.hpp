@@ -34,6 +34,7 @@
 #include <utility>
 
 #include "../../include/cohort/core/asio.hpp"
+#include "../../include/cohort/core/asio_error.hpp"
 #include "doctest.hpp"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -100,8 +101,8 @@ template <class T>
 asio::awaitable<std::error_code> error_of(asio::awaitable<T> operation) {
   try {
     co_await std::move(operation);
-  } catch (const std::system_error& error) {
-    co_return error.code();
+  } catch (...) {
+    co_return detail::caught().code();
   }
   co_return std::error_code();
 }
@@ -120,9 +121,9 @@ asio::awaitable<std::string> text_of(asio::awaitable<T> operation) {
 }  // namespace cohort::test
 
 #define ASYNC_TEST_NAMED(function, name)                       \
-  static ::asio::awaitable<void> function();                   \
+  static ::cohort::asio::awaitable<void> function();                   \
   TEST_CASE(name) { ::cohort::test::run_isolated(&function); } \
-  static ::asio::awaitable<void> function()
+  static ::cohort::asio::awaitable<void> function()
 
 #define PLAIN_TEST_NAMED(function, name)                    \
   static void function();                                   \

@@ -78,8 +78,8 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
   } else if (verb == "patient") {
     try {
       co_await wait_for(std::chrono::hours(1));
-    } catch (const std::system_error& error) {
-      if (error.code() != asio::error::operation_aborted) throw;
+    } catch (...) {
+      if (detail::caught().code() != operation_aborted()) throw;
     }
     co_await asio::this_coro::reset_cancellation_state();
     co_return "cancelled";

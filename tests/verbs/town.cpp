@@ -100,7 +100,7 @@ class resident {
     co_await talk_.send_to_primary(begun);
     try {
       co_await wait_for(std::chrono::hours(1));
-    } catch (const std::system_error&) {
+    } catch (...) {
       heard_ += "cancelled ";
       throw;
     }

@@ -31,7 +31,7 @@ asio::awaitable<void> serve_packets(asio::ip::udp::socket socket, worker& self) 
     if (!more) break;
     char buffer[64];
     asio::ip::udp::endpoint from;
-    std::error_code error;
+    detail::asio_error error;
     socket.receive_from(asio::buffer(buffer), from, 0, error);
     if (error) continue;  // another worker has taken it
     const std::string text = std::to_string(self.slot()) + " " + std::to_string(::getpid());

@@ -28,13 +28,13 @@ class basic_client {
   /// Throws what connect(2) says.
   static asio::awaitable<basic_client> connect(typename Protocol::endpoint to) {
     basic_client result(co_await asio::this_coro::executor);
-    co_await result.socket_.async_connect(to, asio::use_awaitable);
+    co_await result.socket_.async_connect(to, detail::awaited);
     co_return result;
   }
 
   /// Writes a line; an error shows up when the answer is read.
   void say(const std::string& line) {
-    std::error_code ignored;
+    detail::asio_error ignored;
     const std::string text = line + '\n';
     socket_.write_some(asio::buffer(text), ignored);
   }
@@ -48,7 +48,7 @@ class basic_client {
         co_return result;
       }
       char piece[512];
-      std::error_code error;
+      detail::asio_error error;
       const auto size =
           co_await socket_.async_read_some(asio::buffer(piece), asio::redirect_error(asio::use_awaitable, error));
       if (error == asio::error::eof) co_return closed;
@@ -64,13 +64,13 @@ class basic_client {
   }
 
   void close() {
-    std::error_code ignored;
+    detail::asio_error ignored;
     socket_.close(ignored);
   }
 
   /// Closes so that the other side gets a reset.
   void close_hard() {
-    std::error_code ignored;
+    detail::asio_error ignored;
     const linger hard{1, 0};
     ::setsockopt(socket_.native_handle(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
     socket_.close(ignored);
@@ -88,7 +88,7 @@ using local_client = basic_client<asio::local::stream_protocol>;
 template <class Endpoint>
 asio::awaitable<std::string> ask_once(Endpoint to, std::string request) {
   basic_client<typename Endpoint::protocol_type> one(co_await asio::this_coro::executor);
-  std::error_code error;
+  detail::asio_error error;
   co_await one.socket().async_connect(to, asio::redirect_error(asio::use_awaitable, error));
   if (error == asio::error::connection_refused) co_return "(refused)";
   if (error == asio::error::connection_reset) co_return client::reset;

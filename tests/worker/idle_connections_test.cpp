@@ -156,8 +156,8 @@ ASYNC_TEST("a wait that is cancelled from outside throws, and is idle no more") 
   both.cancel();
   idle.close(1);  // in the same moment
   co_await yield(10);
-  CHECK(cancelled.error() == asio::error::operation_aborted);
-  CHECK(both.error() == asio::error::operation_aborted);
+  CHECK(cancelled.error() == operation_aborted());
+  CHECK(both.error() == operation_aborted());
   CHECK(other.answer() == false);
   idle.close_all();
 }

@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "../core/asio_error.hpp"
 #include "../core/config.hpp"
 #include "../core/text_of.hpp"
 #include "../worker/run_worker.hpp"
@@ -35,7 +36,7 @@ COHORT_INLINE asio::awaitable<void> run_again_and_again(const agent_options& wha
     self.on_exception(std::make_exception_ptr(std::runtime_error(fmt::format("{}; {}", text_of(failure), next))));
     if (!again) co_return;
     pause.expires_after(std::min(*again, longest_time));
-    co_await pause.async_wait(asio::use_awaitable);
+    co_await pause.async_wait(detail::awaited);
   }
 }
 

@@ -7,6 +7,10 @@
 
 #include "config.hpp"  // first: what the compiler lacks is said before Asio fails for want of it
 
+#ifdef COHORT_BOOST_ASIO
+#include "boost_asio.hpp"
+#else
+
 #if !__has_include(<asio/version.hpp>)
 #error "cohort needs standalone Asio 1.22 or later: there is no <asio/version.hpp> on the include path"
 #include "the compilation ends here because of the error above"
@@ -60,3 +64,5 @@
 namespace cohort {
 namespace asio = ::asio;
 }
+
+#endif

@@ -7,6 +7,8 @@
 
 #include <system_error>
 
+#include "asio_error.hpp"
+
 namespace cohort {
 
 COHORT_INLINE void event::set() {
@@ -20,8 +22,8 @@ COHORT_INLINE asio::awaitable<void> event::wait() {
   while (!set_ && notified_ == before) {
     // before the wait, because a coroutine that was cancelled earlier is not told again
     const auto state = co_await asio::this_coro::cancellation_state;
-    if (state.cancelled() != asio::cancellation_type::none) throw std::system_error(asio::error::operation_aborted);
-    std::error_code ignored;  // a timer that never expires can only be cancelled: by notify(), or with the coroutine
+    if (state.cancelled() != asio::cancellation_type::none) throw std::system_error(operation_aborted());
+    detail::asio_error ignored;  // a timer that never expires can only be cancelled: by notify(), or with the coroutine
     co_await timer_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
   }
 }

@@ -8,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include "asio_error.hpp"
+
 namespace cohort {
 
 COHORT_INLINE std::weak_ptr<asio::cancellation_signal> task_group::start(
@@ -27,12 +29,8 @@ COHORT_INLINE std::weak_ptr<asio::cancellation_signal> task_group::start(
 COHORT_INLINE std::weak_ptr<asio::cancellation_signal> task_group::start(asio::awaitable<void> work) {
   return start(std::move(work), [this](const std::exception_ptr& failure) {
     if (!failure || failure_) return;
-    try {
-      std::rethrow_exception(failure);
-    } catch (const std::system_error& error) {
-      if (error.code() == asio::error::operation_aborted) return;
-    } catch (...) {
-    }
+    const auto error = detail::system_error_in(failure);
+    if (error && error->code() == operation_aborted()) return;
     failure_ = failure;
     cancel();
   });

@@ -8,6 +8,7 @@
 #include <memory>
 #include <system_error>
 
+#include "asio_error.hpp"
 #include "error.hpp"
 #include "strand.hpp"
 
@@ -23,8 +24,9 @@ COHORT_INLINE asio::awaitable<void> limit_time(asio::awaitable<void> operation, 
   if (!state->expired || cancelled) std::rethrow_exception(state->failure);
   try {
     std::rethrow_exception(state->failure);
-  } catch (const std::system_error& error) {
-    if (error.code() == asio::error::operation_aborted) throw_error("with_timeout", errc::timed_out);
+  } catch (...) {
+    const auto error = caught();
+    if (error.code() == operation_aborted()) throw_error("with_timeout", errc::timed_out);
     throw;
   }
 }

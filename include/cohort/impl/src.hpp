@@ -14,6 +14,7 @@
 #pragma GCC diagnostic ignored "-Wsubobject-linkage"
 #endif
 
+#include "../core/asio_error.ipp"
 #include "../core/config.ipp"
 #include "../core/error.ipp"
 #include "../core/error_log.ipp"

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "../core/asio.hpp"
+#include "../core/asio_error.hpp"
 #include "../core/descriptor.hpp"
 #include "../core/error.hpp"
 #include "codec/codec.hpp"
@@ -61,8 +62,7 @@ struct internet_handle {
   static Socket make(const asio::any_io_executor& executor, descriptor fd) {
     using protocol = typename Socket::protocol_type;
     Socket result(executor);
-    result.assign(domain_of(fd.get()) == AF_INET6 ? protocol::v6() : protocol::v4(), fd.get());
-    (void)fd.release();
+    assign(result, fd, domain_of(fd.get()) == AF_INET6 ? protocol::v6() : protocol::v4());
     return result;
   }
 };
@@ -74,8 +74,7 @@ struct local_handle {
   static descriptor release(Socket& socket) { return descriptor(socket.release()); }
   static Socket make(const asio::any_io_executor& executor, descriptor fd) {
     Socket result(executor);
-    result.assign(typename Socket::protocol_type(), fd.get());
-    (void)fd.release();
+    assign(result, fd, typename Socket::protocol_type());
     return result;
   }
 };
@@ -117,8 +116,7 @@ struct handle_traits<asio::posix::basic_stream_descriptor<Executor>> {
   static descriptor release(stream& object) { return descriptor(object.release()); }
   static stream make(const asio::any_io_executor& executor, descriptor fd) {
     stream result(executor);
-    result.assign(fd.get());
-    (void)fd.release();
+    detail::assign(result, fd);
     return result;
   }
 };

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "../core/asio_error.hpp"
 #include "../core/error.hpp"
 #include "../core/system.hpp"
 #include "../ipc/handle.hpp"
@@ -40,11 +41,13 @@ COHORT_INLINE void stop_handshakes(int fd) noexcept {
 
 COHORT_INLINE acceptor::acceptor(const asio::any_io_executor& executor, descriptor socket)
     : stream_(executor), pause_(executor), local_(detail::domain_of(socket.get()) == AF_UNIX) {
-  stream_.assign(socket.get());
-  fd_ = socket.release();
+  fd_ = socket.get();
+  detail::assign(stream_, socket);
   if (::getsockname(fd_, reinterpret_cast<sockaddr*>(&address_), &address_size_) != 0) address_size_ = 0;
   // Another process's copy shares this flag, and one that cleared it would block us in accept (accept(2)).
-  stream_.native_non_blocking(true);
+  detail::asio_error error;
+  stream_.native_non_blocking(true, error);
+  if (error) throw_error("accept: make it non-blocking", error);
   (void)hold_reserve();
 }
 
@@ -58,7 +61,8 @@ COHORT_INLINE asio::awaitable<accept_result> acceptor::accept_some(std::size_t m
     if (is_open()) co_await wait();
     result = accept_waiting(most, take, wanted);
     if (result == accept_result::shortage) co_await pause();
-  } catch (const std::system_error&) {
+  } catch (...) {
+    detail::caught();
     if (is_open()) throw;
     result = accept_result::ended;
   }
@@ -72,7 +76,8 @@ COHORT_INLINE accept_result acceptor::accept_waiting(std::size_t most, const tak
       if (!accepted) return ended() ? accept_result::ended : accept_result::empty;
       take(std::move(accepted));
     }
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = detail::caught();
     if (is_open() && !is_shortage(error.code())) throw;
     if (is_open()) return accept_result::shortage;
   }
@@ -80,7 +85,7 @@ COHORT_INLINE accept_result acceptor::accept_waiting(std::size_t most, const tak
 }
 
 COHORT_INLINE asio::awaitable<void> acceptor::wait() {
-  co_await stream_.async_wait(asio::posix::stream_descriptor::wait_read, asio::use_awaitable);
+  co_await stream_.async_wait(asio::posix::stream_descriptor::wait_read, detail::awaited);
 }
 
 COHORT_INLINE descriptor acceptor::try_accept() {
@@ -128,7 +133,7 @@ COHORT_INLINE bool acceptor::is_shortage(const std::error_code& code) noexcept {
 COHORT_INLINE asio::awaitable<void> acceptor::pause() {
   if (pauses_ < pauses_before_reserve) ++pauses_;
   pause_.expires_after(pause_time);
-  co_await pause_.async_wait(asio::use_awaitable);
+  co_await pause_.async_wait(detail::awaited);
 }
 
 COHORT_INLINE void acceptor::close() {

@@ -14,6 +14,8 @@
 
 #include <fmt/format.h>
 
+#include "../core/asio_error.hpp"
+
 namespace cohort {
 
 COHORT_INLINE std::string to_string(const asio::ip::tcp::endpoint& endpoint) {
@@ -29,7 +31,7 @@ COHORT_INLINE std::string to_string(const asio::ip::udp::endpoint& endpoint) {
 COHORT_INLINE asio::ip::tcp::endpoint parse_endpoint(const std::string& text) {
   const auto colon = text.rfind(':');
   std::uint16_t port = 0;
-  std::error_code error;
+  detail::asio_error error;
   asio::ip::address address = asio::ip::address_v4::any();
   bool good = colon != std::string::npos;
   if (good) {

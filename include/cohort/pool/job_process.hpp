@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "../core/asio.hpp"
+#include "../core/asio_error.hpp"
 #include "../core/error.hpp"
 #include "../core/safe_in_await.hpp"
 #include "../core/text_of.hpp"
@@ -143,7 +144,8 @@ int serve(const channel_options& options) {
   context.run();
   try {
     if (failure) std::rethrow_exception(failure);
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = cohort::detail::caught();
     if (error.code() != errc::peer_closed) throw;
   }
   return 0;

@@ -7,6 +7,7 @@
 
 #include <system_error>
 
+#include "../core/asio_error.hpp"
 #include "../core/timeout.hpp"
 
 namespace cohort {
@@ -44,7 +45,8 @@ COHORT_INLINE asio::awaitable<void> child::hung_up(read_pipe& pipe) {
   if (!pipe.is_open()) co_return;
   try {
     co_await pipe.closed();
-  } catch (const std::system_error&) {
+  } catch (...) {
+    detail::caught();
     if (pipe.is_open()) throw;
   }
 }
@@ -57,7 +59,8 @@ COHORT_INLINE asio::awaitable<exit_status> child::stop(std::shared_ptr<detail::c
     if (step.grace == stop_policy::forever) co_return co_await detail::child_state::wait(state);
     try {
       co_return co_await with_timeout(detail::child_state::wait(state), step.grace);
-    } catch (const std::system_error& error) {
+    } catch (...) {
+      const auto error = detail::caught();
       if (error.code() != errc::timed_out) throw;
     }
   }

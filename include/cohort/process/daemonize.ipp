@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../core/asio_error.hpp"
 #include "../core/system.hpp"
 #include "../core/timeout.hpp"
 #include "command.hpp"
@@ -113,7 +114,8 @@ COHORT_INLINE asio::awaitable<int> daemon::start(const daemon_options& options) 
   stop_policy ending(0, std::chrono::seconds(10));  // it is about to end by itself
   try {
     failure = co_await with_timeout(outcome(started, news), options.ready_within);
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = detail::caught();
     if (error.code() != errc::timed_out) throw;
     failure = fmt::format("daemonize: the daemon was not ready within {} ms", options.ready_within.count());
     ending = stop_policy();

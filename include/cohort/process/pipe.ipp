@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <signal.h>
 
+#include "../core/asio_error.hpp"
 #include "../core/system.hpp"
 
 namespace cohort {
@@ -49,7 +50,7 @@ COHORT_INLINE ssize_t write_quietly(int fd, asio::const_buffer data) noexcept {
 
 COHORT_INLINE pipe_end::pipe_end(asio::any_io_executor executor, descriptor end)
     : stream_(std::make_unique<asio::posix::stream_descriptor>(std::move(executor))) {
-  std::error_code error;
+  detail::asio_error error;
   stream_->assign(end.get(), error);
   if (error) throw_error("pipe: watch", error);
   (void)end.release();
@@ -78,7 +79,7 @@ COHORT_INLINE asio::awaitable<void> pipe_end::closed() {
     auto& end = stream("pipe: closed");
     pollfd look{end.native_handle(), 0, 0};  // asks for POLLHUP (reading end) and POLLERR (writing end) alone
     if (::poll(&look, 1, 0) > 0) co_return;
-    co_await end.async_wait(asio::posix::stream_descriptor::wait_error, asio::use_awaitable);
+    co_await end.async_wait(asio::posix::stream_descriptor::wait_error, detail::awaited);
   }
 }
 
@@ -118,7 +119,7 @@ COHORT_INLINE asio::awaitable<std::size_t> write_pipe::write_some(asio::const_bu
     const auto written = detail::write_quietly(end.native_handle(), data);
     if (written >= 0) co_return static_cast<std::size_t>(written);
     if (errno != EAGAIN) throw_error("pipe: write", errno);
-    co_await end.async_wait(asio::posix::stream_descriptor::wait_write, asio::use_awaitable);
+    co_await end.async_wait(asio::posix::stream_descriptor::wait_write, detail::awaited);
   }
 }
 
@@ -176,7 +177,7 @@ COHORT_INLINE asio::awaitable<bool> read_pipe::keep(std::size_t room) {
 }
 
 COHORT_INLINE asio::awaitable<std::size_t> read_pipe::receive(asio::mutable_buffer buffer) {
-  std::error_code error;
+  detail::asio_error error;
   const auto size =
       co_await stream("pipe: read").async_read_some(buffer, asio::redirect_error(asio::use_awaitable, error));
   if (error == asio::error::eof) co_return 0;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "../core/asio.hpp"
+#include "../core/asio_error.hpp"
 #include "../core/error.hpp"
 #include "../core/event.hpp"
 #include "../core/task_group.hpp"
@@ -150,11 +151,10 @@ class schedule_runner {
     try {
       co_await host_.perform(what, worker);
       result.ok = true;
-    } catch (const std::system_error& error) {
-      result.what = error.what();
-      if (error.code() == errc::peer_closed) shared->lost = true;
     } catch (...) {
       result.what = text_of(std::current_exception());
+      const auto error = detail::system_error_in(std::current_exception());
+      if (error && error->code() == errc::peer_closed) shared->lost = true;
     }
     const auto duration = std::chrono::duration_cast<std::chrono::microseconds>(clock_.now() - result.started);
     result.duration = std::max(duration, std::chrono::microseconds(0));  // the clock may have been set back
@@ -171,14 +171,9 @@ class schedule_runner {
   void note(std::exception_ptr thrown, bool of_sleep) {
     changed_.set();
     if (!thrown || failure_) return;
-    try {
-      std::rethrow_exception(thrown);
-    } catch (const std::system_error& error) {
-      if (of_sleep && error.code() == asio::error::operation_aborted) return;
-      failure_ = thrown;
-    } catch (...) {
-      failure_ = thrown;
-    }
+    const auto error = detail::system_error_in(thrown);
+    if (of_sleep && error && error->code() == operation_aborted()) return;
+    failure_ = thrown;
   }
 
   schedule_planner& planner_;

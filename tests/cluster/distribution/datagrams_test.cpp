@@ -94,7 +94,7 @@ ASYNC_TEST("datagrams for a worker that is killed are answered by another one, o
       const auto answer = co_await ask(at);
       CHECK_FALSE(answer.empty());
     }
-    const auto result = co_await c->primary.reload();
+    const auto result = co_await c->reload();
     CHECK(result.success());
     co_await settle(*c, at, how);
     for (int i = 0; i < 20; ++i) {
@@ -137,7 +137,7 @@ ASYNC_TEST("the processes show their title, the slot and the generation, and tha
   auto busy = co_await client::connect(c->at());
   const auto begun = co_await busy.ask("hold");
   CHECK(begun == "holding");
-  const auto result = co_await c->primary.reload();
+  const auto result = co_await c->reload();
   CHECK(result.success());
   const bool shown = co_await eventually([&] { return command_line(old) == "shop: worker 1 gen 1 [draining]"; });
   CHECK(shown);

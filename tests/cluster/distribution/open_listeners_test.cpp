@@ -158,7 +158,7 @@ ASYNC_TEST("a cluster that stops answers everybody who has got through to its un
       const auto visit = [&]() -> asio::awaitable<void> {
         while (!over) {
           std::string answer;
-          std::error_code error;
+          detail::asio_error error;
           local_client one(executor);
           co_await one.socket().async_connect(local_at(where), asio::redirect_error(asio::use_awaitable, error));
           if (error) {

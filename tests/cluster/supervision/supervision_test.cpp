@@ -91,7 +91,7 @@ ASYNC_TEST("a cluster that degrades leaves the slot empty, serves on, and fills 
   co_await c->until(event_kind::degraded, 3);
   CHECK(degraded(c->primary) == std::vector<unsigned>{2, 3});
   broken.off();
-  const auto result = co_await c->primary.reload();
+  const auto result = co_await c->reload();
   CHECK(result.success());
   CHECK(c->primary.stats().ready == 3);
   CHECK(degraded(c->primary).empty());
@@ -175,7 +175,7 @@ ASYNC_TEST("a reload that may do without some workers takes them away first") {
   bool over = false;
   task_group tasks(co_await asio::this_coro::executor);
   const auto reload = [&]() -> asio::awaitable<void> {
-    result = co_await c->primary.reload();
+    result = co_await c->reload();
     over = true;
   };
   tasks.start(reload(), [](std::exception_ptr) {});
@@ -206,7 +206,7 @@ ASYNC_TEST("a reload kills the workers that have been draining for the longest t
     clients.push_back(co_await client::connect(c->at()));
     const auto begun = co_await clients.back().ask("hold");
     CHECK(begun == "holding");
-    const auto result = co_await c->primary.reload();
+    const auto result = co_await c->reload();
     CHECK(result.success());
   }
   // the third reload found two that drained

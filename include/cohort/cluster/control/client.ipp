@@ -13,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/descriptor.hpp"
 #include "../../core/system.hpp"
 
@@ -30,7 +31,7 @@ COHORT_INLINE asio::awaitable<control_client> control_client::connect(std::strin
     if (error == EINTR) continue;
     if (error != EAGAIN) throw_error(step, error);
     pause.expires_after(std::chrono::milliseconds(10));  // its queue is full (connect(2)), and nothing tells of room
-    co_await pause.async_wait(asio::use_awaitable);
+    co_await pause.async_wait(detail::awaited);
   }
   control_client result;
   result.line_ = control_protocol::client_channel(executor, std::move(socket));

@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/scope.hpp"
@@ -268,7 +269,8 @@ COHORT_INLINE asio::awaitable<void> control_sessions::finish() {
   std::exception_ptr cancelled;
   try {
     co_await with_timeout(farewells.wait_empty(), std::chrono::seconds(1));
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = caught();
     if (error.code() != errc::timed_out) cancelled = std::current_exception();
   }
   co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());

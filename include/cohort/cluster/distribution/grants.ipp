@@ -6,6 +6,7 @@
 #include <system_error>
 #include <utility>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/timeout.hpp"
@@ -29,7 +30,8 @@ COHORT_INLINE void listener_grants::take_back(const worker_ptr& who, std::uint32
 COHORT_INLINE asio::awaitable<void> listener_grants::finish() {
   try {
     co_await with_timeout(tasks_.wait_empty(), std::chrono::seconds(1));
-  } catch (const std::system_error&) {
+  } catch (...) {
+    detail::caught();
     tasks_.cancel();
   }
   co_await tasks_.wait_empty();
@@ -45,14 +47,15 @@ COHORT_INLINE asio::awaitable<void> listener_grants::send(worker_ptr who, const 
   try {
     co_await with_timeout(who->peer.send_handle(message, socket), limit);
     granted = true;
-  } catch (const std::system_error& error) {
-    if (error.code() == asio::error::operation_aborted) throw;
+  } catch (...) {
+    const auto error = detail::caught();
+    if (error.code() == operation_aborted()) throw;
     lost = error.code() == errc::handle_lost || error.code() == errc::unknown_message;
   }
   if (!granted) {
     take_back(who, grant);  // if the limit has passed, its answer may cross with this
     asio::steady_timer pause(tasks_.get_executor(), std::chrono::milliseconds(lost ? 50 : 1));
-    co_await pause.async_wait(asio::use_awaitable);
+    co_await pause.async_wait(detail::awaited);
   }
   done(granted);
 }

@@ -13,6 +13,7 @@
 
 #include <sys/resource.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../worker/protocol.hpp"
 
 namespace cohort {
@@ -209,8 +210,9 @@ COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle sock
       co_await to.who().peer.send_handle(message, std::move(socket));
       to.keep();
       co_return;
-    } catch (const std::system_error& error) {
-      if (error.code() == asio::error::operation_aborted) throw;
+    } catch (...) {
+      const auto error = detail::caught();
+      if (error.code() == operation_aborted()) throw;
       lost = error.code() == errc::handle_lost;
       if (error.code() == errc::peer_closed || error.code() == errc::closed) to.lose();
     }
@@ -218,7 +220,7 @@ COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle sock
     if (!lost) waits.emplace(*this);  // it comes before those in the queue
     // Its descriptor table is full, or it drains and the word of that is still on its way: not again at once.
     asio::steady_timer pause(tasks_.get_executor(), std::chrono::milliseconds(lost ? 50 : 1));
-    co_await pause.async_wait(asio::use_awaitable);
+    co_await pause.async_wait(detail::awaited);
   }
 }
 

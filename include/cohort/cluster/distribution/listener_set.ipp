@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/task_group.hpp"
 #include "../../core/timeout.hpp"
@@ -96,7 +97,8 @@ COHORT_INLINE asio::awaitable<void> listener_set::stop() {
   for (const auto& each : entries_) closing.start(each.to->stop(), cancelled);
   try {
     co_await with_timeout(closing.wait_empty(), context_.options.worker.drain_timeout);
-  } catch (const std::system_error&) {
+  } catch (...) {
+    detail::caught();
     cancel();  // time is up for what no worker takes
   }
   co_await closing.wait_empty();

@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../core/asio_error.hpp"
+
 namespace cohort {
 
 namespace detail {
@@ -88,7 +90,7 @@ COHORT_INLINE asio::awaitable<void> reap_orphans() {
   asio::signal_set signals(co_await asio::this_coro::executor, SIGCHLD);
   for (;;) {
     reap_orphans_now();
-    co_await signals.async_wait(asio::use_awaitable);
+    co_await signals.async_wait(detail::awaited);
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error_log.hpp"
 #include "../../core/text_of.hpp"
@@ -21,15 +22,9 @@ namespace cohort::detail {
 
 /// The cluster goes on without its control socket.
 COHORT_INLINE void say_broken(const std::exception_ptr& broken) {
-  try {
-    if (broken) std::rethrow_exception(broken);
-  } catch (const std::system_error& error) {
-    if (error.code() != asio::error::operation_aborted) {
-      error_log::write(fmt::format("control socket: {}", error.what()));
-    }
-  } catch (...) {
-    error_log::write(fmt::format("control socket: {}", text_of(std::current_exception())));
-  }
+  const auto error = system_error_in(broken);
+  if (!broken || (error && error->code() == operation_aborted())) return;
+  error_log::write(fmt::format("control socket: {}", text_of(broken)));
 }
 
 COHORT_INLINE served_primary::served_primary(cluster_options options)
@@ -113,11 +108,12 @@ COHORT_INLINE asio::awaitable<void> served_primary::open_control_later() {
     try {
       open_control();
       co_return;
-    } catch (const std::system_error& error) {
+    } catch (...) {
+      const auto error = caught();
       if (error.code() != std::errc::address_in_use) throw;
     }
     pause.expires_after(std::chrono::milliseconds(50));
-    co_await pause.async_wait(asio::use_awaitable);
+    co_await pause.async_wait(awaited);
   }
 }
 
@@ -136,12 +132,8 @@ COHORT_INLINE void served_primary::look_for_control() {
 
 COHORT_INLINE void served_primary::on_signals_end(std::exception_ptr thrown) {
   if (!thrown || primary_.is_stopping()) return;
-  try {
-    std::rethrow_exception(thrown);
-  } catch (const std::system_error& error) {
-    if (error.code() == asio::error::operation_aborted) return;
-  } catch (...) {
-  }
+  const auto error = system_error_in(thrown);
+  if (error && error->code() == operation_aborted()) return;
   failure_ = std::move(thrown);  // a primary that hears no signal could not be stopped any more
   primary_.stop("no signal can be handled");
 }

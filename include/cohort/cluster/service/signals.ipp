@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/text_of.hpp"
 
@@ -52,7 +53,7 @@ COHORT_INLINE asio::awaitable<void> signal_actions::run() {
   }
   ::pthread_sigmask(SIG_UNBLOCK, &handled, nullptr);
   for (;;) {
-    const int number = co_await signals.async_wait(asio::use_awaitable);
+    const int number = co_await signals.async_wait(awaited);
     const std::string name = signal_name(number);
     try {
       act(actions_.at(number), name);

@@ -3,6 +3,7 @@
 
 #include "status_reporter.hpp"
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error_log.hpp"
 
@@ -68,7 +69,7 @@ COHORT_INLINE asio::awaitable<void> status_reporter::retry() {
   for (;;) {
     co_await unsent_.wait();
     pause.expires_after(std::chrono::milliseconds(250));
-    co_await pause.async_wait(asio::use_awaitable);
+    co_await pause.async_wait(detail::awaited);
     tell();
   }
 }
@@ -81,7 +82,7 @@ COHORT_INLINE asio::awaitable<void> status_reporter::keep_alive() {
     due_.watchdog = true;
     tell();
     timer.expires_after(*interval / 2);
-    co_await timer.async_wait(asio::use_awaitable);
+    co_await timer.async_wait(detail::awaited);
   }
 }
 

@@ -14,6 +14,7 @@
 
 #include <unistd.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/random.hpp"
 #include "../../core/task_group.hpp"
 #include "../../core/text_of.hpp"
@@ -153,11 +154,12 @@ COHORT_INLINE asio::awaitable<void> message_router::deliver(worker_ptr to, std::
   try {
     mine = co_await to->deliveries.deliver(
         who, [&] { return to->peer.call<receipt>(*what); }, [&] { too_slow_(to); });
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = detail::caught();
     failure = error.code();
     text = error.what();
   }
-  if (failure == asio::error::operation_aborted) {
+  if (failure == operation_aborted()) {
     const auto state = co_await asio::this_coro::cancellation_state;
     if (state.cancelled() != asio::cancellation_type::none) throw std::system_error(failure);
   }

@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/text_of.hpp"
@@ -76,7 +77,7 @@ COHORT_INLINE asio::awaitable<worker_ending> process_watch::attend(worker_ptr wh
 COHORT_INLINE asio::awaitable<void> process_watch::close_after_exit(worker_ptr who) {
   co_await who->peer.wait();
   asio::steady_timer last_words(co_await asio::this_coro::executor, std::chrono::milliseconds(200));
-  co_await last_words.async_wait(asio::use_awaitable);
+  co_await last_words.async_wait(detail::awaited);
   who->peer.close();
 }
 
@@ -84,7 +85,7 @@ COHORT_INLINE asio::awaitable<void> process_watch::warn_if_silent(worker_ptr who
   const std::chrono::milliseconds patience = std::min<std::chrono::milliseconds>(
       std::chrono::seconds(5), context_.options.start_timeout / 2);
   asio::steady_timer timer(co_await asio::this_coro::executor, patience);
-  co_await timer.async_wait(asio::use_awaitable);
+  co_await timer.async_wait(detail::awaited);
   if (who->peer.has_greeted() || who->state() != worker_state::starting) co_return;
   context_.fail(*who, fmt::format("no word for {} s: does its program call {}?",
                                   std::chrono::duration<double>(patience).count(),
@@ -92,13 +93,7 @@ COHORT_INLINE asio::awaitable<void> process_watch::warn_if_silent(worker_ptr who
 }
 
 COHORT_INLINE void process_watch::end_broken(worker_process& who, const std::exception_ptr& failure) {
-  if (!failure) return;
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::system_error&) {
-    return;  // of the channel: listen_to() is told too
-  } catch (...) {
-  }
+  if (!failure || detail::system_error_in(failure)) return;  // of an error of the channel listen_to() is told too
   // There was no memory for it, say. It costs this process, and nobody else.
   context_.fail(who, detail::text_of(failure));
   who.kill();
@@ -107,15 +102,14 @@ COHORT_INLINE void process_watch::end_broken(worker_process& who, const std::exc
 COHORT_INLINE asio::awaitable<std::string> process_watch::listen_to(worker_ptr who) {
   try {
     while (auto message = co_await who->peer.receive()) hear(who, *message);
-  } catch (const std::system_error& error) {
-    // A worker that died in the middle of a message is told by its exit status; one that talks nonsense is ended.
-    if (error.code() != errc::peer_closed && error.code() != asio::error::operation_aborted) {
+  } catch (...) {
+    // A worker that died in the middle of a message is told by its exit status. One that talks nonsense is ended; and a
+    // message that there is no memory for costs its sender, and nobody else.
+    const auto error = detail::system_error_in(std::current_exception());
+    if (!error || (error->code() != errc::peer_closed && error->code() != operation_aborted())) {
       who->kill();
-      co_return error.what();
+      co_return detail::text_of(std::current_exception());
     }
-  } catch (...) {  // a message that there is no memory for costs its sender, and nobody else
-    who->kill();
-    co_return detail::text_of(std::current_exception());
   }
   if (who->end.cause == end_cause::timed_out) co_return timeout_text(*who);
   co_return std::string();
@@ -168,7 +162,7 @@ COHORT_INLINE asio::awaitable<void> process_watch::ping_loop(worker_ptr who) {
   auto& figures = who->figures;
   for (std::int64_t missed = 0; missed < allowed;) {
     timer.expires_after(interval);
-    co_await timer.async_wait(asio::use_awaitable);
+    co_await timer.async_wait(detail::awaited);
     if (who->state() == worker_state::starting) continue;  // it has its own limit
     if (figures.health.number != figures.pinged) {
       ++missed;
@@ -185,7 +179,7 @@ COHORT_INLINE asio::awaitable<void> process_watch::ping_loop(worker_ptr who) {
   to_.on_end(who);
   who->signal(SIGABRT);
   timer.expires_after(primary_context::kill_after);
-  co_await timer.async_wait(asio::use_awaitable);
+  co_await timer.async_wait(detail::awaited);
   who->kill(end_cause::hung);
 }
 
@@ -195,14 +189,16 @@ COHORT_INLINE asio::awaitable<exit_status> process_watch::reap(worker_ptr who) {
   try {
     // Its channel has ended, so it is about to exit; one that closes it and stays has no right to.
     status = co_await with_timeout(who->peer.wait(), primary_context::kill_after);
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = detail::caught();
     late = error.code() == errc::timed_out;
   }
   if (late) {
     who->kill();
     try {
       status = co_await who->peer.wait();
-    } catch (const std::system_error&) {
+    } catch (...) {
+      detail::caught();
       // Somebody else in this process took the status: it is gone all the same.
     }
   }

@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/scope.hpp"
 
@@ -47,8 +48,9 @@ COHORT_INLINE asio::awaitable<reload_result> rolling_update::reload(std::string 
       while (done < supervisor_.size()) numbers.push_back(++done);
       co_await renew(std::move(numbers), result);
     }
-  } catch (const std::system_error& error) {
-    if (error.code() == asio::error::operation_aborted) throw;
+  } catch (...) {
+    const auto error = detail::caught();
+    if (error.code() == operation_aborted()) throw;
     result.reason = error.what();
   }
   if (!result.success()) {

@@ -12,6 +12,8 @@
 
 #include "../../core/config.hpp"
 
+#include "../../core/asio_error.hpp"
+
 namespace cohort {
 
 COHORT_INLINE worker_process::worker_process(const asio::any_io_executor& executor, unsigned number,
@@ -56,7 +58,8 @@ COHORT_INLINE void worker_process::signal(int signal_number) {
   try {
     peer.signal(signal_number);
     return;
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = detail::caught();
     why = error.what();
   }
   // Its end is waited for all the same.
@@ -66,7 +69,7 @@ COHORT_INLINE void worker_process::signal(int signal_number) {
 
 COHORT_INLINE asio::awaitable<void> worker_process::wait(std::chrono::milliseconds pause) {
   deadline_.expires_after(pause);
-  std::error_code ignored;
+  detail::asio_error ignored;
   co_await deadline_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
 }
 

@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/scope.hpp"
@@ -29,8 +30,9 @@ COHORT_INLINE asio::awaitable<upgrade_result> handover::upgrade(
     try {
       successor = co_await start(std::move(environment));
       result.pid = successor.pid();
-    } catch (const std::system_error& error) {
-      if (error.code() == asio::error::operation_aborted) throw;
+    } catch (...) {
+      const auto error = detail::caught();
+      if (error.code() == operation_aborted()) throw;
       result.reason = error.what();
     }
   }
@@ -76,8 +78,9 @@ COHORT_INLINE asio::awaitable<std::string> handover::hand_over_to(successor_peer
       listeners_.release(word->texts);
       co_return std::string();
     }
-  } catch (const std::system_error& error) {
-    if (error.code() == asio::error::operation_aborted) throw;
+  } catch (...) {
+    const auto error = detail::caught();
+    if (error.code() == operation_aborted()) throw;
     if (error.code() != errc::peer_closed) co_return error.what();
   }
   co_return context_.stop.is_set() ? rolling_update::stopping_text : std::string("it did not get ready");
@@ -89,8 +92,9 @@ COHORT_INLINE asio::awaitable<exit_status> handover::end(successor_peer& success
   successor.close();
   try {
     status = co_await with_timeout(successor.wait(), std::chrono::seconds(1));
-  } catch (const std::system_error& error) {
-    if (error.code() == asio::error::operation_aborted) throw;
+  } catch (...) {
+    const auto error = detail::caught();
+    if (error.code() == operation_aborted()) throw;
     ended = false;
   }
   if (!ended) status = co_await successor.stop();

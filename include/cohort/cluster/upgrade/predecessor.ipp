@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/config.hpp"
 #include "../../core/error.hpp"
 #include "../../core/timeout.hpp"
@@ -54,8 +55,9 @@ COHORT_INLINE asio::awaitable<void> predecessor::dismiss(std::vector<std::string
   try {
     co_await channel_.send(word);
     co_await with_timeout(channel_.disconnect(), std::chrono::seconds(1));
-  } catch (const std::system_error& error) {
-    if (error.code() == asio::error::operation_aborted) throw;
+  } catch (...) {
+    const auto error = detail::caught();
+    if (error.code() == operation_aborted()) throw;
     // It is gone, and what it had is left to us alone.
   }
   channel_.close();

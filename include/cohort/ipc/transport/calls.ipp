@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/error.hpp"
 #include "../../core/event.hpp"
 #include "../../core/scope.hpp"
@@ -71,7 +72,8 @@ COHORT_INLINE asio::awaitable<void> call(std::shared_ptr<link> self, std::size_t
   for (;;) {
     try {
       co_await link::wait_answer(self, mine.state);
-    } catch (const std::system_error&) {
+    } catch (...) {
+      caught();
       if (mine.state.answers.empty()) {
         give_up_call(*self, sent, mine.state.id);
         throw;
@@ -127,7 +129,8 @@ COHORT_INLINE asio::awaitable<void> call_origin::fail(wire::call_failure why, st
   if (link_->out().completed() >= sent) co_return;
   try {
     co_await link::written(link_, "answer", sent, true);
-  } catch (const std::system_error&) {
+  } catch (...) {
+    caught();
     // Taken back. Those who still wait when the answering ends are to be told all the same.
     if (is_awaited()) append_failure(why, text);
   }

@@ -12,7 +12,8 @@
 #include <typeinfo>
 #include <utility>
 
-#include <asio/thread_pool.hpp>  // here alone, for a check, and not in what every header includes
+#include "../../core/asio_error.hpp"
+#include "../../core/asio_thread_pool.hpp"
 
 namespace cohort {
 
@@ -48,8 +49,7 @@ COHORT_INLINE link::link(asio::any_io_executor executor, descriptor socket, cons
       inbox_(options.max_message),
       changed_(executor),
       given_(options.max_leases) {
-  socket_.assign(socket.get());
-  (void)socket.release();
+  detail::assign(socket_, socket);
 }
 
 COHORT_INLINE link::~link() = default;
@@ -123,8 +123,9 @@ COHORT_INLINE asio::awaitable<std::size_t> link::send_many(std::shared_ptr<link>
         from = last = out.appended();
       }
     }
-  } catch (const std::system_error& error) {
-    if (error.code() != asio::error::operation_aborted) {
+  } catch (...) {
+    const auto error = detail::caught();
+    if (error.code() != operation_aborted()) {
       self->flush_soon();  // those before the one that cannot be sent
       throw;
     }
@@ -152,7 +153,7 @@ COHORT_INLINE asio::awaitable<void> link::wait_request(std::shared_ptr<link> sel
 
 COHORT_INLINE void link::check_end(const char* step) const {
   if (state_.broken) std::rethrow_exception(state_.broken);
-  if (state_.closed) throw_error(step, std::error_code(asio::error::operation_aborted));
+  if (state_.closed) throw_error(step, operation_aborted());
   if (!state_.said_goodbye && inbox_.is_torn()) {
     throw_error(std::string(step) + ": in the middle of a message", errc::peer_closed);
   }

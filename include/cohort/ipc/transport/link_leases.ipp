@@ -2,6 +2,7 @@
 // What a link does with handles: those that this side gives, and those that have come.
 #pragma once
 
+#include "../../core/asio_error.hpp"
 #include "link.hpp"
 
 #include "../../core/config.hpp"
@@ -34,7 +35,8 @@ COHORT_INLINE asio::awaitable<void> link::lease(std::shared_ptr<link> self, cons
   };
   try {
     co_await detail::read_baton::wait(self, mine.changed, settled);
-  } catch (const std::system_error&) {
+  } catch (...) {
+    detail::caught();
     if (mine.state == lease_state::adopted) co_return;
     if (mine.error == 0 && !self->state_.closed && !self->out().withdraw(mine.sent)) {
       byte_buffer revoked;

@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/error.hpp"
 #include "../../core/scope.hpp"
 #include "link.hpp"
@@ -39,7 +40,7 @@ COHORT_INLINE asio::awaitable<void> read_baton::wait(std::shared_ptr<link> self,
     if (baton.read_once() || baton.poll()) continue;
     baton.reads_ = 0;
     baton.held_ = true;
-    std::error_code error;
+    asio_error error;
     {
       const on_exit reads([&baton] { baton.held_ = false; });
       co_await self->socket().async_wait(asio::posix::stream_descriptor::wait_read,
@@ -47,7 +48,7 @@ COHORT_INLINE asio::awaitable<void> read_baton::wait(std::shared_ptr<link> self,
       baton.drained_ = false;
     }
     if (!error || ready()) continue;
-    if (error == asio::error::operation_aborted) {  // unless somebody cancels this, it is to look again
+    if (error == operation_aborted()) {  // unless somebody cancels this, it is to look again
       const auto cancelled = co_await asio::this_coro::cancellation_state;
       if (cancelled.cancelled() == asio::cancellation_type::none) continue;
     }

@@ -10,6 +10,7 @@
 #include <exception>
 #include <utility>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/error.hpp"
 #include "../../core/task_group.hpp"
 #include "link.hpp"
@@ -42,11 +43,10 @@ COHORT_INLINE asio::awaitable<std::vector<std::error_code>> send_handles(std::sh
     encoded_message copy;
     std::memcpy(copy.bytes.grow(message.bytes.size()), message.bytes.data(), message.bytes.size());
     const auto ended = [&failure, &result = results[at++]](const std::exception_ptr& thrown) {
-      try {
-        if (thrown) std::rethrow_exception(thrown);
-      } catch (const std::system_error& error) {
-        result = error.code();
-      } catch (...) {
+      const auto error = system_error_in(thrown);
+      if (error) {
+        result = error->code();
+      } else if (thrown) {
         failure = thrown;
       }
     };
@@ -54,7 +54,8 @@ COHORT_INLINE asio::awaitable<std::vector<std::error_code>> send_handles(std::sh
   }
   try {
     co_await leases.wait_empty();
-  } catch (const std::system_error&) {
+  } catch (...) {
+    caught();
     leases.cancel();
   }
   // They use what is here; each knows best whether it was taken before it was cancelled.

@@ -11,6 +11,7 @@
 
 #include <sys/socket.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/error.hpp"
 #include "link.hpp"
 
@@ -68,7 +69,8 @@ COHORT_INLINE asio::awaitable<void> write_pump::written(std::shared_ptr<link> se
     if (pump.error_) throw_error(step, pump.error_);
     try {
       co_await pump.progress_.wait();
-    } catch (const std::system_error&) {
+    } catch (...) {
+      caught();
       if (pump.queue_.completed() >= which) co_return;
       if (!take_back || pump.queue_.withdraw(which)) throw;
       co_return;

@@ -17,6 +17,7 @@
 #include <fmt/format.h>
 
 #include "../../core/asio.hpp"
+#include "../../core/asio_error.hpp"
 #include "../../core/error.hpp"
 #include "../../core/event.hpp"
 #include "../../core/scope.hpp"
@@ -82,7 +83,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
         } else {
           end = co_await attempt(mine.get(), work, on_progress);
         }
-      } catch (const std::system_error& error) {
+      } catch (...) {
+        const auto error = cohort::detail::caught();
         self->check_alive();
         if (error.code() != errc::timed_out || !self->is_overdue(begun)) throw;
         const double seconds = std::chrono::duration<double>(*self->options.deadline).count();
@@ -221,7 +223,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   asio::awaitable<void> acquire() {
     try {
       co_await permits_.acquire();
-    } catch (const std::system_error&) {
+    } catch (...) {
+      cohort::detail::caught();
       check_alive();
       throw;
     }
@@ -244,7 +247,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   static asio::awaitable<void> watch(state_ptr self, process_ptr who) {
     try {
       who->status = co_await who->peer.wait();
-    } catch (const std::system_error& error) {
+    } catch (...) {
+      const auto error = cohort::detail::caught();
       who->unknown = error.what();  // somebody else has its status: it is gone all the same
     }
     who->kill_no_more();
@@ -256,7 +260,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     do {
       try {
         co_await with_timeout(who->released.wait(), last_words);
-      } catch (const std::system_error&) {
+      } catch (...) {
+        cohort::detail::caught();
       }
     } while (who->reporting);  // what it said last has not been read
     who->peer.close();
@@ -307,7 +312,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     try {
       co_await who.peer.send(work);
       sent = true;
-    } catch (const std::system_error& error) {
+    } catch (...) {
+      const auto error = cohort::detail::caught();
       if (error.code() == errc::message_too_large || error.code() == std::errc::bad_file_descriptor) {
         end.how = ending::refused;
         end.refusal = std::current_exception();
@@ -360,7 +366,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     // Its channel has ended, so it is about to end; one that closes it and stays has no right to.
     try {
       co_await with_timeout(who.ended.wait(), exit_grace);
-    } catch (const std::system_error& error) {
+    } catch (...) {
+      const auto error = cohort::detail::caught();
       if (error.code() != errc::timed_out) throw;
       who.kill();
     }
@@ -377,9 +384,10 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
   static asio::awaitable<std::optional<typename protocol<Job>::to_parent>> receive(process& who) {
     try {
       co_return co_await who.peer.receive();
-    } catch (const std::system_error& error) {
+    } catch (...) {
+      const auto error = cohort::detail::caught();
       // In the middle of a message; or its end was seen before that of its channel, which watch() has closed.
-      const bool closed = error.code() == errc::closed || error.code() == asio::error::operation_aborted;
+      const bool closed = error.code() == errc::closed || error.code() == operation_aborted();
       if (error.code() != errc::peer_closed && !(closed && who.ended.is_set())) throw;
     }
     co_return std::nullopt;

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/system.hpp"
 #include "../../core/uncounted.hpp"
 #include "process_tree.hpp"
@@ -19,7 +20,7 @@
 namespace cohort::detail {
 
 COHORT_INLINE void child_state::adopt(pid_t pid, descriptor pidfd) {
-  std::error_code error;
+  asio_error error;
   pidfd_.assign(pidfd.get(), error);
   if (error) {
     siginfo_t info;
@@ -142,7 +143,7 @@ COHORT_INLINE void child_state::on_end(std::shared_ptr<child_state> self, std::f
 }
 
 COHORT_INLINE asio::awaitable<void> child_state::until(std::shared_ptr<child_state> self, bool (*done)(child_state&)) {
-  std::error_code error;
+  asio_error error;
   for (;;) {
     // Before the error is looked at: another waiter that has reaped the child has closed the pidfd under this one.
     if (done(*self)) co_return;

@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/scope.hpp"
 #include "../../core/system.hpp"
 #include "../spawn.hpp"
@@ -25,7 +26,7 @@ COHORT_INLINE execution::~execution() {
 }
 
 COHORT_INLINE asio::awaitable<output> execution::run(std::shared_ptr<execution> self, command what) {
-  if (self->aborted_) throw std::system_error(asio::error::operation_aborted);
+  if (self->aborted_) throw std::system_error(operation_aborted());
   self->name_ = what.program();
   descriptor shared = self->connect(what);
   auto started = co_await spawn(std::move(what));
@@ -90,7 +91,8 @@ COHORT_INLINE asio::awaitable<void> execution::feed(std::shared_ptr<execution> s
   if (!pipe.is_open()) co_return;
   try {
     if (self->options_.input) co_await pipe.write(*self->options_.input);
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = caught();
     if (error.code() != std::errc::broken_pipe) throw;  // else it has read what it wanted
   }
   pipe.close();
@@ -117,7 +119,8 @@ COHORT_INLINE asio::awaitable<void> execution::wait_end(std::shared_ptr<executio
   const on_exit notes_time([&self] { self->ended_ = clock::now(); });
   try {
     co_await child_state::wait_ended(self->state_);
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = caught();
     if (error.code() != errc::status_taken) throw;  // else it has ended, and its output is there
   }
 }
@@ -130,7 +133,7 @@ COHORT_INLINE asio::awaitable<void> execution::watch(std::shared_ptr<execution> 
       continue;
     }
     self->wake_.expires_at(next);
-    std::error_code ignored;
+    asio_error ignored;
     co_await self->wake_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
   }
 }
@@ -180,7 +183,7 @@ COHORT_INLINE void execution::kill() {
 }
 
 COHORT_INLINE output execution::result() {
-  if (aborted_) throw std::system_error(asio::error::operation_aborted);
+  if (aborted_) throw std::system_error(operation_aborted());
   if (failure_) std::rethrow_exception(failure_);
   for (auto* each : {&out_, &err_}) drain(*each);
   output made;

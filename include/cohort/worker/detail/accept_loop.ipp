@@ -9,6 +9,7 @@
 #include <limits>
 #include <system_error>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/descriptor.hpp"
 
 namespace cohort::detail {
@@ -62,7 +63,8 @@ COHORT_INLINE bool accept_loop::accept_all(acceptor& on) {
   constexpr auto all = std::numeric_limits<std::size_t>::max();
   try {
     return on.accept_waiting(all, server_of(on), [] { return true; }) != accept_result::shortage;
-  } catch (const std::system_error&) {
+  } catch (...) {
+    caught();
     return true;  // of one that is broken nothing can be saved
   }
 }

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "../../core/asio.hpp"
+#include "../../core/asio_error.hpp"
 #include "../../core/error.hpp"
 
 namespace cohort::detail {
@@ -22,7 +23,7 @@ COHORT_INLINE int errno_of(const std::error_code& code) noexcept {
 }
 
 COHORT_INLINE bool is_end_of_peer(const std::error_code& code) noexcept {
-  if (code == asio::error::eof || code == asio::error::operation_aborted || code == errc::timed_out) return true;
+  if (code == std::error_code(asio_error(asio::error::eof)) || code == operation_aborted() || code == errc::timed_out) return true;
   switch (errno_of(code)) {
     case ECONNRESET:
     case ECONNABORTED:

@@ -10,6 +10,7 @@
 #include <utility>
 #include <variant>
 
+#include "../../core/asio_error.hpp"
 #include "../../ipc/channel_pair.hpp"
 #include "../../ipc/handle.hpp"
 #include "../../messaging/primarys_word.hpp"
@@ -21,8 +22,9 @@ COHORT_INLINE asio::awaitable<receipt> direct_channels::send(routed_message what
   try {
     auto result = co_await line->call<receipt>(what);
     co_return result;
-  } catch (const std::system_error& error) {
-    if (error.code() == asio::error::operation_aborted) throw;
+  } catch (...) {
+    const auto error = caught();
+    if (error.code() == operation_aborted()) throw;
   }
   co_return not_delivered(nobody_at(what), undelivered::gone);
 }
@@ -70,7 +72,8 @@ COHORT_INLINE asio::awaitable<void> direct_channels::watch(address to, std::shar
     while (const auto word = co_await line->receive()) {
       if (std::holds_alternative<worker_protocol::draining>(*word)) forget(to, line);
     }
-  } catch (const std::system_error&) {
+  } catch (...) {
+    caught();
     // The calls say what has become of them.
   }
   forget(to, line);

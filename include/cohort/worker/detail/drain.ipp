@@ -8,6 +8,7 @@
 #include <chrono>
 #include <system_error>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/timeout.hpp"
 #include "idle_connections.hpp"
 
@@ -17,7 +18,8 @@ COHORT_INLINE asio::awaitable<void> give_a_second(task_group& tasks) {
   tasks.cancel();
   try {
     co_await with_timeout(tasks.wait_empty(), std::chrono::seconds(1));
-  } catch (const std::system_error&) {
+  } catch (...) {
+    caught();
     // Time is up.
   }
 }
@@ -42,12 +44,12 @@ COHORT_INLINE bool drain_sequence::begin(worker_exit why) {
 COHORT_INLINE asio::awaitable<void> drain_sequence::close_idle() {
   co_await begun_.wait();
   asio::steady_timer grace(get_executor(), options_.idle_grace);
-  co_await grace.async_wait(asio::use_awaitable);
+  co_await grace.async_wait(awaited);
   constexpr std::chrono::milliseconds step{10};
   for (auto steps = options_.idle_spread / step; steps > 0; --steps) {
     idle_.close(1 / static_cast<double>(steps));
     grace.expires_after(step);
-    co_await grace.async_wait(asio::use_awaitable);
+    co_await grace.async_wait(awaited);
   }
   idle_.close_all();
 }
@@ -56,7 +58,8 @@ COHORT_INLINE asio::awaitable<void> drain_sequence::finish(task_group& connectio
   if (is_idle()) co_return;
   try {
     co_await with_timeout(hurry_.wait(), options_.drain_timeout);
-  } catch (const std::system_error&) {
+  } catch (...) {
+    caught();
     // The deadline has passed.
   }
   if (is_idle()) co_return;

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "../../core/asio.hpp"
+#include "../../core/asio_error.hpp"
 
 namespace cohort::detail {
 
@@ -58,7 +59,7 @@ class idle_wait {
   asio::cancellation_state outer_;
   // The wait has a cancellation of its own, for the drain; the coroutine's reaches it through this.
   asio::cancellation_signal wake_;
-  std::error_code error_;
+  asio_error error_;
   bool linked_ = false;
   bool told_ = false;  // that its time is up
   idle_wait* next_ = nullptr;

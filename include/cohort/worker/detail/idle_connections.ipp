@@ -11,6 +11,8 @@
 
 #include <poll.h>
 
+#include "../../core/asio_error.hpp"
+
 namespace cohort::detail {
 
 COHORT_INLINE void idle_connections::close(double part) {
@@ -51,7 +53,7 @@ COHORT_INLINE bool idle_wait::result(int fd) {
   if (linked_) {
     if (outer_.slot().is_connected()) outer_.slot().clear();
     if (!error_) return true;
-    if (!told_ || error_ != asio::error::operation_aborted || outer_.cancelled() != asio::cancellation_type::none) {
+    if (!told_ || error_ != operation_aborted() || outer_.cancelled() != asio::cancellation_type::none) {
       throw std::system_error(error_, "readable");
     }
   }

@@ -13,6 +13,7 @@
 
 #include <unistd.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/descriptor.hpp"
 #include "../../core/error.hpp"
 #include "../../core/timeout.hpp"
@@ -37,7 +38,8 @@ COHORT_INLINE void parent_link::start() {
 COHORT_INLINE void parent_link::say_ready() {
   try {
     channel_.post(worker_protocol::ready());
-  } catch (const std::system_error& error) {
+  } catch (...) {
+    const auto error = caught();
     // A parent that is gone already is an orphaning like any other, of which take_orders() tells.
     if (error.code() != errc::peer_closed) orders_.drain(worker_exit::fatal, error.what(), false);
   }
@@ -52,7 +54,8 @@ COHORT_INLINE void parent_link::say_draining(worker_exit why, const std::string&
     channel_.post(word);
     channel_.decline_handles();
     direct_.decline();
-  } catch (const std::system_error&) {
+  } catch (...) {
+    caught();
     // No parent, nobody to tell.
   }
 }
@@ -66,8 +69,9 @@ COHORT_INLINE void parent_link::say_failed(const std::string& what) {
 COHORT_INLINE asio::awaitable<void> parent_link::flush() {
   try {
     co_await channel_.flush();  // waits if the parent is stopped, and what it has not read fills the socket
-  } catch (const std::system_error& error) {
-    if (error.code() == asio::error::operation_aborted) throw;
+  } catch (...) {
+    const auto error = caught();
+    if (error.code() == operation_aborted()) throw;
     // The parent is gone, and gives nothing to anybody else.
   }
 }
@@ -80,7 +84,8 @@ COHORT_INLINE void parent_link::note_ended() {
 COHORT_INLINE asio::awaitable<void> parent_link::disconnect() {
   try {
     co_await with_timeout(channel_.disconnect(), std::chrono::seconds(1));
-  } catch (const std::system_error&) {
+  } catch (...) {
+    caught();
     // A parent that is gone, or does not read, will learn it from the exit status.
   }
   channel_.close();
@@ -99,7 +104,8 @@ COHORT_INLINE asio::awaitable<void> parent_link::answer_calls() {
   const callee here{*this};
   try {
     co_await channel_.serve_calls(here);
-  } catch (const std::system_error&) {
+  } catch (...) {
+    caught();
     // Its end, and whatever else is wrong with the channel, take_orders() learns too.
   }
 }
@@ -107,8 +113,9 @@ COHORT_INLINE asio::awaitable<void> parent_link::answer_calls() {
 COHORT_INLINE asio::awaitable<void> parent_link::take_orders() {
   try {
     while (auto message = co_await channel_.receive()) obey(*message);
-  } catch (const std::system_error& error) {
-    if (error.code() != errc::peer_closed && error.code() != asio::error::operation_aborted) throw;
+  } catch (...) {
+    const auto error = caught();
+    if (error.code() != errc::peer_closed && error.code() != operation_aborted()) throw;
   }
   orders_.drain(worker_exit::orphaned, "the parent is gone", true);
 }
@@ -145,8 +152,9 @@ COHORT_INLINE asio::awaitable<void> parent_link::take_handles() {
         direct_.accept_offer(std::move(given->handle).as<descriptor>(get_executor()), who->from);
       }
     }
-  } catch (const std::system_error& error) {
-    if (error.code() != errc::peer_closed && error.code() != asio::error::operation_aborted) throw;
+  } catch (...) {
+    const auto error = caught();
+    if (error.code() != errc::peer_closed && error.code() != operation_aborted()) throw;
   }
 }
 
@@ -179,7 +187,7 @@ COHORT_INLINE void parent_link::tell_ended_soon() {
 
 COHORT_INLINE asio::awaitable<void> parent_link::tell_ended() {
   asio::steady_timer pause(get_executor(), std::chrono::milliseconds(1));
-  co_await pause.async_wait(asio::use_awaitable);
+  co_await pause.async_wait(awaited);
   tells_ = false;
   worker_protocol::ended word;
   word.connections = ended_;

@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include "../../core/asio_error.hpp"
 #include "../../core/text_of.hpp"
 #include "../../core/timeout.hpp"
 #include "../../process/this_process.hpp"
@@ -154,11 +155,11 @@ COHORT_INLINE asio::awaitable<void> worker_impl::handle_signals() {
   // Counted apart from the parent's order: a service manager that signals the whole group at once means one stop. So
   // does whoever is told twice to pass it on.
   constexpr std::chrono::seconds same_wish{1};
-  co_await signals.async_wait(asio::use_awaitable);
+  co_await signals.async_wait(awaited);
   const auto first = std::chrono::steady_clock::now();
   drain(worker_exit::asked, "SIGTERM", true);
   for (;;) {
-    co_await signals.async_wait(asio::use_awaitable);
+    co_await signals.async_wait(awaited);
     if (std::chrono::steady_clock::now() - first >= same_wish) drain_.hurry();
   }
 }
@@ -171,13 +172,8 @@ COHORT_INLINE void worker_impl::on_connection_ended(bool leased, const std::exce
 
 COHORT_INLINE void worker_impl::end_on(const std::exception_ptr& failure,
                                        bool (*harmless)(const std::error_code&) noexcept) {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::system_error& error) {
-    if (harmless(error.code())) return;
-  } catch (...) {
-  }
-  on_exception(failure);
+  const auto error = system_error_in(failure);
+  if (!error || !harmless(error->code())) on_exception(failure);
 }
 
 COHORT_INLINE void worker_impl::note_idle() {
