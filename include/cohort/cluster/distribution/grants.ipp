@@ -3,6 +3,7 @@
 
 #include "grants.hpp"
 
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -48,6 +49,8 @@ COHORT_INLINE asio::awaitable<void> listener_grants::send(worker_ptr who, const 
   } catch (const std::system_error& error) {
     if (error.code() == asio::error::operation_aborted) throw;
     lost = error.code() == errc::handle_lost || error.code() == errc::unknown_message;
+  } catch (const std::bad_alloc&) {
+    lost = true;  // a worker without its listener would be idle for good
   }
   if (!granted) {
     take_back(who, grant);  // if the limit has passed, its answer may cross with this
