@@ -240,7 +240,9 @@ asio::awaitable<std::string> ask_once(asio::ip::tcp::endpoint to, std::string re
 /// One request may be lost with the memory for it. The next ones are answered, or the cluster has ended with an error.
 asio::awaitable<void> request(cluster& primary, asio::ip::tcp::endpoint at) {
   std::string got;
-  for (int tries = 0; tries < 3 && got != "on\n" && !primary.is_stopping(); ++tries) got = co_await ask_once(at, "echo on\n");
+  for (int tries = 0; tries < 3 && got != "on\n" && !primary.is_stopping(); ++tries) {
+    got = co_await ask_once(at, "echo on\n");
+  }
   expect(got == "on\n" || primary.is_stopping(), "three requests, and no answer");
 }
 
@@ -338,7 +340,8 @@ const scene scenes[] = {
 
 enum outcome { worked, failed, out_of_run, out_of_reach, not_reached, outcomes };
 
-const std::string outcome_names[] = {"worked all the same", "an error of an operation", "an error of the loop", "not refused"};
+const std::string outcome_names[] = {"worked all the same", "an error of an operation", "an error of the loop",
+                                     "not refused"};
 
 std::size_t descriptors() {
   const std::filesystem::directory_iterator all("/proc/self/fd");
@@ -438,8 +441,8 @@ outcome run_one(const scene& which, std::uint64_t n, bool& good) {
   return failed;
 }
 
-// `scarce SCENE [STEP [FIRST [LAST]]]`: each STEP-th request from FIRST on, until the scene makes no more. The last line
-// says how many cases there were and what became of them.
+// `scarce SCENE [STEP [FIRST [LAST]]]`: each STEP-th request from FIRST on, until the scene makes no more. The last
+// line says how many cases there were and what became of them.
 const verb scarce("scarce", [](const verb::arguments& arguments) {
   const auto at = [&](std::size_t which, std::uint64_t otherwise) -> std::uint64_t {
     return arguments.size() > which ? std::stoull(arguments[which]) : otherwise;
@@ -468,8 +471,8 @@ const verb scarce("scarce", [](const verb::arguments& arguments) {
   return good ? 0 : 1;
 });
 
-// `scarce-once SCENE`: the scene as it is, for whoever makes its system calls fail from outside. 0: it worked; 1: it ended
-// with an error.
+// `scarce-once SCENE`: the scene as it is, for whoever makes its system calls fail from outside. 0: it worked; 1: it
+// ended with an error.
 const verb once("scarce-once", [](const verb::arguments& arguments) {
   const auto which = std::find_if(std::begin(scenes), std::end(scenes),
                                   [&](const scene& each) { return arguments.at(0) == each.name; });

@@ -11,8 +11,9 @@ namespace cohort::test::scarcity {
 ///
 /// A file with the name `mark`, if one is given, is made then.
 ///
-/// Asio starts what `use_awaitable` waits for in a function that must not throw, so that a request that is refused there
-/// ends the process: no library can help that. Such a request is granted, and counts as one that `is_out_of_reach`.
+/// Asio starts what `use_awaitable` waits for in a function that must not throw, so that a request that is refused
+/// there ends the process: no library can help that. Such a request is granted, and counts as one that
+/// `is_out_of_reach`.
 void refuse(std::uint64_t n, const char* mark = nullptr) noexcept;
 
 /// Whether the chosen request has been made and refused.
