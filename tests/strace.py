@@ -19,7 +19,7 @@ CALLS = {
     'clone': 'EAGAIN', 'pipe2': 'EMFILE', 'socketpair': 'EMFILE', 'socket': 'EMFILE', 'accept4': 'EMFILE',
     'bind': 'EADDRINUSE', 'listen': 'EADDRINUSE', 'sendmsg': 'ENOBUFS', 'recvmsg': 'ENOMEM',
     'pidfd_open': 'EMFILE', 'pidfd_send_signal': 'EPERM', 'waitid': 'EINTR', 'epoll_ctl': 'ENOMEM',
-    'fcntl': 'EMFILE', 'close_range': 'ENOSYS',
+    'close_range': 'ENOSYS',
 }
 SCENES = ['spawn', 'exec', 'channel', 'lease', 'peer', 'cluster', 'shared', 'reload', 'messenger']
 QUICK = {'spawn': ['clone', 'pipe2', 'epoll_ctl'], 'lease': ['sendmsg', 'recvmsg'], 'cluster': ['accept4', 'sendmsg'],

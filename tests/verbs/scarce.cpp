@@ -456,10 +456,14 @@ const verb scarce("scarce", [](const verb::arguments& arguments) {
   scarcity::refuse(0);
   std::uint64_t cases = 0, counts[outcomes] = {};
   bool good = true;
+  int not_reached_in_a_row = 0;
   for (std::uint64_t n = first; n <= last; n += step) {
     std::fflush(stdout);
     const auto became = run_one(*which, n, good);
-    if (became == not_reached) break;
+    // A worker may have been stopped before it came to that request.
+    not_reached_in_a_row = became == not_reached ? not_reached_in_a_row + 1 : 0;
+    if (not_reached_in_a_row == (which->in_worker ? 10 : 1)) break;
+    if (became == not_reached) continue;
     ++cases;
     ++counts[became];
   }
