@@ -41,7 +41,7 @@ class task_group {
   /// Runs `work` on the executor, where it begins at once when this is called there. When it has ended,
   /// `ended(failure)` is called there, in a later turn even if `work` does not suspend.
   ///
-  /// Returns what cancels this one alone, for as long as it runs.
+  /// Returns what cancels this one alone, for as long as it runs. Throws std::bad_alloc; then `ended` is not called.
   std::weak_ptr<asio::cancellation_signal> start(asio::awaitable<void> work,
                                                  std::function<void(std::exception_ptr)> ended);
 
@@ -64,10 +64,12 @@ class task_group {
   asio::awaitable<void> cancel_and_wait();
 
  private:
+  asio::awaitable<void> until_empty();
   void finish(std::list<std::shared_ptr<asio::cancellation_signal>>::iterator which);
 
   event emptied_;
   std::list<std::shared_ptr<asio::cancellation_signal>> running_;
+  std::list<std::shared_ptr<asio::cancellation_signal>> ended_;  // for which there was no memory for another turn
   std::exception_ptr failure_;
 };
 

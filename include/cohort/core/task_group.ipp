@@ -5,6 +5,7 @@
 
 #include "config.hpp"
 
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -17,12 +18,17 @@ COHORT_INLINE std::weak_ptr<asio::cancellation_signal> task_group::start(
   // One type of handler for all, because each costs the compiler a co_spawn of its own.
   const auto self = running_.insert(running_.end(), std::make_shared<asio::cancellation_signal>());
   const auto signal = *self;
-  asio::co_spawn(get_executor(), std::move(work),
-                 asio::bind_cancellation_slot(
-                     signal->slot(), [this, self, ended = std::move(ended)](std::exception_ptr failure) mutable {
-                       finish(self);
-                       ended(std::move(failure));
-                     }));
+  try {
+    asio::co_spawn(get_executor(), std::move(work),
+                   asio::bind_cancellation_slot(
+                       signal->slot(), [this, self, ended = std::move(ended)](std::exception_ptr failure) mutable {
+                         finish(self);
+                         ended(std::move(failure));
+                       }));
+  } catch (...) {  // there was no memory for it, so it will not be heard of again
+    finish(self);
+    throw;
+  }
   return signal;
 }
 
@@ -38,8 +44,13 @@ COHORT_INLINE std::weak_ptr<asio::cancellation_signal> task_group::start(asio::a
 
 COHORT_INLINE void task_group::finish(std::list<std::shared_ptr<asio::cancellation_signal>>::iterator which) {
   // Kept for another turn: Asio's bookkeeping of the coroutine stands in the signal, and is still in use here.
-  asio::post(get_executor(), [signal = std::move(*which)] {});
-  running_.erase(which);
+  const auto signal = *which;
+  try {
+    asio::post(get_executor(), [signal] {});
+    running_.erase(which);
+  } catch (const std::bad_alloc&) {
+    ended_.splice(ended_.end(), running_, which);
+  }
   if (running_.empty()) emptied_.notify();
 }
 
@@ -52,14 +63,26 @@ COHORT_INLINE void task_group::cancel() {
 }
 
 COHORT_INLINE asio::awaitable<void> task_group::wait_empty() {
-  while (!running_.empty()) co_await emptied_.wait();
+  co_await until_empty();
   if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 COHORT_INLINE asio::awaitable<void> task_group::cancel_and_wait() {
   cancel();
-  while (!running_.empty()) co_await emptied_.wait();
+  co_await until_empty();
   failure_ = nullptr;
+}
+
+COHORT_INLINE asio::awaitable<void> task_group::until_empty() {
+  // Whoever waits here goes when this returns, and with it what the coroutines use: without memory to wait for them,
+  // there is nothing else to go on with.
+  for (int tries = 0; !running_.empty();) {
+    try {
+      co_await emptied_.wait();
+    } catch (const std::bad_alloc&) {
+      if (++tries == 100) std::terminate();
+    }
+  }
 }
 
 }  // namespace cohort

@@ -3,6 +3,7 @@
 
 #include "grants.hpp"
 
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -47,6 +48,8 @@ COHORT_INLINE asio::awaitable<void> listener_grants::send(worker_ptr who, const 
   try {
     co_await with_timeout(who->peer.send_handle(message, socket), limit);
     granted = true;
+  } catch (const std::bad_alloc&) {
+    lost = true;  // a worker without its listener would be idle for good
   } catch (...) {
     const auto error = detail::caught();
     if (error.code() == operation_aborted()) throw;

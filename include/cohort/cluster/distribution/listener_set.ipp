@@ -36,7 +36,9 @@ COHORT_INLINE void listener_set::open(std::vector<upgrade::listener> handed, boo
     context_.dialect->inherit(std::move(handed));
     return;
   }
-  for (auto& each : open_listeners(context_.options, std::move(handed))) {
+  auto opened = open_listeners(context_.options, std::move(handed));
+  entries_.reserve(opened.size());
+  for (auto& each : opened) {
     const auto owner = each.inherited || borrowed ? queue_owner::others : queue_owner::cluster;
     entry mine;
     mine.text = each.text;
@@ -45,8 +47,8 @@ COHORT_INLINE void listener_set::open(std::vector<upgrade::listener> handed, boo
     mine.file = std::move(each.file);
     mine.handed_file = each.handed_file;
     mine.to = distribute(each, owner);
-    context_.emit(cluster_event(cluster_event::kind::listening, 0, 0, mine.address));
-    entries_.push_back(std::move(mine));
+    entries_.push_back(std::move(mine));  // has its room: a distributor is at work from here on
+    context_.emit(cluster_event(cluster_event::kind::listening, 0, 0, entries_.back().address));
   }
 }
 
@@ -109,14 +111,16 @@ COHORT_INLINE asio::awaitable<void> listener_set::stop() {
   for (auto& each : entries_) each.file.remove();
   task_group closing(context_.get_executor());
   constexpr ignored cancelled("it ends this way only if cancelled");
-  for (const auto& each : entries_) closing.start(stop_one(each.to), cancelled);
+  std::exception_ptr failure;
   try {
+    for (const auto& each : entries_) closing.start(stop_one(each.to), cancelled);
     co_await with_timeout(closing.wait_empty(), context_.options.worker.drain_timeout);
   } catch (...) {
-    detail::caught();
+    if (!detail::system_error_in(std::current_exception())) failure = std::current_exception();
     cancel();  // time is up for what no worker takes
   }
   co_await closing.wait_empty();
+  if (failure) std::rethrow_exception(failure);
 }
 
 COHORT_INLINE asio::awaitable<void> listener_set::stop_one(std::shared_ptr<distributor> which) {

@@ -47,7 +47,10 @@ COHORT_INLINE asio::awaitable<void> agent_supervisor::keep(agent_options what) {
     const auto who = std::make_shared<worker_process>(tasks_.get_executor(), 0, 1, context_.options.delivery);
     who->agent = what.name;
     agents_.add(who);
-    const detail::on_exit leaves([this, &who] { agents_.remove(who); });
+    const detail::on_exit leaves([this, &who] {
+      agents_.remove(who);
+      who->cancel_wait();  // if it ends in the middle of something that has a limit
+    });
     if (pause.count() > 0) co_await who->wait(pause);
     if (context_.stop.is_set()) co_return;
     co_await watch_.launch(who, program_for(what));

@@ -49,6 +49,12 @@ class primary {
  private:
   friend class cluster;
 
+  /// Starts all agents and workers, and waits until the cluster is to stop.
+  asio::awaitable<void> serve(upgrade::predecessor* predecessor);
+
+  /// Waits until everything has ended. May be called again when it has thrown.
+  asio::awaitable<void> end_all();
+
   /// Waits until all workers serve. Then says so to everybody, has the predecessor go, and begins with the schedules,
   /// which the predecessor's must not run beside.
   asio::awaitable<void> begin_together(upgrade::predecessor* predecessor);

@@ -59,21 +59,48 @@ COHORT_INLINE asio::awaitable<int> primary::run(upgrade::predecessor* predecesso
     if (predecessor->workers() != 0) wanted = predecessor->workers();
   }
   worker_supervisor_.set_size(wanted);
-  listeners_.open(std::move(handed), predecessor != nullptr);
-  if (wanted != options.worker_count()) listeners_.resize(wanted);
+  std::exception_ptr failure;
+  try {
+    listeners_.open(std::move(handed), predecessor != nullptr);
+    if (wanted != options.worker_count()) listeners_.resize(wanted);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (failure) {
+    listeners_.cancel();
+    co_await listeners_.stop();
+    std::rethrow_exception(failure);
+  }
+  // From here on processes run that must not be left behind, whatever there is no memory for.
+  try {
+    co_await serve(predecessor);
+    co_await end_all();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (failure) {
+    give_up("the primary", failure);
+    kill("gave up");
+    co_await end_all();
+  }
+  co_return context_.gave_up || worker_supervisor_.has_cut_off() ? 1 : 0;
+}
+
+COHORT_INLINE asio::awaitable<void> primary::serve(upgrade::predecessor* predecessor) {
   const std::string trouble = co_await agent_supervisor_.start();
   if (!trouble.empty()) give_up(trouble, nullptr);
   tasks_.start(begin_together(predecessor), ignored("what is wrong with a predecessor or a schedule is an event"));
   worker_supervisor_.start_all();
-
   co_await context_.stop.wait();
+}
+
+COHORT_INLINE asio::awaitable<void> primary::end_all() {
   co_await listeners_.stop();
   co_await worker_supervisor_.stop();
   co_await agent_supervisor_.stop();
   co_await tasks_.wait_empty();
   if (dialect_) co_await dialect_->stop();
   co_await updates_.wait_idle();  // an upgrade's successor is not to be left behind
-  co_return context_.gave_up || worker_supervisor_.has_cut_off() ? 1 : 0;
 }
 
 COHORT_INLINE asio::awaitable<void> primary::begin_together(upgrade::predecessor* predecessor) {

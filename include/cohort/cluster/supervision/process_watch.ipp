@@ -60,12 +60,18 @@ COHORT_INLINE asio::awaitable<worker_ending> process_watch::attend(worker_ptr wh
   semaphore introductions(context_.get_executor(), context_.options.limits.max_introductions);
   task_group beside(context_.get_executor());
   const auto broken = [this, who](const std::exception_ptr& failure) { end_broken(*who, failure); };
-  beside.start(close_after_exit(who), ignored("reap() learns the status"));
-  beside.start(warn_if_silent(who), broken);
-  beside.start(intake_.take_messages(who), broken);
-  beside.start(intake_.take_introductions(who, beside, introductions), broken);
-  if (context_.options.hang_timeout.count() != 0) beside.start(ping_loop(who), broken);
-  const std::string trouble = co_await listen_to(who);
+  std::string trouble;
+  try {
+    beside.start(close_after_exit(who), ignored("reap() learns the status"));
+    beside.start(warn_if_silent(who), broken);
+    beside.start(intake_.take_messages(who), broken);
+    beside.start(intake_.take_introductions(who, beside, introductions), broken);
+    if (context_.options.hang_timeout.count() != 0) beside.start(ping_loop(who), broken);
+    trouble = co_await listen_to(who);
+  } catch (...) {  // there is no memory to attend to it
+    who->kill();
+    trouble = detail::text_of(std::current_exception());
+  }
   co_await beside.cancel_and_wait();
   to_.on_end(who);
   if (!trouble.empty()) context_.fail(*who, trouble);

@@ -37,15 +37,22 @@ COHORT_INLINE worker_ptr worker_supervisor::start(unsigned number, unsigned gene
   who->assume(role);
   workers_.add(who);
   if (const auto past = past_.find(number); past != past_.end()) past->second.degraded = false;
-  tasks_.start(supervise(who, pause), [this, who](std::exception_ptr failure) {
+  const auto ended = [this, who](std::exception_ptr failure) {
     workers_.remove(who);
     if (failure) {  // for want of memory, say: a slot must not be lost in silence
       on_end(who);
       who->kill();
+      if (who->state() != worker_state::dead) context_.enter(*who, worker_state::dead);  // no limit is kept for it
       context_.give_up(fmt::format("worker {}", who->number()), failure);
     }
     if (workers_.empty() && !context_.stop.is_set()) context_.give_up("no worker is left", nullptr);
-  });
+  };
+  try {
+    tasks_.start(supervise(who, pause), ended);
+  } catch (...) {
+    workers_.remove(who);
+    throw;
+  }
   return who;
 }
 

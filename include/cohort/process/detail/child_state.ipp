@@ -21,12 +21,14 @@ namespace cohort::detail {
 
 COHORT_INLINE void child_state::adopt(pid_t pid, descriptor pidfd) {
   asio_error error;
-  pidfd_.assign(pidfd.get(), error);
-  if (error) {
+  try {
+    pidfd_.assign(pidfd.get(), error);
+    if (error) throw_error("spawn: watch the child", error);
+  } catch (...) {
     siginfo_t info;
     system::call.pidfd_send_signal(pidfd.get(), SIGKILL);
     system::retry(system::call.waitid, pidfd.get(), &info, WEXITED, static_cast<rusage*>(nullptr));
-    throw_error("spawn: watch the child", error);
+    throw;
   }
   (void)pidfd.release();
   pid_ = pid;

@@ -32,12 +32,16 @@ COHORT_INLINE asio::awaitable<output> execution::run(std::shared_ptr<execution> 
   auto started = co_await spawn(std::move(what));
   shared.reset();
   self->adopt(std::move(started));
-  self->start(feed(self));
-  self->start(wait_end(self));
-  for (auto* each : {&self->out_, &self->err_}) {
-    if (!each->at_end) self->start(collect(self, *each));
+  try {
+    self->start(feed(self));
+    self->start(wait_end(self));
+    for (auto* each : {&self->out_, &self->err_}) {
+      if (!each->at_end) self->start(collect(self, *each));
+    }
+    co_await watch(self);
+  } catch (...) {
+    self->fail(std::current_exception());
   }
-  co_await watch(self);
   self->closing_ = true;
   self->tasks_.cancel();
   co_await self->tasks_.wait_empty();
