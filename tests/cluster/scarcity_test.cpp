@@ -22,15 +22,15 @@ asio::awaitable<void> check_scene(std::string scene, unsigned step) {
   CHECK(ran.out.find(" cases; ") != std::string::npos);
 }
 
-ASYNC_TEST("a child, a pipe and a channel survive that memory is refused") {
+ASYNC_TEST("a child, a pipe and a channel survive that memory is refused" * doctest::skip(sanitized)) {
   for (const char* scene : {"spawn", "exec", "channel", "lease", "peer"}) co_await check_scene(scene, 5);
 }
 
-ASYNC_TEST("a cluster survives that memory is refused to its primary") {
+ASYNC_TEST("a cluster survives that memory is refused to its primary" * doctest::skip(sanitized)) {
   for (const char* scene : {"cluster", "shared", "reload", "messenger"}) co_await check_scene(scene, 41);
 }
 
-ASYNC_TEST("a cluster survives that memory is refused to a worker") { co_await check_scene("worker", 41); }
+ASYNC_TEST("a cluster survives that memory is refused to a worker" * doctest::skip(sanitized)) { co_await check_scene("worker", 41); }
 
 }  // namespace
 }  // namespace cohort::test::scarcity_test

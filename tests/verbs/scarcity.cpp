@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <vector>
 
 #include <dlfcn.h>
@@ -107,7 +106,7 @@ bool is_beyond_reach() {
   return false;
 }
 
-bool is_refused() noexcept {
+[[maybe_unused]] bool is_refused() noexcept {
   if (left == 0 || --left != 0) return false;
   if (mark_of != nullptr) ::close(::creat(mark_of, 0600));
   spared = is_beyond_reach();
@@ -134,50 +133,32 @@ bool is_out_of_reach() noexcept { return spared; }
 
 }  // namespace cohort::test::scarcity
 
-using cohort::test::scarcity::is_refused;
 
-// The allocator's own functions, under the names that it has for who replaces it: glibc's ("Replacing malloc", libc
-// manual), or AddressSanitizer's.
-#if defined(__SANITIZE_ADDRESS__)
-#define COHORT_TEST_REAL(name) __interceptor_##name
-#define COHORT_TEST_REAL_ALIGNED __interceptor_aligned_alloc
-#else
-#define COHORT_TEST_REAL(name) __libc_##name
-#define COHORT_TEST_REAL_ALIGNED __libc_memalign
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define COHORT_TEST_OWN_ALLOCATOR 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define COHORT_TEST_OWN_ALLOCATOR 1
 #endif
+#endif
+
+// glibc's allocator under the names that it has for who replaces it ("Replacing malloc", libc manual). Not with a
+// sanitizer, whose allocator this is then, and which asks for memory before any code of this program may run.
+#if !defined(COHORT_TEST_OWN_ALLOCATOR)
+using cohort::test::scarcity::is_refused;
 
 extern "C" {
 
-void* COHORT_TEST_REAL(malloc)(std::size_t size) noexcept;
-void* COHORT_TEST_REAL(realloc)(void* old, std::size_t size) noexcept;
-void* COHORT_TEST_REAL_ALIGNED(std::size_t alignment, std::size_t size) noexcept;
+void* __libc_malloc(std::size_t size) noexcept;
+void* __libc_realloc(void* old, std::size_t size) noexcept;
+void* __libc_memalign(std::size_t alignment, std::size_t size) noexcept;
 
-void* malloc(std::size_t size) noexcept { return is_refused() ? nullptr : COHORT_TEST_REAL(malloc)(size); }
+void* malloc(std::size_t size) noexcept { return is_refused() ? nullptr : __libc_malloc(size); }
 
-void* realloc(void* old, std::size_t size) noexcept {
-  return is_refused() ? nullptr : COHORT_TEST_REAL(realloc)(old, size);
-}
+void* realloc(void* old, std::size_t size) noexcept { return is_refused() ? nullptr : __libc_realloc(old, size); }
 
 void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
-  return is_refused() ? nullptr : COHORT_TEST_REAL_ALIGNED(alignment, size);
+  return is_refused() ? nullptr : __libc_memalign(alignment, size);
 }
 }
-
-#if defined(__SANITIZE_ADDRESS__)  // whose operator new does not come here by malloc
-
-void* operator new(std::size_t size) {
-  void* const got = malloc(size != 0 ? size : 1);
-  if (got == nullptr) throw std::bad_alloc();
-  return got;
-}
-void* operator new[](std::size_t size) { return operator new(size); }
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return malloc(size != 0 ? size : 1); }
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return malloc(size != 0 ? size : 1); }
-void operator delete(void* what) noexcept { std::free(what); }
-void operator delete[](void* what) noexcept { std::free(what); }
-void operator delete(void* what, std::size_t) noexcept { std::free(what); }
-void operator delete[](void* what, std::size_t) noexcept { std::free(what); }
-void operator delete(void* what, const std::nothrow_t&) noexcept { std::free(what); }
-void operator delete[](void* what, const std::nothrow_t&) noexcept { std::free(what); }
-
 #endif

@@ -9,6 +9,8 @@ namespace cohort::test::scarcity {
 /// Has the n-th request for memory from now on fail, counted from 1, whoever makes it: operator new, malloc, realloc
 /// and aligned_alloc. Those after it succeed. 0: none fails.
 ///
+/// With a sanitizer nothing is refused.
+///
 /// A file with the name `mark`, if one is given, is made then.
 ///
 /// Asio starts what `use_awaitable` waits for in a function that must not throw, so that a request that is refused
