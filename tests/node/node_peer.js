@@ -311,6 +311,7 @@ const ends = {
     assert.strictEqual(await exit(peer), 0);
   },
   async 'acknowledges a handle of a parent that leaves with it under way'(start) {
+    if (parseInt(process.versions.node) < 20) return;  // of which one has kept its end of the channel open
     const server = net.createServer({ pauseOnConnect: true });
     await listen(server, 0, '127.0.0.7');
     const [socket, client] = await accepted(server);
