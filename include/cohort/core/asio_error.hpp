@@ -6,6 +6,7 @@
 #include <exception>
 #include <optional>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include "asio.hpp"
@@ -15,17 +16,13 @@ namespace cohort {
 
 namespace detail {
 
-#ifdef COHORT_BOOST_ASIO
+/// Whether what Asio throws is no std::system_error.
+inline constexpr bool throws_its_own = !std::is_same_v<asio_exception, std::system_error>;
 
-/// What Asio's operations take and give an error in.
-using asio_error = boost::system::error_code;
+/// The completion token of an operation that ends with an error of Boost's.
+struct converting_token {};
 
-/// The completion token for an operation that ends with an error and perhaps a value: throws std::system_error.
-struct awaited_t {};
-
-inline constexpr awaited_t awaited;
-
-/// The handler of a coroutine that waits so: an error becomes an exception on its way to it.
+/// The handler of a coroutine that waits so: an error becomes a std::system_error on its way to it.
 template <class Handler>
 struct throwing_handler {
   Handler handler;
@@ -38,14 +35,8 @@ struct throwing_handler {
   }
 };
 
-#else
-
-using asio_error = std::error_code;
-
 /// The completion token for an operation that ends with an error and perhaps a value: throws std::system_error.
-inline constexpr const auto& awaited = asio::use_awaitable;
-
-#endif
+inline constexpr std::conditional_t<throws_its_own, converting_token, asio::use_awaitable_t<>> awaited;
 
 }  // namespace detail
 
@@ -73,10 +64,8 @@ std::optional<std::system_error> system_error_in(const std::exception_ptr& failu
 
 }  // namespace cohort
 
-#ifdef COHORT_BOOST_ASIO
-
 template <template <class, class> class Associator, class Handler, class Default>
-struct boost::asio::associator<Associator, cohort::detail::throwing_handler<Handler>, Default>
+struct cohort::asio::associator<Associator, cohort::detail::throwing_handler<Handler>, Default>
     : Associator<Handler, Default> {
   static auto get(const cohort::detail::throwing_handler<Handler>& self) noexcept {
     return Associator<Handler, Default>::get(self.handler);
@@ -88,9 +77,9 @@ struct boost::asio::associator<Associator, cohort::detail::throwing_handler<Hand
 };
 
 template <class... T>
-struct boost::asio::async_result<cohort::detail::awaited_t, void(boost::system::error_code, T...)> {
+struct cohort::asio::async_result<cohort::detail::converting_token, void(cohort::detail::asio_error, T...)> {
   template <class Initiation, class... Arguments>
-  static auto initiate(Initiation initiation, cohort::detail::awaited_t, Arguments... arguments) {
+  static auto initiate(Initiation initiation, cohort::detail::converting_token, Arguments... arguments) {
     return async_initiate<const use_awaitable_t<>&, void(std::exception_ptr, T...)>(
         [](auto handler, Initiation start, Arguments... with) {
           std::move(start)(cohort::detail::throwing_handler<decltype(handler)>{std::move(handler)}, std::move(with)...);
@@ -98,8 +87,6 @@ struct boost::asio::async_result<cohort::detail::awaited_t, void(boost::system::
         use_awaitable, std::move(initiation), std::move(arguments)...);
   }
 };
-
-#endif
 
 #ifndef COHORT_SEPARATE_COMPILATION
 #include "asio_error.ipp"

@@ -13,7 +13,6 @@
 #include <utility>
 
 #include "../../core/asio_error.hpp"
-#include "../../core/asio_thread_pool.hpp"
 
 namespace cohort {
 
