@@ -2,9 +2,9 @@
 /// The one place that names Asio: which parts of it the library stands on, and from which version on. With
 /// COHORT_BOOST_ASIO defined it is the one in Boost.
 ///
-/// Standalone Asio 1.22 to 1.38 serve, and Boost 1.81 and later. What changed its name or place between them is settled
-/// here, so that no other header tests a version. Narrow headers, because <asio.hpp> doubles the time that a translation
-/// unit takes to parse.
+/// Standalone Asio 1.22 to 1.38 serve, and Boost 1.81 and later. What changed its name or place between them is
+/// settled here, so that no other header tests a version. Narrow headers, because <asio.hpp> doubles the time that a
+/// translation unit takes to parse.
 #pragma once
 
 #include <system_error>

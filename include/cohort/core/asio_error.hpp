@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-/// What Asio reports, as the library speaks of it: in std::error_code and std::system_error, also where Asio is Boost's,
-/// whose operations report boost::system::error_code and throw boost::system::system_error.
+/// What Asio reports, as the library speaks of it: in std::error_code and std::system_error, also where Asio is
+/// Boost's, whose operations report boost::system::error_code and throw boost::system::system_error.
 #pragma once
 
 #include <exception>

@@ -20,6 +20,11 @@
 
 namespace cohort::pool::detail {
 
+struct ignore_progress {
+  template <class Progress>
+  void operator()(const Progress&) const noexcept {}
+};
+
 /// One process of a pool, from its start until it is reaped. Somebody waits for its end all that time, see
 /// pool_state::watch.
 template <class Job>

@@ -33,11 +33,6 @@
 
 namespace cohort::pool::detail {
 
-struct ignore_progress {
-  template <class Progress>
-  void operator()(const Progress&) const noexcept {}
-};
-
 /// What a process_pool is, shared with the jobs under way, which may outlive it.
 ///
 /// There is a permit for each process that may exist. A job that has one takes a process that is idle, or starts one. A
@@ -84,9 +79,8 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
           end = co_await attempt(mine.get(), work, on_progress);
         }
       } catch (...) {
-        const auto error = cohort::detail::caught();
         self->check_alive();
-        if (error.code() != errc::timed_out || !self->is_overdue(begun)) throw;
+        if (cohort::detail::caught().code() != errc::timed_out || !self->is_overdue(begun)) throw;
         const double seconds = std::chrono::duration<double>(*self->options.deadline).count();
         throw job_failed(errc::timed_out, job_name<Job>(), fmt::format("not done after {} s", seconds));
       }
@@ -248,8 +242,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     try {
       who->status = co_await who->peer.wait();
     } catch (...) {
-      const auto error = cohort::detail::caught();
-      who->unknown = error.what();  // somebody else has its status: it is gone all the same
+      who->unknown = cohort::detail::caught().what();  // somebody else has its status: it is gone all the same
     }
     who->kill_no_more();
     who->ended.set();
@@ -367,8 +360,7 @@ class pool_state : public std::enable_shared_from_this<pool_state<Job>> {
     try {
       co_await with_timeout(who.ended.wait(), exit_grace);
     } catch (...) {
-      const auto error = cohort::detail::caught();
-      if (error.code() != errc::timed_out) throw;
+      if (cohort::detail::caught().code() != errc::timed_out) throw;
       who.kill();
     }
     co_await who.ended.wait();
