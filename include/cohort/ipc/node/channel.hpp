@@ -88,7 +88,7 @@ class node_channel {
   template <class M, class... Arguments>
     requires(sends<M> && !std::is_reference_v<M>)
   [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
-    const M message(std::forward<Arguments>(arguments)...);
+    const M message = detail::make_message<M>(std::forward<Arguments>(arguments)...);
     return send_message(message);
   }
 

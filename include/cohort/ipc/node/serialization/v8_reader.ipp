@@ -96,7 +96,7 @@ class v8_reader {
   double floating() {
     const auto raw = take(8, "a number");
     std::uint64_t bits = 0;
-    for (int index = 7; index >= 0; --index) bits = bits << 8 | static_cast<unsigned char>(raw[index]);
+    for (std::size_t index = 8; index-- > 0;) bits = bits << 8 | static_cast<unsigned char>(raw[index]);
     return std::bit_cast<double>(bits);
   }
 
