@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "../../include/cohort/cluster/cluster.hpp"
+#include "../../include/cohort/core/asio_error.hpp"
 #include "../../include/cohort/core/event.hpp"
 #include "../../include/cohort/core/timeout.hpp"
 #include "../../include/cohort/ipc/channel_pair.hpp"
@@ -209,7 +210,7 @@ asio::awaitable<std::optional<asio::ip::tcp::endpoint>> until_ready(cluster& pri
 /// One connection for one request; empty when no answer comes.
 asio::awaitable<std::string> ask_once(asio::ip::tcp::endpoint to, std::string request) {
   asio::ip::tcp::socket socket(co_await asio::this_coro::executor);
-  std::error_code error;
+  detail::asio_error error;
   co_await socket.async_connect(to, asio::redirect_error(asio::use_awaitable, error));
   socket.write_some(asio::buffer(request), error);
   std::string got;
