@@ -66,7 +66,7 @@ ASYNC_TEST("an introduction with something that is no socket ends who has sent i
   auto c = co_await running::ready(options_of("introduce", 2));
   const pid_t attacker = c->pid(1), honest = c->pid(2);
   co_await c->until(event_kind::exited);
-  CHECK(c->last(event_kind::exited).pid == attacker);
+  CHECK(c->first(event_kind::exited).pid == attacker);
   CHECK(c->first(event_kind::failed).text == "it has sent what is no end of a channel");
   co_await check_service(*c);
   CHECK(c->pid(2) == honest);
@@ -138,7 +138,7 @@ ASYNC_TEST("a worker that takes no connection, and answers pings, is ended, and 
     CHECK(answer == "on");
   }
   co_await c->until(event_kind::exited);
-  CHECK(c->last(event_kind::exited).pid == idle);
+  CHECK(c->first(event_kind::exited).pid == idle);
   CHECK(c->first(event_kind::failed).text == "it has left a connection untaken for 0.2 s");
   co_await end(*c);
 }
