@@ -21,7 +21,14 @@ std::shared_ptr<running> running::start(const asio::any_io_executor& executor, c
 asio::awaitable<std::shared_ptr<running>> running::ready(cluster_options options) {
   const auto workers = options.worker_count();
   auto self = start(co_await asio::this_coro::executor, std::move(options));
-  co_await self->until(event_kind::ready, workers);
+  const auto is_ready = [&](unsigned slot) {
+    return std::any_of(self->events.begin(), self->events.end(),
+                       [&](const auto& each) { return each.what == event_kind::ready && each.slot == slot; });
+  };
+  for (unsigned slot = 1; slot <= workers; ++slot) {
+    const bool seen = co_await eventually([&] { return is_ready(slot); }, patience - 1s);
+    if (!seen) FAIL("worker ", slot, " does not get ready; there are:\n", self->text());
+  }
   co_return self;
 }
 

@@ -43,7 +43,7 @@ class running : public std::enable_shared_from_this<running> {
 
   static std::shared_ptr<running> start(const asio::any_io_executor& executor, cluster_options options);
 
-  /// Starts a cluster and waits until all of its workers are ready.
+  /// Starts a cluster and waits until each of its workers has been ready.
   static asio::awaitable<std::shared_ptr<running>> ready(cluster_options options);
 
   std::size_t count(event_kind what) const {
