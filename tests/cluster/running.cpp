@@ -8,8 +8,10 @@ running::running(const asio::any_io_executor& executor, cluster_options options)
 
 running::~running() = default;
 
-std::shared_ptr<running> running::start(const asio::any_io_executor& executor, cluster_options options) {
+std::shared_ptr<running> running::start(const asio::any_io_executor& executor, cluster_options options,
+                                        const std::function<void(cluster&)>& before) {
   auto self = std::make_shared<running>(executor, std::move(options));
+  if (before) before(self->primary);
   asio::co_spawn(executor, self->primary.run(), [self](std::exception_ptr thrown, int returned) {
     self->failure = thrown;
     self->status = returned;

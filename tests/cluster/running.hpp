@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,7 +42,9 @@ class running : public std::enable_shared_from_this<running> {
   running(const asio::any_io_executor& executor, cluster_options options);
   ~running();
 
-  static std::shared_ptr<running> start(const asio::any_io_executor& executor, cluster_options options);
+  /// `before` is called before anything runs, which may be far when this returns.
+  static std::shared_ptr<running> start(const asio::any_io_executor& executor, cluster_options options,
+                                        const std::function<void(cluster&)>& before = {});
 
   /// Starts a cluster and waits until each of its workers has been ready.
   static asio::awaitable<std::shared_ptr<running>> ready(cluster_options options);
