@@ -76,7 +76,7 @@ class listener_set {
 
   static asio::awaitable<void> stop_one(std::shared_ptr<distributor> which);
 
-  std::unique_ptr<distributor> distribute(opened_listener& opened, queue_owner owner);
+  std::shared_ptr<distributor> distribute(opened_listener& opened, queue_owner owner);
 
   primary_context& context_;
   std::vector<entry> entries_;

@@ -52,11 +52,11 @@ COHORT_INLINE void listener_set::open(std::vector<upgrade::listener> handed, boo
   }
 }
 
-COHORT_INLINE std::unique_ptr<distributor> listener_set::distribute(opened_listener& opened, queue_owner owner) {
+COHORT_INLINE std::shared_ptr<distributor> listener_set::distribute(opened_listener& opened, queue_owner owner) {
   const auto number = static_cast<std::uint32_t>(entries_.size());
   auto& sockets = opened.sockets;
   const auto hand_off = [&](picking how) {
-    return std::make_unique<handoff_distributor>(
+    return std::make_shared<handoff_distributor>(
         context_.get_executor(), std::move(sockets.front()), number, std::move(how),
         context_.options.worker.max_connections,
         [&context = context_, text = opened.address](std::exception_ptr failure) { context.give_up(text, failure); },
@@ -69,10 +69,10 @@ COHORT_INLINE std::unique_ptr<distributor> listener_set::distribute(opened_liste
     case distribution::custom: return hand_off({context_.options.picker, false, true});
     case distribution::shared: break;
     case distribution::reuse_port:
-      return std::make_unique<reuse_port_distributor>(context_.get_executor(), std::move(sockets), number,
+      return std::make_shared<reuse_port_distributor>(context_.get_executor(), std::move(sockets), number,
                                                       std::move(opened.open_one_more), owner);
   }
-  return std::make_unique<shared_distributor>(context_.get_executor(), std::move(sockets.front()), number, owner);
+  return std::make_shared<shared_distributor>(context_.get_executor(), std::move(sockets.front()), number, owner);
 }
 
 COHORT_INLINE void listener_set::join(const worker_ptr& who) {

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <exception>
+#include <new>
 
 #include <sys/socket.h>
 
@@ -52,11 +53,15 @@ COHORT_INLINE void write_pump::write() {
 
 COHORT_INLINE void write_pump::flush_soon() {
   if (flush_posted_ || writing_ || owner_.state().closed) return;
-  flush_posted_ = true;
-  asio::post(owner_.get_executor(), [this, alive = owner_.shared_from_this()] {
-    flush_posted_ = false;
+  try {
+    asio::post(owner_.get_executor(), [this, alive = owner_.shared_from_this()] {
+      flush_posted_ = false;
+      flush_now();
+    });
+    flush_posted_ = true;
+  } catch (const std::bad_alloc&) {  // nobody else would write what is queued
     flush_now();
-  });
+  }
 }
 
 COHORT_INLINE asio::awaitable<void> write_pump::written(std::shared_ptr<link> self, const char* step, ticket which,
@@ -93,29 +98,29 @@ COHORT_INLINE asio::awaitable<void> write_pump::disconnect(std::shared_ptr<link>
 }
 
 COHORT_INLINE void write_pump::resume_when_writable() {
-  writing_ = true;
   owner_.socket().async_wait(asio::posix::stream_descriptor::wait_write,
                              [this, alive = owner_.shared_from_this()](std::error_code error) {
                                writing_ = false;
                                if (!error) flush_now();
                              });
+  writing_ = true;  // not before: there may have been no memory for it
 }
 
 COHORT_INLINE void write_pump::resume_next_turn() {
-  writing_ = true;
   asio::post(owner_.get_executor(), [this, alive = owner_.shared_from_this()] {
     writing_ = false;
     flush_now();
   });
+  writing_ = true;
 }
 
 COHORT_INLINE void write_pump::resume_later() {
-  writing_ = true;
   retry_.expires_after(std::chrono::milliseconds(2));
   retry_.async_wait([this, alive = owner_.shared_from_this()](std::error_code error) {
     writing_ = false;
     if (!error) flush_now();
   });
+  writing_ = true;
 }
 
 }  // namespace cohort::detail
