@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape
 
 from rows import parse
 
-LINE, TOP, FOOT = 20, 44, 26                  # heights: of a row, above the rows, below them
-LEFT, BARS, RIGHT = 440, 400, 70              # widths: of names, bars, figures
+LINE, TOP, FOOT = 20, 56, 26                  # heights: of a row, above the rows, below them
+LETTER, BARS, RIGHT = 6.7, 400, 70            # widths: of a letter of a name, bars, figures
 INK, PAPER = '#1f2933', '#ffffff'
 HATCH = (f'<pattern id="less" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
          f'<path d="M0 0V6" stroke="{INK}" stroke-width="3"/></pattern>')
@@ -33,16 +33,19 @@ def reach_of(rates):
 def draw(rows):
     """The text of an SVG."""
     reach = reach_of([row.rate for row in rows])
-    width, height = LEFT + BARS + RIGHT, TOP + LINE * len(rows) + FOOT
+    names = [f'{row.what} / {row.other}' for row in rows]
+    left = round(40 + LETTER * max(map(len, names)))
+    width, height = left + BARS + RIGHT, TOP + LINE * len(rows) + FOOT
 
     def at(rate):
-        return LEFT + BARS / 2 * (1 + math.log2(rate) / reach)
+        return left + BARS / 2 * (1 + math.log2(rate) / reach)
 
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
              f'height="{height}" font-family="sans-serif" font-size="12" fill="{INK}" role="img">',
              '<title>cohort beside others</title>', f'<defs>{HATCH}</defs>',
              f'<rect width="{width}" height="{height}" fill="{PAPER}"/>',
-             label(LEFT - 8, 18, 'how many times as much cohort does in the same time', 'end', font_weight='bold')]
+             label(left + BARS / 2, 18, 'how many times as much cohort does in the same time', 'middle',
+                   font_weight='bold')]
     step = max(1, math.ceil(reach / 3))
     for power in range(-reach // step * step, reach + 1, step):
         if abs(power) > reach:
@@ -56,10 +59,10 @@ def draw(rows):
         y = TOP + LINE * number
         begin, end = sorted((at(1), at(row.rate)))
         fill = INK if row.rate >= 1 else 'url(#less)'
-        parts += [label(LEFT - 8, y + 14, f'{row.what} / {row.other}', 'end'),
+        parts += [label(left - 8, y + 14, names[number], 'end'),
                   f'<rect x="{begin:.1f}" y="{y + 3}" width="{max(end - begin, 1):.1f}" height="{LINE - 6}" '
                   f'fill="{fill}" stroke="{INK}" stroke-width="0.7"/>',
-                  label(LEFT + BARS + RIGHT - 6, y + 14, f'{row.rate:.2f}', 'end')]
+                  label(left + BARS + RIGHT - 6, y + 14, f'{row.rate:.2f}', 'end')]
     return '\n'.join(parts) + '\n</svg>\n'
 
 
