@@ -33,6 +33,7 @@ struct worker_ending {
   bool out_of_memory = false;  ///< the kernel has killed somebody for want of memory while it ran
 };
 
+/// Why a worker has ended, from what is known of its end.
 exit_reason classify(const worker_ending& how) noexcept;
 
 namespace detail {

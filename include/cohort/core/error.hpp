@@ -49,6 +49,7 @@ class category final : public std::error_category {
 /// The category of `errc`, named "cohort".
 const std::error_category& error_category() noexcept;
 
+/// What lets an errc become a std::error_code by itself.
 inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), error_category()}; }
 
 /// Throws std::system_error with the text `step: <what errno means>`.

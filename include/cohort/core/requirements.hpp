@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 /// What the compiler, its options and fmt must bring. Whatever is missing is one sentence, and the first error: the
-/// include of a file that cannot exist ends the compilation after it, because #error alone does not.
+/// include of a file that cannot exist ends the compilation after it, because `#error` alone does not.
 ///
 /// core/config.hpp includes this first. What Asio must bring stands in core/asio.hpp.
 #pragma once

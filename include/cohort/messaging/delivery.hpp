@@ -77,6 +77,7 @@ enum class undelivered : std::uint8_t {
 
 /// What became of a message. Nothing is lost without being said here.
 struct receipt {
+  /// A process that has not handled the message, and why; `what` is the text of an exception, if there was one.
   struct failure {
     member who;
     undelivered why = undelivered::gone;

@@ -25,6 +25,7 @@ namespace cohort {
 /// nothing and only waits. Distinct objects: safe. Shared objects: unsafe.
 class stop_policy {
  public:
+  /// A signal, and how long the child may go on after it.
   struct step {
     int signal = 0;
     std::chrono::milliseconds grace{0};

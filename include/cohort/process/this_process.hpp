@@ -10,13 +10,13 @@
 
 namespace cohort::this_process {
 
-/// Sets what ps and /proc/<pid>/cmdline show as the command line of this process, and, as its name in /proc/<pid>/comm
+/// Sets what ps and `/proc/PID/cmdline` show as the command line of this process, and, as its name in `/proc/PID/comm`
 /// and top, the first 15 bytes of that (PR_SET_NAME(2const)).
 ///
 /// The room is that of the arguments and the environment that the program was started with, and 4095 bytes at most: a
 /// longer title is cut. The first call moves both elsewhere: main's argv, environ and program_invocation_name are valid
 /// as before and say the same; a `char*` that was taken OUT of argv or that getenv() returned before the first call now
-/// points into the title (at a string that ends, but another one), and /proc/<pid>/environ shows the environment no
+/// points into the title (at a string that ends, but another one), and `/proc/PID/environ` shows the environment no
 /// more. So call it once at the beginning of main.
 ///
 /// Call it from the main thread, whose name is the process's, and for the first time before another thread reads the

@@ -79,8 +79,8 @@ struct local_zone {
 ///
 /// A field is a list, with commas, of `*`, values and ranges `a-b`; `*` and ranges may have a step, `*/5`. Months and
 /// days of the week may be named, JAN or mon; Sunday is 0 and 7. When neither the day of the month nor that of the week
-/// begins with `*`, a day is meant that fits either; otherwise, one that fits both. @yearly, @annually, @monthly,
-/// @weekly, @daily, @midnight and @hourly stand for what they say.
+/// begins with `*`, a day is meant that fits either; otherwise, one that fits both. `@yearly`, `@annually`,
+/// `@monthly`, `@weekly`, `@daily`, `@midnight` and `@hourly` stand for what they say.
 ///
 /// In local time, where clocks are put forward and back:
 /// - An expression that names hours has each time that it names once a day. One that the clock jumps over is at the

@@ -40,6 +40,7 @@ class schedule {
   /// The longest interval, jitter and lateness: ten years.
   static constexpr duration longest = std::chrono::days(3650);
 
+  /// The times of an expression, and the zone in which they are meant.
   struct timetable {
     cron times;
     time_zone zone;

@@ -71,11 +71,13 @@ namespace control_protocol {
 struct get_stats {};  ///< cluster_stats
 struct reload {};     ///< reload_result, when it is over
 struct upgrade {};    ///< upgrade_result, when it is over; the channel ends if it has succeeded
-struct scale {        ///< outcome
+/// The number of workers that there are to be; answered with outcome.
+struct scale {
   std::uint32_t workers = 0;
 };
-struct stop {};       ///< outcome, when the stop has begun; the channel ends when it is over
-struct kill_worker {  ///< outcome
+struct stop {};  ///< outcome, when the stop has begun; the channel ends when it is over
+/// Kills the worker of a slot; answered with outcome.
+struct kill_worker {
   std::uint32_t slot = 0;
 };
 struct follow {};  ///< `happened` for each event from now on, as progress; outcome when the cluster has ended
@@ -90,6 +92,7 @@ struct refused {
   std::string reason;
 };
 
+/// Whether what a client has asked for was done.
 struct outcome {
   std::string reason;  ///< why it was not done; empty if it was
 
