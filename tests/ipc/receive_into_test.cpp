@@ -68,10 +68,13 @@ asio::awaitable<void> send_films(channel<sent, sent>& to, int count, std::size_t
   co_await to.disconnect();
 }
 
-/// Writes all of it, as far as the socket has room, a turn of the loop between the parts.
+/// Writes all of it, as the socket has room, a turn of the loop between the parts.
 asio::awaitable<void> write_all(raw_end& to, std::string bytes, std::size_t part) {
   for (std::size_t at = 0; at < bytes.size(); at += part) {
-    while (!to.try_write(std::string_view(bytes).substr(at, part), {})) co_await yield();
+    while (!to.try_write(std::string_view(bytes).substr(at, part), {})) {
+      if (to.at_end()) co_return;  // the channel is broken, and reads no more
+      co_await yield();
+    }
     co_await yield(2);
   }
 }
@@ -167,7 +170,7 @@ PLAIN_TEST("receiving into an object can be cancelled at any moment, and the mes
       CHECK(holds(second, film_of(600'000, 1)));
       co_await sending.get();
     });
-    CHECK(points > 3);
+    CHECK(points > 2);
   }
 }
 
@@ -209,7 +212,7 @@ ASYNC_TEST("a message that lies about its large part is malformed, and takes no 
   const auto code = co_await error_of(ends.here.receive_into(got));
   CHECK(code == errc::malformed);
   CHECK(std::get<film>(got).frames.capacity() < 2'000'000);
-  co_await error_of(writing.get());
+  co_await writing.get();
 }
 
 ASYNC_TEST("a message that is too large for the receiver is refused while it comes") {
@@ -223,7 +226,7 @@ ASYNC_TEST("a message that is too large for the receiver is refused while it com
   outcome_of<void> writing(executor, write_all(ends.there, frames_of(payload_of(0, film_of(300'000))), 100'000));
   const auto code = co_await error_of(ends.here.receive_into(got));
   CHECK(code == errc::message_too_large);
-  co_await error_of(writing.get());
+  co_await writing.get();
 }
 
 ASYNC_TEST("a peer that dies in the middle of a large message is told apart from one that says goodbye") {

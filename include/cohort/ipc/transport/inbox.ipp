@@ -93,7 +93,8 @@ COHORT_INLINE void inbox::drop_unclaimed() {
 }
 
 COHORT_INLINE bool inbox::is_torn() const noexcept {
-  return assembly_.size != 0 || (!chunks_.empty() && chunks_.back()->parsed != chunks_.back()->filled);
+  return assembly_.size != 0 || assembly_.missing != 0 ||
+         (!chunks_.empty() && chunks_.back()->parsed != chunks_.back()->filled);
 }
 
 COHORT_INLINE void inbox::too_large() const {
