@@ -207,7 +207,7 @@ COHORT_INLINE void link::drop(detail::inbox::stored& message) {
 
 COHORT_INLINE void link::close() {
   if (state_.closed) return;
-  flush_now();
+  if (!out().has_lent()) flush_now();  // the owner of a message that is under way may be gone already
   state_.closed = true;
   writes_.stop_waiting();
   descriptor closing(socket_.release());

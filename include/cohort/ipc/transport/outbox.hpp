@@ -89,6 +89,9 @@ class outbox {
   /// Copies what is left to be sent of the parts of a message that lie elsewhere: they may go away afterwards.
   void keep(ticket which);
 
+  /// Whether a message waits that has parts which lie elsewhere.
+  bool has_lent() noexcept;
+
   /// The last message that was queued.
   ticket appended() const noexcept { return appended_; }
 

@@ -114,6 +114,11 @@ COHORT_INLINE void outbox::keep(ticket which) {
   at->kept = std::move(kept);
 }
 
+COHORT_INLINE bool outbox::has_lent() noexcept {
+  return std::any_of(segments_.begin(), segments_.end(),
+                     [](const segment& each) { return !each.parts.empty() && each.kept.empty(); });
+}
+
 COHORT_INLINE outbox::ticket outbox::mark() {
   if (control_.size() == 0 && batch_.control.size() == 0) return appended_;
   return append(wire::kind::withdrawn, byte_buffer());  // which goes behind the control lane, as all messages do
