@@ -151,7 +151,7 @@ ASYNC_TEST("a second signal cuts the lame duck time short") {
   // Those that come within a second are the same wish.
   for (int i = 0; i < 500 && s->count(kind::draining) == 0; ++i) {
     s->primary.signal(SIGTERM);
-    co_await yield(10);
+    co_await sleep(20ms);
   }
   const auto status = co_await s->ended();
   CHECK(status == exit_status::exited(0));
