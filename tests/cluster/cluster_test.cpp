@@ -668,7 +668,7 @@ ASYNC_TEST("an address that is taken, or is none, fails before any worker is sta
   const descriptor taken = open_listener(at, listen_settings());
   for (const auto how : distributions) {
     for (const auto& bad :
-         {to_string(at), std::string("127.0.0.1"), std::string("localhost:80"), std::string("127.0.0.1:70000")}) {
+         {to_string(at), std::string("127.0.0.1"), std::string("localhost:http"), std::string("127.0.0.1:70000")}) {
       auto options = options_for(how, 2);
       options.listen.push_back(bad);
       auto c = std::make_shared<cluster>(executor, options);
@@ -676,7 +676,7 @@ ASYNC_TEST("an address that is taken, or is none, fails before any worker is sta
       if (bad == to_string(at)) {
         CHECK(text == "listen " + bad + ": Address already in use");
       } else {
-        CHECK(text == "listen " + bad + ": want ADDRESS:PORT: invalid option");
+        CHECK(text.starts_with("listen " + bad + ": want ADDRESS:PORT, "));
       }
       const auto event = co_await c->next_event();
       CHECK_FALSE(event);

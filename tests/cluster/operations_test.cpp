@@ -5,13 +5,17 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../include/cohort/process/pid_file.hpp"
 #include "../process/directory.hpp"
 #include "../support/fault.hpp"
 #include "../worker/client.hpp"
@@ -81,6 +85,77 @@ ASYNC_TEST("one wish to stop that comes twice is one wish") {
   CHECK(answer == "hold done");
   const auto status = co_await s->ended();
   CHECK(status == exit_status::exited(0));
+}
+
+asio::awaitable<void> until_in_service(std::shared_ptr<running> c, std::string wanted) {
+  for (std::string found; found != wanted; co_await yield(1)) found = co_await ask_once(c->at(), "in-service");
+}
+
+ASYNC_TEST(
+    "a cluster that is told to stop is not ready any more at once, and serves until its lame duck time is over") {
+  for (const auto how : {distribution::round_robin, distribution::reuse_port}) {
+    auto options = options_for(how, 2);
+    options.lame_duck = 1h;
+    auto c = co_await running::ready(options);
+    co_await c->primary.all_ready();
+    CHECK(c->primary.stats().in_service);
+    co_await until_in_service(c, "yes");
+    c->primary.stop("the test");
+    CHECK(c->primary.is_stopping());
+    CHECK(c->primary.is_lame_duck());
+    CHECK(c->primary.stats().stopping);
+    CHECK_FALSE(c->primary.stats().in_service);
+    co_await c->until(event_kind::stopping);
+    co_await until_in_service(c, "no");
+    CHECK(c->count(event_kind::draining) == 0);
+
+    // It goes on as before: what dies is replaced, and its replacement knows.
+    ::kill(c->pid(1), SIGKILL);
+    co_await c->until(event_kind::ready, 3);
+    for (int i = 0; i < 4; ++i) {
+      const auto answer = co_await ask_once(c->at(), "in-service");
+      CHECK(answer == "no");
+    }
+    const auto upgrade = co_await c->primary.upgrade();
+    CHECK(upgrade.reason == "the cluster stops");
+
+    c->primary.stop("again");
+    CHECK_FALSE(c->primary.is_lame_duck());
+    const int status = co_await c->ended();
+    CHECK(status == 0);
+    CHECK(c->count(event_kind::stopping) == 1);
+  }
+}
+
+ASYNC_TEST("the drain begins by itself when the lame duck time is over, and at once where nothing has served") {
+  auto options = options_for(distribution::round_robin, 1);
+  options.lame_duck = 20ms;
+  auto c = co_await running::ready(options);
+  co_await c->primary.all_ready();
+  int status = co_await c->stop();
+  CHECK(status == 0);
+  options.lame_duck = 1h;
+  options.program = helper("silent");
+  c = running::start(co_await asio::this_coro::executor, options);
+  co_await c->until(event_kind::started);
+  c->primary.stop("before it is ready");
+  CHECK_FALSE(c->primary.is_lame_duck());
+  c->primary.kill("the test ends");
+  status = co_await c->ended();
+}
+
+ASYNC_TEST("a second signal cuts the lame duck time short") {
+  auto s = co_await server::ready("lame-duck=3600000");
+  s->primary.signal(SIGTERM);
+  co_await s->until(kind::stopping);
+  // Those that come within a second are the same wish.
+  for (int i = 0; i < 500 && s->count(kind::draining) == 0; ++i) {
+    s->primary.signal(SIGTERM);
+    co_await sleep(20ms);
+  }
+  const auto status = co_await s->ended();
+  CHECK(status == exit_status::exited(0));
+  CHECK(s->count(kind::stopping) == 1);
 }
 
 ASYNC_TEST("what on_reopen throws is an event, and signals are handled as before") {
@@ -181,6 +256,63 @@ ASYNC_TEST("workers of another user are replaced also when the program's file ha
   CHECK(status == exit_status::exited(0));
 }
 
+ASYNC_TEST("workers and agents run as the user that the options name, and the primary as its own" *
+           doctest::skip(::geteuid() != 0)) {
+  const auto user_of = [](pid_t process) {
+    struct stat found = {};
+    REQUIRE(::stat(("/proc/" + std::to_string(process)).c_str(), &found) == 0);
+    return std::pair(found.st_uid, found.st_gid);
+  };
+  auto options = options_for(distribution::round_robin, 1);
+  options.user = "65534";
+  options.group = "1";
+  auto c = co_await running::ready(options);
+  CHECK(user_of(c->pid(1)) == std::pair<uid_t, gid_t>(65534, 1));
+  co_await c->stop();
+  options.user = "no-such-user";
+  const auto refused = co_await refusal(options);
+  CHECK(refused == "spawn: unknown user \"no-such-user\": invalid option");
+}
+
+ASYNC_TEST("the kernel is told to take a worker rather than the primary") {
+  auto options = options_for(distribution::round_robin, 1);
+  options.oom_score_adj = 700;
+  auto c = co_await running::ready(options);
+  std::string score;
+  std::ifstream("/proc/" + std::to_string(c->pid(1)) + "/oom_score_adj") >> score;
+  CHECK(score == "700");
+  co_await c->stop();
+  options.oom_score_adj = 1001;
+  const auto refused = co_await refusal(options);
+  CHECK(refused == "oom_score_adj 1001: want -1000 to 1000: invalid option");
+}
+
+ASYNC_TEST("a pid file keeps a second server from starting, and the new primary of an upgrade takes it over") {
+  const subreaper adopts;
+  const directory here;
+  const std::string path = here / "server.pid";
+  auto s = co_await server::ready("pid-file=" + path);
+  CHECK(pid_file::owner(path) == s->primary.pid());
+  auto second = helper("serve", "listen=127.0.0.1:0", "pid-file=" + path);
+  auto other = co_await server::start(second.err(stdio::pipe));
+  const auto said = co_await other->primary.err().read_all();
+  CHECK(said == "pid file \"" + path + "\", pid " + std::to_string(s->primary.pid()) + ": already running\n");
+  co_await other->ended();
+
+  s->primary.signal(SIGUSR2);
+  co_await s->until(kind::upgraded);
+  const pid_t next = s->last(kind::upgraded).pid;
+  const bool taken = co_await eventually([&] { return pid_file::owner(path) == next; });
+  CHECK(taken);
+  const auto status = co_await s->primary.wait();
+  CHECK(status == exit_status::exited(0));
+  CHECK(pid_file::owner(path) == next);
+  ::kill(next, SIGTERM);
+  const int last = co_await adopted(next);
+  CHECK(last == 0);
+  CHECK_FALSE(pid_file::owner(path));
+}
+
 ASYNC_TEST("a log that nobody reads holds nothing up, and says afterwards what is missing") {
   int ends[2];
   REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
@@ -238,8 +370,8 @@ ASYNC_TEST("what a worker starts is no member of the cluster") {
 
 ASYNC_TEST("a worker that hangs when its primary is killed does not hold the port for ever") {
   const subreaper adopts;
-  auto s = co_await server::start(
-      helper("serve", "listen=127.0.0.1:0", "workers=1", "distribution=shared", "drain=10"));
+  auto s =
+      co_await server::start(helper("serve", "listen=127.0.0.1:0", "workers=1", "distribution=shared", "drain=10"));
   co_await s->until(kind::ready);
   auto stuck = co_await client::connect(s->at());
   const auto who = co_await stuck.ask("pid");

@@ -62,8 +62,7 @@ ASYNC_TEST("SIGTERM and SIGINT end a server when the last request is answered, a
 }
 
 ASYNC_TEST("a second signal ends a server at once") {
-  const std::vector<std::pair<int, int>> pairs = {
-      {SIGTERM, SIGTERM}, {SIGTERM, SIGINT}, {0, SIGQUIT}};
+  const std::vector<std::pair<int, int>> pairs = {{SIGTERM, SIGTERM}, {SIGTERM, SIGINT}, {0, SIGQUIT}};
   for (const auto& [first, second] : pairs) {
     auto s = co_await server::ready();
     auto slow = co_await client::connect(s->at());
@@ -158,16 +157,16 @@ ASYNC_TEST("an address that cannot be served is said on stderr, the status is 1,
   const descriptor taken = open_listener(at, listen_settings());
   const std::vector<std::pair<std::string, std::string>> cases = {
       {to_string(at), "Address already in use"},
-      {"127.0.0.1", "want ADDRESS:PORT: invalid option"},
-      {"localhost:80", "want ADDRESS:PORT: invalid option"},
-      {"127.0.0.1:70000", "want ADDRESS:PORT: invalid option"},
+      {"127.0.0.1", "want ADDRESS:PORT, "},
+      {"localhost:http", "want ADDRESS:PORT, "},
+      {"127.0.0.1:70000", "want ADDRESS:PORT, "},
   };
   for (const auto* how : {"distribution=round_robin", "distribution=shared", "distribution=reuse_port"}) {
     for (const auto& [address, what] : cases) {
       auto program = helper("serve", "listen=127.0.0.1:0", "listen=" + address, how);
       auto s = co_await server::start(program.err(stdio::pipe));
       const auto said = co_await s->primary.err().read_all();
-      CHECK(said == "listen " + address + ": " + what + "\n");
+      CHECK(said.starts_with("listen " + address + ": " + what));
       const auto status = co_await s->ended();
       CHECK(status == exit_status::exited(1));
       CHECK(s->events.empty());

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include <fcntl.h>
 
@@ -78,6 +79,52 @@ PLAIN_TEST("everything else is refused with its text") {
     CHECK(found.code == errc::invalid_option);
     CHECK(found.text == "listen " + std::string(text) + ": want ADDRESS:PORT: invalid option");
   }
+}
+
+PLAIN_TEST("an address may be a port, all addresses, or a name that is looked up") {
+  using texts = std::vector<std::string>;
+  CHECK(expand_endpoint("8000") == texts{"*:8000"});
+  CHECK(expand_endpoint("*:8000") == texts{"*:8000"});
+  CHECK(parse_endpoint("*:8000").port() == 8000);
+  CHECK(parse_endpoint("*:8000").address().is_unspecified());
+  for (const auto* text : {":80", "127.0.0.1:0", "[::1]:80"}) CHECK(expand_endpoint(text) == texts{text});
+  const auto found = expand_endpoint("localhost:8000");
+  REQUIRE_FALSE(found.empty());
+  for (const auto& each : found) {
+    CHECK(parse_endpoint(each).address().is_loopback());
+    CHECK(parse_endpoint(each).port() == 8000);
+  }
+}
+
+PLAIN_TEST("an address that is neither number nor name is refused with its text, and so is a name without an address") {
+  for (const auto* text : {"", ":", "x", "localhost", "localhost:", "localhost:http", "localhost:70000", "127.1:80",
+                           "256.0.0.1:80", "1.2.3.4.5:80", "::1:80", "[localhost]:80", "a b:80", "**:80", "[*]:80",
+                           "http://localhost:80", "70000", "-1"}) {
+    const auto found = problem_of([&] { expand_endpoint(text); });
+    CHECK(found.code == errc::invalid_option);
+    CHECK(found.text == "listen " + std::string(text) +
+                            ": want ADDRESS:PORT, NAME:PORT, *:PORT or PORT, and an IPv6 address in brackets: "
+                            "invalid option");
+  }
+  const std::string name(300, 'x');  // no resolver is asked for it
+  const auto found = problem_of([&] { expand_endpoint(name + ":80"); });
+  CHECK(found.text.starts_with("listen " + name + ":80: look up " + name + ": "));
+}
+
+PLAIN_TEST("IPV6_V6ONLY leaves the IPv4 addresses of a port to another socket") {
+  if (!has_ipv6()) return;  // a machine without it
+  auto six = parse_endpoint("[::]:0");
+  listen_settings settings;
+  settings.v6_only = true;
+  const descriptor first = open_listener(six, settings);
+  CHECK(option(first, IPPROTO_IPV6, IPV6_V6ONLY) == 1);
+  check_unused(asio::ip::tcp::endpoint(asio::ip::address_v4::any(), six.port()));
+  auto both = parse_endpoint("*:0");
+  settings.v6_only = false;
+  const descriptor second = open_listener(both, settings);
+  CHECK(option(second, IPPROTO_IPV6, IPV6_V6ONLY) == 0);
+  const asio::ip::tcp::endpoint four(asio::ip::address_v4::any(), both.port());
+  CHECK(problem_of([&] { check_unused(four); }).code == std::errc::address_in_use);
 }
 
 PLAIN_TEST("a listener on port 0 gets one from the kernel, which the endpoint has afterwards") {

@@ -13,9 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../cluster/service/manager.hpp"
 #include "../process/directory.hpp"
 #include "../support/fault.hpp"
-#include "../cluster/service/manager.hpp"
 
 namespace cohort::test::unix_listener_test {
 namespace {
@@ -120,6 +120,43 @@ PLAIN_TEST("a local listener has the permissions that it was given, whatever the
   }
 }
 
+PLAIN_TEST("a local listener is the user's and the group's that it was given before anybody gets through" *
+           doctest::skip(::geteuid() != 0)) {
+  const directory scratch;
+  const auto path = scratch / "app.sock";
+  socket_rights rights;
+  rights.user = "65534";
+  rights.group = "65533";
+  bool looked = false;
+  const intercept<&system::calls::listen> spy([&](auto real, int fd, int backlog) {
+    struct stat found = {};
+    REQUIRE(::lstat(path.c_str(), &found) == 0);
+    CHECK(found.st_uid == 65534);
+    CHECK(found.st_gid == 65533);
+    CHECK((found.st_mode & 07777) == 0660);
+    CHECK(connect_to(at(path)) == ECONNREFUSED);
+    looked = true;
+    return real(fd, backlog);
+  });
+  const auto listener = open_unix_listener(at(path), 8, rights);
+  CHECK(looked);
+  CHECK(connect_to(at(path)) == 0);
+}
+
+PLAIN_TEST("a user or a group that nobody knows is an error that names it, and leaves no file") {
+  const directory scratch;
+  const auto path = scratch / "app.sock";
+  socket_rights rights;
+  rights.user = "no-such-user";
+  CHECK(failure_of([&] { open_unix_listener(at(path), 8, rights); }) ==
+        "listen unix:" + path + ": user \"no-such-user\": invalid option");
+  rights.user = "0";
+  rights.group = "no-such-group";
+  CHECK(failure_of([&] { open_unix_listener(at(path), 8, rights); }) ==
+        "listen unix:" + path + ": group \"no-such-group\": invalid option");
+  CHECK_FALSE(exists(path));
+}
+
 PLAIN_TEST("the permissions of what a link leads to are not changed") {
   const directory here;
   const std::string file = here / "secret", link = here / "link", socket = here / "socket";
@@ -127,13 +164,13 @@ PLAIN_TEST("the permissions of what a link leads to are not changed") {
   REQUIRE(::chmod(file.c_str(), 0600) == 0);
   std::filesystem::create_symlink(file, link);
   struct stat after {};
-  CHECK(detail::set_mode(link, 0666) == -1);
-  CHECK(detail::set_mode(file, 0666) == -1);
+  CHECK(detail::set_rights(link, {}, 0666) == -1);
+  CHECK(detail::set_rights(file, {}, 0666) == -1);
   CHECK(errno == ENOTSOCK);
   REQUIRE(::stat(file.c_str(), &after) == 0);
   CHECK((after.st_mode & 0777) == 0600);
   const auto listener = open_unix_listener(asio::local::stream_protocol::endpoint(socket), 1);
-  CHECK(detail::set_mode(socket, 0612) == 0);
+  CHECK(detail::set_rights(socket, {}, 0612) == 0);
   REQUIRE(::stat(socket.c_str(), &after) == 0);
   CHECK((after.st_mode & 0777) == 0612);
 }

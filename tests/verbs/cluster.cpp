@@ -25,10 +25,11 @@ void print(const cluster_event& event) {
   std::fflush(stdout);
 }
 
-// `listen=ADDRESS:PORT`, `workers=N`, `distribution=NAME`, `drain=MS`, `grace=MS`, `start=MS`, `restarts=N`,
-// `backoff=MS`, `boots=N`, `events=print|default|throw`, `die=STATUS` (the worker, at its start), `descriptors=N`,
-// `ignore=SIGNAL`, `control=PATH`, `log=1` (events to stderr too), `reopen=throw`, `stop-on=SIGNAL`, `user=NAME` (of
-// the workers), `broken-by=FILE`, `hold-by=FILE`: while there is such a file workers end, or wait, at their start
+// `listen=ADDRESS:PORT`, `workers=N`, `distribution=NAME`, `drain=MS`, `lame-duck=MS`, `grace=MS`, `start=MS`,
+// `restarts=N`, `backoff=MS`, `boots=N`, `events=print|default|throw`, `die=STATUS` (the worker, at its start),
+// `descriptors=N`, `ignore=SIGNAL`, `control=PATH`, `pid-file=PATH`, `health=ADDRESS:PORT`, `log=1` (events to stderr
+// too), `reopen=throw`, `stop-on=SIGNAL`, `user=NAME` (of the workers), `broken-by=FILE`, `hold-by=FILE`: while there
+// is such a file workers end, or wait, at their start
 const verb serve_verb("serve", [](const verb::arguments& arguments) {
   cluster_options options;
   worker_options worker;
@@ -45,6 +46,7 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
     if (key == "workers") options.workers = static_cast<unsigned>(value);
     if (key == "distribution") options.distribution = parse_distribution(text);
     if (key == "drain") worker.drain_timeout = std::chrono::milliseconds(value);
+    if (key == "lame-duck") options.lame_duck = std::chrono::milliseconds(value);
     if (key == "grace") worker.idle_grace = std::chrono::milliseconds(value);
     if (key == "start") options.start_timeout = std::chrono::milliseconds(value);
     if (key == "restarts") restart.max_restarts = static_cast<std::size_t>(value);
@@ -52,10 +54,12 @@ const verb serve_verb("serve", [](const verb::arguments& arguments) {
     if (key == "boots") restart.max_failed_boots = static_cast<std::size_t>(value);
     if (key == "events") events = text;
     if (key == "control") options.control_socket = text;
+    if (key == "health") options.health_address = text;
+    if (key == "pid-file") options.pid_file = text;
     if (key == "log") logs = true;
     if (key == "reopen") options.on_reopen = [] { throw std::runtime_error("no such directory"); };
     if (key == "stop-on") options.signals[static_cast<int>(value)] = cluster_action::stop;
-    if (key == "user") options.on_start = [text](unsigned, command& program) { program.user(text); };
+    if (key == "user") options.user = text;
     if (key == "broken-by" && std::getenv("COHORT_SLOT") != nullptr && ::access(text.c_str(), F_OK) == 0) return 9;
     if (key == "hold-by" && std::getenv("COHORT_SLOT") != nullptr) {
       while (::access(text.c_str(), F_OK) == 0) ::usleep(1'000);

@@ -47,6 +47,7 @@ inline std::vector<int>& fillers() {
 ///     code N              throws the errno as a system_error
 ///     abort  exit N       ends the process
 ///     environment NAME    the variable's value, or "(none)"
+///     in-service          "yes" or "no": worker::in_service
 ///     drain  fail  leave  worker::drain, fail, do_not_restart
 ///     shout               drains with a reason that is no line of a log
 ///     fork MS             the pid of a process that holds all that this one does, for that time
@@ -68,6 +69,7 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
   }
   words >> number;
   const std::chrono::milliseconds time(number);
+  if (verb == "in-service") co_return self.in_service() ? "yes" : "no";
   if (verb == "pid") co_return std::to_string(::getpid()) + " " + std::to_string(self.slot());
   if (verb == "slow") {
     co_await wait_for(time);

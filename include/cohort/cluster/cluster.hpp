@@ -49,7 +49,8 @@ class cluster {
   /// when all workers serve.
   asio::awaitable<int> run(upgrade::predecessor* predecessor = nullptr);
 
-  /// Stops gracefully: listens no more, lets the workers finish, kills those that overrun the drain timeout by 5 s.
+  /// Stops gracefully: after cluster_options::lame_duck, which a second call cuts short, listens no more, lets the
+  /// workers finish, kills those that overrun the drain timeout by 5 s.
   void stop(const std::string& why);
 
   /// Stops at once: kills every worker.
@@ -57,6 +58,9 @@ class cluster {
 
   /// Whether it has been told to stop, or has given up.
   bool is_stopping() const noexcept;
+
+  /// Whether it was told to stop and accepts still: see cluster_options::lame_duck.
+  bool is_lame_duck() const noexcept;
 
   /// Waits until all agents and as many workers as there should be have been ready at the same time, for the first
   /// time. If the cluster stops before, this does not return: cancel it then, which throws operation_aborted.

@@ -23,7 +23,11 @@ COHORT_INLINE void cluster::stop(const std::string& why) { primary_->stop(why); 
 
 COHORT_INLINE void cluster::kill(const std::string& why) { primary_->kill(why); }
 
-COHORT_INLINE bool cluster::is_stopping() const noexcept { return primary_->context_.stop.is_set(); }
+COHORT_INLINE bool cluster::is_stopping() const noexcept { return primary_->context_.leaving; }
+
+COHORT_INLINE bool cluster::is_lame_duck() const noexcept {
+  return primary_->context_.leaving && !primary_->context_.stop.is_set();
+}
 
 COHORT_INLINE asio::awaitable<void> cluster::all_ready() { return primary_->all_ready_.wait(); }
 

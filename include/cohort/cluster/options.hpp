@@ -21,6 +21,7 @@
 #include "distribution.hpp"
 #include "events.hpp"
 #include "limits.hpp"
+#include "listen_address.hpp"
 #include "picker.hpp"
 #include "reload.hpp"
 #include "restart_policy.hpp"
@@ -42,32 +43,6 @@ enum class cluster_action {
   scale_down,  ///< TTOU: one worker less
   reopen,      ///< USR1: cluster::reopen()
   upgrade,     ///< USR2: cluster::upgrade()
-};
-
-/// An address that a cluster listens on.
-///
-/// `127.0.0.1:8000`, `[::1]:8000`; `:8000` for all IPv4 addresses; `[::]:8000` for all IPv4 and IPv6 addresses (unless
-/// net.ipv6.bindv6only is set, ipv6(7)). With port 0 the kernel chooses a port.
-///
-/// `unix:/run/app.sock`, and `unix:@name` for an abstract name. The handler must take a local or a generic socket (see
-/// connection_handler). A file at which no process accepts is replaced. The cluster removes its own file when it stops.
-///
-/// `udp:127.0.0.1:5353`: datagrams, for worker_options::serve_datagrams. With distribution::reuse_port each worker has
-/// a socket of its own; else all workers have the same socket.
-///
-/// `fd:http`: every inherited socket of that name (see inherited_sockets). `fd:3`: the socket with that number, even if
-/// the process got it by other means. The cluster owns the socket from then on. The socket stays as it was made:
-/// backlog, defer_accept and socket_mode of the cluster do not apply. Connections that wait there when the cluster
-/// stops are left to the next process that listens.
-struct listen_address {
-  listen_address(const char* address) : text(address) {}
-  listen_address(std::string address, std::optional<cohort::distribution> how = std::nullopt)
-      : text(std::move(address)), distribution(how) {}
-
-  std::string text;
-  std::optional<cohort::distribution> distribution;  ///< default: that of the cluster
-
-  bool operator==(const listen_address&) const = default;
 };
 
 /// Makes the dialect of one cluster, whose parts outlive it: see cluster_options::dialect.
@@ -93,7 +68,7 @@ struct scheduled_job {
 ///
 /// Distinct objects: safe. Shared objects: unsafe.
 struct cluster_options {  // a member for each thing that can be said of a cluster
-  cluster_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
+  cluster_options() {}    // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
 
   /// The addresses to listen on. At least one.
   std::vector<listen_address> listen;
@@ -108,11 +83,22 @@ struct cluster_options {  // a member for each thing that can be said of a clust
   /// Accepts a connection only when its first bytes are there (TCP_DEFER_ACCEPT, tcp(7)). This is cheaper where clients
   /// speak first. Connections whose clients have not spoken when the cluster stops are dropped.
   bool defer_accept = false;
-  /// The permissions of the files of `unix:` addresses, 0660 for instance. Default: those that the umask leaves.
+  /// Whether `[::]:PORT` is for IPv6 alone, so that `0.0.0.0:PORT` may stand beside it. Default: as net.ipv6.bindv6only
+  /// says (ipv6(7)).
+  std::optional<bool> ipv6_only;
+  /// The permissions of the files of `unix:` addresses, and whose they are: see socket_rights. Default: those that the
+  /// umask leaves, and the primary's own user and group.
   std::optional<mode_t> socket_mode;
+  std::string socket_user, socket_group;
   /// Whether serve() reaps processes that it has not started, and that became its children because their parents ended:
   /// see reap_orphans(). Default: only as process number 1, as in a container without an init.
   std::optional<bool> reap_orphans;
+
+  /// How long the cluster goes on accepting after it was told to stop, until the drain begins: as long as load
+  /// balancers need to notice. Meanwhile nothing calls the cluster ready any more (cluster_stats::in_service,
+  /// worker::in_service(), the service manager). A second wish to stop cuts this short. Default: 0, the drain begins at
+  /// once, as it does always when the cluster was never ready, gives up or was upgraded.
+  std::chrono::milliseconds lame_duck{0};
 
   /// How each worker behaves.
   worker_options worker;
@@ -146,6 +132,15 @@ struct cluster_options {  // a member for each thing that can be said of a clust
   /// the worker's own.
   std::function<void(unsigned slot, command& program)> on_start;
 
+  /// Who the workers, and the agents without a command of their own, run as, by name or number: see command::user. The
+  /// primary keeps its user, root for a low port. Changing users takes privileges; an unknown name is an error before
+  /// anything starts. Default: as the primary; for a user without a group, that user's groups.
+  std::string user, group;
+
+  /// What the kernel adds, -1000 to 1000, when it looks for a process to kill for want of memory (proc(5)), for workers
+  /// and agents: with 500, say, it takes one of them rather than the primary. Default: as the primary has it.
+  std::optional<int> oom_score_adj;
+
   /// Named processes that exist once in the cluster: see agent_options.
   std::vector<agent_options> agents;
   /// Schedules begin when all workers and agents are ready, and end first when the cluster stops. A run that is under
@@ -161,6 +156,14 @@ struct cluster_options {  // a member for each thing that can be said of a clust
   /// The path of a unix socket at which serve() answers control_client and cohortctl. See control_server. Default:
   /// none.
   std::string control_socket;
+  /// Where serve() answers `/metrics`, `/healthz` and `/readyz`, `127.0.0.1:9100` for instance. See health_server.
+  /// Default: nowhere.
+  std::string health_address;
+  /// The path of a file with the number of the primary, which serve() holds: a second server with the same file does
+  /// not start, and in an upgrade the new primary takes it over. See cohort::pid_file. Default: none.
+  std::string pid_file;
+  /// A group whose members may use the control socket too, by name or number. Default: none.
+  std::string control_group;
   /// What serve() does on a signal. For a signal that is not named here, as for cluster_action::none, it does nothing.
   std::map<int, cluster_action> signals = {
       {SIGINT, cluster_action::stop},    {SIGTERM, cluster_action::stop},     {SIGQUIT, cluster_action::kill},

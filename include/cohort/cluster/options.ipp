@@ -30,6 +30,7 @@ COHORT_INLINE cluster_options normalized(cluster_options options) {
   constexpr std::chrono::milliseconds shortest_ping{1};
   options.worker.drain_timeout = std::min(options.worker.drain_timeout, longest_time);
   for (auto& each : options.agents) each.drain_timeout = std::min(each.drain_timeout, longest_time);
+  options.lame_duck = std::min(options.lame_duck, longest_time);
   options.start_timeout = std::min(options.start_timeout, longest_time);
   options.hang_timeout = std::min(options.hang_timeout, longest_time);
   options.limits.introduction_timeout = std::min(options.limits.introduction_timeout, longest_time);

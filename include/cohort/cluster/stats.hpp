@@ -10,8 +10,8 @@
 
 #include <sys/types.h>
 
-#include "../process/exit_status.hpp"
 #include "../net/accept_queue.hpp"
+#include "../process/exit_status.hpp"
 #include "exit_reason.hpp"
 #include "worker_state.hpp"
 
@@ -73,7 +73,8 @@ struct cluster_stats {
   std::uint64_t restarts = 0;
   std::uint64_t reloads = 0;
   std::chrono::milliseconds uptime{0};
-  bool stopping = false;
+  bool stopping = false;    ///< it was told to stop
+  bool in_service = false;  ///< all have been ready, a worker serves, it was not told to stop: clients should come here
   std::uint64_t served = 0;          ///< connections that have ended, those of workers that are gone included
   std::uint64_t lost_log_lines = 0;  ///< see error_log::write
   std::vector<listener_stats> listeners;

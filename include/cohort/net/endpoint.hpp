@@ -3,9 +3,12 @@
 #pragma once
 
 #include <cerrno>
+#include <optional>
 #include <string>
 #include <type_traits>
+#include <vector>
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "../core/asio.hpp"
@@ -21,15 +24,24 @@ std::string to_string(const asio::ip::tcp::endpoint& endpoint);
 /// `udp:127.0.0.1:5353`.
 std::string to_string(const asio::ip::udp::endpoint& endpoint);
 
-/// Reads `ADDRESS:PORT` with a numeric address (an IPv6 one in brackets, none for all of IPv4). Throws
-/// errc::invalid_option with the text.
+/// Reads `ADDRESS:PORT` with a numeric address: an IPv6 one in brackets, none for all of IPv4, `*` for all of IPv6 and
+/// IPv4 (of IPv4 alone where the kernel has no IPv6). Throws errc::invalid_option with the text.
 asio::ip::tcp::endpoint parse_endpoint(const std::string& text);
+
+/// What parse_endpoint() reads, for an address that may also be a port alone, `8000` for `*:8000`, or have a host name:
+/// `localhost:8000` becomes one text for each address of the name, of the families that this machine has addresses of
+/// (AI_ADDRCONFIG, getaddrinfo(3)). Asks as the machine resolves names, and waits for the answer.
+///
+/// Throws errc::invalid_option with the text and, for a name, why it has no address.
+std::vector<std::string> expand_endpoint(const std::string& text);
 
 /// How a listening socket is made.
 struct listen_settings {
   int backlog = 4096;
   bool reuse_port = false;    ///< SO_REUSEPORT
   bool defer_accept = false;  ///< TCP_DEFER_ACCEPT
+  /// IPV6_V6ONLY: whether `[::]` leaves IPv4 to others. Default: as net.ipv6.bindv6only says.
+  std::optional<bool> v6_only;
 };
 
 namespace detail {
@@ -61,6 +73,13 @@ void set_option(const descriptor& socket, const Endpoint& endpoint, int level, i
 }
 
 template <class Endpoint>
+void set_v6_only(const descriptor& socket, const Endpoint& endpoint, std::optional<bool> wanted) {
+  if (!wanted || !endpoint.address().is_v6()) return;
+  const int value = *wanted ? 1 : 0;
+  check_listening(endpoint, ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &value, sizeof value));
+}
+
+template <class Endpoint>
 void bind(const descriptor& socket, const Endpoint& endpoint) {
   check_listening(endpoint, system::call.bind(socket.get(), endpoint.data(), static_cast<socklen_t>(endpoint.size())));
 }
@@ -85,11 +104,12 @@ descriptor open_datagram_socket(asio::ip::udp::endpoint& endpoint, const listen_
 /// Throws as open_listener() does if somebody listens there. SO_REUSEPORT alone would let a server that is started
 /// twice join itself unnoticed.
 template <class Endpoint>
-void check_unused(Endpoint endpoint) {
+void check_unused(Endpoint endpoint, std::optional<bool> v6_only = std::nullopt) {
   const descriptor probe = detail::open_socket(endpoint);
   // UDP lets sockets with this option share an address.
   constexpr bool datagrams = std::is_same_v<Endpoint, asio::ip::udp::endpoint>;
   if constexpr (!datagrams) detail::set_option(probe, endpoint, SOL_SOCKET, SO_REUSEADDR);
+  detail::set_v6_only(probe, endpoint, v6_only);
   detail::bind(probe, endpoint);
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <sys/stat.h>
+#include <sys/types.h>
 
 #include "../core/asio.hpp"
 #include "../core/descriptor.hpp"
@@ -59,6 +60,19 @@ class socket_file {
   pid_t maker_ = 0;
 };
 
+/// Who may connect to a unix socket with a path. To connect takes the permission to write (unix(7)).
+struct socket_rights {
+  socket_rights() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
+  socket_rights(std::optional<mode_t> mode_) : mode(mode_) {}
+  socket_rights(mode_t mode_) : mode(mode_) {}
+
+  /// Default: 0660 with a user or a group, else what the umask leaves.
+  std::optional<mode_t> mode;
+  /// The file's, by name or number. Default: those of this process. To give a file to another user, or to a group that
+  /// this process is not in, takes privileges.
+  std::string user, group;
+};
+
 /// A listening socket and its name.
 struct unix_listener {
   descriptor socket;
@@ -73,18 +87,26 @@ bool is_stale(const asio::local::stream_protocol::endpoint& endpoint);
 /// Makes room for a new one, if that takes nothing from anybody.
 bool remove_stale(const asio::local::stream_protocol::endpoint& endpoint);
 
-/// chmod(2) of a socket file, and of nothing else. 0, or -1 and errno.
-int set_mode(const std::string& path, mode_t mode);
+struct socket_owner {
+  std::optional<uid_t> user;
+  std::optional<gid_t> group;
+};
+
+/// Looks the names up. Throws errc::invalid_option with one that is not known.
+socket_owner owner_of(const asio::local::stream_protocol::endpoint& endpoint, const socket_rights& rights);
+
+/// chown(2) and chmod(2) of a socket file, and of nothing else. 0, or -1 and errno.
+int set_rights(const std::string& path, const socket_owner& owner, mode_t mode);
 
 }  // namespace detail
 
 /// Binds and listens. A socket file that nobody accepts at any more is replaced; this takes 20 ms.
 ///
-/// With `mode` the file has these permissions from the moment it is there on, else those that the umask leaves. To
-/// connect takes the permission to write (unix(7)). Throws `listen unix:/run/app.sock: Address already in use` and its
-/// like, and leaves no file then.
+/// Nobody gets through before the file has its `rights`, which mean nothing for an abstract name. Throws `listen
+/// unix:/run/app.sock: Address already in use` and its like, also for an unknown user or group, and leaves no file
+/// then.
 unix_listener open_unix_listener(const asio::local::stream_protocol::endpoint& endpoint, int backlog,
-                                          std::optional<mode_t> mode = std::nullopt);
+                                 const socket_rights& rights = {});
 
 }  // namespace cohort
 

@@ -8,7 +8,9 @@
 #include <cerrno>
 #include <chrono>
 #include <string_view>
+#include <system_error>
 #include <thread>
+#include <vector>
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -18,6 +20,7 @@
 #include <fmt/format.h>
 
 #include "../core/system.hpp"
+#include "../process/detail/credentials.hpp"
 
 namespace cohort {
 
@@ -86,7 +89,7 @@ COHORT_INLINE bool remove_stale(const asio::local::stream_protocol::endpoint& en
   return same && ::unlink(path.c_str()) == 0;
 }
 
-COHORT_INLINE int set_mode(const std::string& path, mode_t mode) {
+COHORT_INLINE int set_rights(const std::string& path, const socket_owner& owner, mode_t mode) {
   // Whoever may write to the directory may have put a link there since; chmod(2) would follow it.
   const descriptor file(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat found = {};
@@ -95,13 +98,39 @@ COHORT_INLINE int set_mode(const std::string& path, mode_t mode) {
     errno = ENOTSOCK;
     return -1;
   }
+  constexpr auto same = static_cast<uid_t>(-1);  // leaves it as it is (chown(2))
+  if (owner.user || owner.group) {
+    const auto user = owner.user.value_or(same), group = owner.group.value_or(same);
+    if (::fchownat(file.get(), "", user, group, AT_EMPTY_PATH) != 0) return -1;
+  }
   return ::chmod(fmt::format("/proc/self/fd/{}", file.get()).c_str(), mode);
+}
+
+COHORT_INLINE socket_owner owner_of(const asio::local::stream_protocol::endpoint& endpoint,
+                                    const socket_rights& rights) {
+  socket_owner result;
+  const auto look_up = [&](const char* what, const std::string& name, auto find) {
+    if (name.empty()) return;
+    try {
+      find(account_in(name));
+    } catch (const std::system_error& error) {
+      throw_error(fmt::format("listen {}: {} \"{}\"", cohort::to_string(endpoint), what, name), error.code());
+    }
+  };
+  look_up("user", rights.user, [&](const account& who) {
+    // Its groups do not matter, and a number need not be known.
+    result.user = credentials_lookup::find(who, account(0), std::vector<account>()).user;
+  });
+  look_up("group", rights.group, [&](const account& which) {
+    result.group = credentials_lookup::find(std::nullopt, which, std::nullopt).group;
+  });
+  return result;
 }
 
 }  // namespace detail
 
 COHORT_INLINE unix_listener open_unix_listener(const asio::local::stream_protocol::endpoint& endpoint, int backlog,
-                                               std::optional<mode_t> mode) {
+                                               const socket_rights& rights) {
   const auto check = [&](int result) {
     if (result == 0) return;
     const int error = errno;
@@ -112,12 +141,15 @@ COHORT_INLINE unix_listener open_unix_listener(const asio::local::stream_protoco
   };
   const std::string path = endpoint.path();
   const bool has_file = path.front() != '\0';
+  const auto owner = has_file ? detail::owner_of(endpoint, rights) : detail::socket_owner();
+  const bool has_rights = has_file && (rights.mode || owner.user || owner.group);
+  const mode_t mode = rights.mode.value_or(0660);
   unix_listener result;
   result.socket.reset(system::call.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   check(result.socket ? 0 : -1);
   const int fd = result.socket.get();
   // On the socket, from which bind makes the file's mode; the umask has its part in that, and none in the second.
-  if (mode && has_file) check(::fchmod(fd, *mode));
+  if (has_rights) check(::fchmod(fd, mode));
   if (bind(fd) != 0) {
     const int error = errno;
     const bool free = error == EADDRINUSE && detail::remove_stale(endpoint);
@@ -125,7 +157,7 @@ COHORT_INLINE unix_listener open_unix_listener(const asio::local::stream_protoco
     check(free ? bind(fd) : -1);
   }
   if (has_file) result.file = socket_file(path);
-  if (mode && has_file) check(detail::set_mode(path, *mode));
+  if (has_rights) check(detail::set_rights(path, owner, mode));  // nobody connects before the next step
   check(system::call.listen(fd, backlog));
   return result;
 }

@@ -51,6 +51,9 @@ struct worker_protocol {
   /// All agents and workers are ready, or have been once.
   struct all_ready {};
 
+  /// The cluster stops soon. Clients should go elsewhere; go on serving until `drain`.
+  struct leaving {};
+
   /// A call: do the job of the schedule of that name, and answer with `job_result` when it has ended.
   struct start_job {
     std::string schedule;
@@ -104,7 +107,7 @@ struct worker_protocol {
   };
 
   using to_child = std::variant<listen, unlisten, serve, drain, ping, reopen, count_connections, all_ready,
-                                routed_message, receipt, start_job, connect_offer>;
+                                routed_message, receipt, start_job, connect_offer, leaving>;
   using to_parent =
       std::variant<ready, draining, pong, ended, failed, routed_message, receipt, job_result, connect_request>;
 };

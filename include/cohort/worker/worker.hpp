@@ -64,6 +64,11 @@ class worker {
   /// later. Cancelling throws operation_aborted.
   asio::awaitable<void> all_ready();
 
+  /// What an answer to a load balancer's health check should say: whether new connections should come here. True when
+  /// all agents and workers have been ready; false for good from when the cluster is told to stop (see
+  /// cluster_options::lame_duck), or this worker drains.
+  bool in_service() const noexcept;
+
   /// What messages go and come by; see `messenger`.
   message_endpoint& messages() noexcept;
 

@@ -36,6 +36,8 @@ COHORT_INLINE asio::awaitable<void> worker::until_draining() { return impl_->unt
 
 COHORT_INLINE asio::awaitable<void> worker::all_ready() { return impl_->parent().all_ready(); }
 
+COHORT_INLINE bool worker::in_service() const noexcept { return impl_->parent().in_service() && !impl_->draining(); }
+
 COHORT_INLINE message_endpoint& worker::messages() noexcept { return impl_->parent().messages(); }
 
 COHORT_INLINE std::size_t worker::open_connections() const noexcept { return impl_->open_connections(); }

@@ -21,9 +21,9 @@
 #include "../../../include/cohort/cluster/control/server.hpp"
 #include "../../process/directory.hpp"
 #include "../../support/cancellation.hpp"
-#include "../service/manager.hpp"
 #include "../running.hpp"
 #include "../server.hpp"
+#include "../service/manager.hpp"
 #include "../switch_file.hpp"
 
 namespace cohort::test::control_test {
@@ -53,7 +53,8 @@ asio::awaitable<control_client> connect_once_it_listens(std::string path) {
 /// A cluster that has a control socket.
 class managed : public std::enable_shared_from_this<managed> {
  public:
-  explicit managed(std::shared_ptr<running> r) : cluster_of(std::move(r)), control(cluster_of->primary, path()) {}
+  explicit managed(std::shared_ptr<running> r, std::string group = {})
+      : cluster_of(std::move(r)), control(cluster_of->primary, path(), {}, std::move(group)) {}
 
   static asio::awaitable<std::shared_ptr<managed>> ready(cluster_options options) {
     auto running_one = co_await running::ready(std::move(options));
@@ -61,13 +62,13 @@ class managed : public std::enable_shared_from_this<managed> {
   }
 
   /// A cluster that is never run: what its control socket does with clients is all that matters.
-  static asio::awaitable<std::shared_ptr<managed>> idle() {
+  static asio::awaitable<std::shared_ptr<managed>> idle(std::string group = {}) {
     const auto executor = co_await asio::this_coro::executor;
-    co_return start(std::make_shared<running>(executor, options_for(distribution::shared, 1)));
+    co_return start(std::make_shared<running>(executor, options_for(distribution::shared, 1)), group);
   }
 
-  static std::shared_ptr<managed> start(std::shared_ptr<running> of) {
-    auto self = std::make_shared<managed>(std::move(of));
+  static std::shared_ptr<managed> start(std::shared_ptr<running> of, std::string group = {}) {
+    auto self = std::make_shared<managed>(std::move(of), std::move(group));
     asio::co_spawn(self->control_executor(), self->control.run(), [self](std::exception_ptr failure) {
       self->failure = failure;
       self->over = true;
@@ -531,6 +532,41 @@ ASYNC_TEST("another user is not served, whatever the permissions of the file" * 
   co_await m->end();
 }
 
+ASYNC_TEST("members of the group of a control socket are served too, and nobody else" *
+           doctest::skip(::geteuid() != 0)) {
+  constexpr gid_t operators = 65533;
+  const auto m = co_await managed::idle(std::to_string(operators));
+  const std::string path = m->path();
+  REQUIRE(::chmod(path.substr(0, path.rfind('/')).c_str(), 0755) == 0);
+  constexpr uid_t somebody = 65534;
+
+  REQUIRE(::seteuid(somebody) == 0);
+  const auto closed = co_await text_of(m->client());
+  REQUIRE(::seteuid(0) == 0);
+  CHECK(closed == "connect " + path + ": Permission denied");
+
+  REQUIRE(::setegid(operators) == 0);
+  REQUIRE(::seteuid(somebody) == 0);
+  const descriptor member = connect_raw(path);
+  REQUIRE(::seteuid(0) == 0);
+  REQUIRE(::setegid(0) == 0);
+  control_protocol::client_channel line(m->control_executor(), descriptor(::dup(member.get())));
+  const auto word = co_await line.receive();
+  REQUIRE(word);
+  CHECK(std::holds_alternative<control_protocol::welcome>(*word));
+  line.close();
+  co_await m->end();
+
+  const auto c = std::make_shared<running>(m->control_executor(), options_for(distribution::shared, 1));
+  std::string refused;
+  try {
+    control_server nowhere(c->primary, "@cohort-test-" + std::to_string(::getpid()), {}, "0");
+  } catch (const std::system_error& error) {
+    refused = error.what();
+  }
+  CHECK(refused.ends_with(": a group wants a path: invalid option"));
+}
+
 /// Follows events, and so is busy, until the control socket ends.
 asio::awaitable<void> follow(std::shared_ptr<control_client> who) {
   co_await who->follow([](const cluster_event&) {});
@@ -656,7 +692,8 @@ ASYNC_TEST("a follower that does not read is disconnected, and the others see al
     seen += event.what == event_kind::draining ? 1 : 0;
   };
   auto good = co_await m->client();
-  asio::co_spawn(m->control_executor(), good.follow(count), [](std::exception_ptr, const control_protocol::outcome&) {});
+  asio::co_spawn(m->control_executor(), good.follow(count),
+                 [](std::exception_ptr, const control_protocol::outcome&) {});
   descriptor silent;
   {
     control_protocol::client_channel line(m->control_executor(), connect_raw(m->path()));

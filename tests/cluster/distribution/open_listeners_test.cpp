@@ -18,8 +18,8 @@
 
 #include "../../process/directory.hpp"
 #include "../../support/fault.hpp"
-#include "../service/manager.hpp"
 #include "../running.hpp"
+#include "../service/manager.hpp"
 
 namespace cohort::test::open_listeners_test {
 namespace {
@@ -89,6 +89,22 @@ ASYNC_TEST("a cluster serves a unix socket beside a port, with one handler") {
     CHECK(status == 0);
     CHECK_FALSE(exists(scratch / "app.sock"));
   }
+}
+
+ASYNC_TEST("a cluster listens at each address of a name, and at all addresses") {
+  auto options = any_options(distribution::round_robin, 1);
+  options.listen = {"localhost:0", "*:0"};
+  const auto local = expand_endpoint("localhost:0").size();
+  auto c = co_await running::ready(options);
+  CHECK(c->count(event_kind::listening) == local + 1);
+  for (std::size_t i = 0; i < local; ++i) {
+    const auto answer = co_await ask_once(c->at(i), "echo by name");
+    CHECK(answer == "by name");
+  }
+  const asio::ip::tcp::endpoint four(asio::ip::address_v4::loopback(), c->at(local).port());
+  const auto answer = co_await ask_once(four, "echo to all");
+  CHECK(answer == "to all");
+  co_await c->stop();
 }
 
 ASYNC_TEST("an abstract name is served like a path") {

@@ -166,7 +166,8 @@ ASYNC_TEST("a server is never ready if a worker is not, and says why it gives up
   const auto why = std::count_if(manager.heard.begin(), manager.heard.end(),
                                  [](const auto& each) { return each.starts_with("STATUS=gave up: "); });
   CHECK(why == 1);
-  CHECK(manager.heard.back() == "STOPPING=1");
+  CHECK(manager.heard.at(manager.heard.size() - 2) == "STOPPING=1");
+  CHECK(manager.heard.back().starts_with("EXTEND_TIMEOUT_USEC="));
 }
 
 ASYNC_TEST("a server goes on without a manager that is gone, and says so once") {

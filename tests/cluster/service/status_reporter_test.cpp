@@ -57,6 +57,26 @@ ASYNC_TEST("a cluster is ready when all of its workers have been, once") {
   CHECK(at.heard(cluster_event(kind::ready, 1, 13)) == texts{"STATUS=2 of 2 workers serve"});
 }
 
+ASYNC_TEST("the manager is asked for patience while workers boot, and when the cluster stops") {
+  notify_socket socket;
+  const variable notify("NOTIFY_SOCKET", socket.name());
+  status_reporter::patience limits;
+  limits.boot = 7s;
+  limits.stop = 90s;
+  status_reporter report(co_await asio::this_coro::executor, sd_notifier(), 1, limits);
+  report.note(cluster_event(kind::started, 1, 11));
+  CHECK(socket.count("EXTEND_TIMEOUT_USEC=7000000") == 1);
+  cluster_event pause(kind::restarting, 1);
+  pause.after = 3s;
+  report.note(pause);
+  CHECK(socket.count("EXTEND_TIMEOUT_USEC=10000000") == 1);
+  report.note(cluster_event(kind::ready, 1, 12));
+  report.note(cluster_event(kind::started, 1, 13));
+  CHECK(socket.count("EXTEND_TIMEOUT_USEC=7000000") == 1);
+  report.note(cluster_event(kind::stopping, 0, 0, "SIGTERM"));
+  CHECK(socket.count("EXTEND_TIMEOUT_USEC=90000000") == 1);
+}
+
 ASYNC_TEST("a worker that dies before the other is ready keeps the cluster from being ready") {
   scene at(co_await asio::this_coro::executor);
   CHECK(at.heard(cluster_event(kind::ready, 1, 11)) == texts{"STATUS=1 of 2 workers serve"});

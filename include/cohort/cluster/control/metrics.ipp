@@ -36,6 +36,7 @@ COHORT_INLINE std::string to_prometheus(const cluster_stats& stats) {
   detail::metrics_text out;
   out.single("cohort_uptime_seconds", "gauge", "Time since the cluster was started.", detail::in_seconds(stats.uptime));
   out.single("cohort_stopping", "gauge", "1 while the cluster stops.", stats.stopping ? 1 : 0);
+  out.single("cohort_in_service", "gauge", "1 while clients should come here.", stats.in_service ? 1 : 0);
   out.single("cohort_generation", "gauge", "1, and one more for each reload.", stats.generation);
   out.single("cohort_workers_wanted", "gauge", "Workers that there should be.", stats.wanted);
   out.single("cohort_workers_ready", "gauge", "Workers that serve.", stats.ready);

@@ -23,10 +23,11 @@ class control_sessions;
 /// cluster_options::control_socket names its path.
 ///
 /// The file has the mode 0600 from its beginning on. Root is served, and the user that this process is (effectively),
-/// as the kernel tells it (SO_PEERCRED, unix(7)); others are told so and disconnected. So is a client that does not
-/// behave, by anything that is not a call, or as a follower by not reading. No client holds up the cluster: 16 clients
-/// at a time are served, of which the one that has asked nothing for the longest time makes room for another one; 8
-/// reloads and upgrades may wait, a follower may be 256 events behind, and 1024 workers are the most.
+/// as the kernel tells it (SO_PEERCRED, unix(7)); others are told so and disconnected. With a group, the file is this
+/// group's, has the mode 0660, and the kernel lets the group's members in, too. So is disconnected a client that does
+/// not behave, by anything that is not a call, or as a follower by not reading. No client holds up the cluster: 16
+/// clients at a time are served, of which the one that has asked nothing for the longest time makes room for another
+/// one; 8 reloads and upgrades may wait, a follower may be 256 events behind, and 1024 workers are the most.
 ///
 /// Must outlive run(), and the cluster must outlive this. Distinct objects: safe. Shared objects: unsafe, also with the
 /// cluster.
@@ -40,8 +41,9 @@ class control_server {
   static constexpr std::uint32_t max_workers = 1024;  ///< that it can be scaled to: a slip should not take the machine
 
   /// Binds and listens; see control_protocol::endpoint_of. Replaces a file that nobody accepts at, and throws `listen
-  /// unix:/run/app.ctl: Address already in use` and its like. `environment` is what cluster::upgrade() is called with.
-  control_server(cluster& primary, const std::string& path, variables environment = {});
+  /// unix:/run/app.ctl: Address already in use` and its like, errc::invalid_option for an abstract name with a group.
+  /// `environment` is what cluster::upgrade() is called with; `group`: a name or a number.
+  control_server(cluster& primary, const std::string& path, variables environment = {}, std::string group = {});
 
   ~control_server();
 

@@ -8,9 +8,10 @@
 
 namespace cohort {
 
-COHORT_INLINE control_server::control_server(cluster& primary, const std::string& path, variables environment)
+COHORT_INLINE control_server::control_server(cluster& primary, const std::string& path, variables environment,
+                                             std::string group)
     : sessions_(std::make_unique<detail::control_sessions>(
-          primary, control_protocol::endpoint_of("control socket", path), std::move(environment))) {}
+          primary, control_protocol::endpoint_of("control socket", path), std::move(environment), std::move(group))) {}
 
 COHORT_INLINE control_server::~control_server() = default;
 

@@ -33,7 +33,8 @@ class control_sessions {
  public:
   using variables = std::vector<std::pair<std::string, std::string>>;
 
-  control_sessions(cluster& primary, asio::local::stream_protocol::endpoint at, variables environment);
+  control_sessions(cluster& primary, asio::local::stream_protocol::endpoint at, variables environment,
+                   std::string group);
 
   control_sessions(const control_sessions&) = delete;
   control_sessions& operator=(const control_sessions&) = delete;
@@ -149,6 +150,7 @@ class control_sessions {
   std::vector<session_ptr> sessions_;
   std::vector<follower*> followers_;
   variables environment_;
+  const std::string group_;
   bool stopped_ = false;
 };
 

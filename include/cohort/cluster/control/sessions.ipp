@@ -21,20 +21,27 @@
 namespace cohort::detail {
 
 COHORT_INLINE control_sessions::control_sessions(cluster& primary, asio::local::stream_protocol::endpoint at,
-                                                 variables environment)
+                                                 variables environment, std::string group)
     : primary_(primary),
       at_(std::move(at)),
       clients_(primary.get_executor()),
       reloads_(primary.get_executor()),
       answered_(primary.get_executor()),
-      environment_(std::move(environment)) {
+      environment_(std::move(environment)),
+      group_(std::move(group)) {
+  // Nothing keeps others from an abstract name.
+  if (!group_.empty() && at_.path().front() == '\0') {
+    throw_error(fmt::format("control socket {}: a group wants a path", cohort::to_string(at_)), errc::invalid_option);
+  }
   open();
 }
 
 COHORT_INLINE void control_sessions::open() {
   constexpr int backlog = 16;
-  constexpr mode_t for_its_owner = 0600;
-  auto opened = open_unix_listener(at_, backlog, for_its_owner);
+  constexpr mode_t for_its_owner = 0600, for_the_group = 0660;
+  socket_rights rights(group_.empty() ? for_its_owner : for_the_group);
+  rights.group = group_;
+  auto opened = open_unix_listener(at_, backlog, rights);
   file_ = std::move(opened.file);
   acceptor_ = std::make_shared<acceptor>(clients_.get_executor(), std::move(opened.socket));
 }
@@ -207,7 +214,7 @@ COHORT_INLINE void control_sessions::admit(descriptor socket) {
   socklen_t size = sizeof who;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return;
   std::string reason;
-  if (who.uid != 0 && who.uid != ::geteuid()) {
+  if (group_.empty() && who.uid != 0 && who.uid != ::geteuid()) {
     reason = fmt::format("only root and user {} may, and this is user {}", ::geteuid(), who.uid);
   } else if (!make_room()) {
     reason = fmt::format("there are {} clients already", control_server::max_clients);

@@ -39,17 +39,19 @@ COHORT_INLINE std::string address_of(int fd, handle_kind kind) {
   return read(asio::ip::tcp::endpoint());
 }
 
-COHORT_INLINE listen_settings settings_for(distribution how, const cluster_options& options) {
+COHORT_INLINE listen_settings settings_for(const std::string& text, distribution how, const cluster_options& options) {
   listen_settings settings;
   settings.backlog = options.backlog;
   settings.defer_accept = options.defer_accept;
   settings.reuse_port = how == distribution::reuse_port;
+  settings.v6_only = text.find('*') == text.npos ? options.ipv6_only : false;
   return settings;
 }
 
 /// A TCP listener, or a UDP socket: for distribution::reuse_port as many as there are workers.
 template <class Endpoint>
-opened_listener listen_at(Endpoint endpoint, const std::string& text, distribution how, const cluster_options& options) {
+opened_listener listen_at(Endpoint endpoint, const std::string& text, distribution how,
+                          const cluster_options& options) {
   const auto open = [](Endpoint& at, const listen_settings& settings) {
     if constexpr (std::is_same_v<Endpoint, asio::ip::udp::endpoint>) {
       return open_datagram_socket(at, settings);
@@ -60,8 +62,8 @@ opened_listener listen_at(Endpoint endpoint, const std::string& text, distributi
   opened_listener result;
   result.text = text;
   result.distribution = how;
-  const listen_settings settings = settings_for(how, options);
-  if (settings.reuse_port && endpoint.port() != 0) check_unused(endpoint);
+  const listen_settings settings = settings_for(text, how, options);
+  if (settings.reuse_port && endpoint.port() != 0) check_unused(endpoint, settings.v6_only);
   do {
     result.sockets.push_back(open(endpoint, settings));
   } while (settings.reuse_port && result.sockets.size() < options.worker_count());
@@ -79,7 +81,10 @@ COHORT_INLINE asio::ip::udp::endpoint parse_udp_endpoint(const std::string& text
 
 COHORT_INLINE opened_listener listen_local(const std::string& text, distribution how, const cluster_options& options) {
   const auto endpoint = parse_unix_endpoint(text);
-  auto opened = open_unix_listener(endpoint, options.backlog, options.socket_mode);
+  socket_rights rights(options.socket_mode);
+  rights.user = options.socket_user;
+  rights.group = options.socket_group;
+  auto opened = open_unix_listener(endpoint, options.backlog, rights);
   opened_listener result;
   result.text = text;
   result.address = cohort::to_string(endpoint);
@@ -148,6 +153,22 @@ COHORT_INLINE std::vector<opened_listener> listen_inherited(const std::string& t
   return result;
 }
 
+/// Each address that the options name, with a host name as what it stands for now.
+COHORT_INLINE std::vector<listen_address> expand(const std::vector<listen_address>& wanted) {
+  std::vector<listen_address> result;
+  for (const auto& each : wanted) {
+    if (each.text.starts_with("fd:") || each.text.starts_with("unix:")) {
+      result.push_back(each);
+      continue;
+    }
+    const std::string prefix = each.text.starts_with("udp:") ? "udp:" : "";
+    for (auto& text : expand_endpoint(each.text.substr(prefix.size()))) {
+      result.emplace_back(prefix + text, each.distribution);
+    }
+  }
+  return result;
+}
+
 COHORT_INLINE std::vector<opened_listener> take_over(const listen_address& wanted, const cluster_options& options,
                                                      std::vector<upgrade::listener>& handed) {
   std::vector<opened_listener> result;
@@ -168,7 +189,7 @@ COHORT_INLINE std::vector<opened_listener> take_over(const listen_address& wante
     const auto kind = kind_of(one.sockets.front().get());
     one.distribution = distribution_for(kind, wanted.distribution.value_or(options.distribution));
     if (one.distribution == distribution::reuse_port && !many) {
-      const auto settings = settings_for(one.distribution, options);
+      const auto settings = settings_for(one.text, one.distribution, options);
       one.open_one_more = [address = one.address, udp = kind == handle_kind::udp_socket, settings]() {
         if (udp) {
           auto endpoint = parse_udp_endpoint(address);
@@ -195,7 +216,7 @@ COHORT_INLINE std::vector<opened_listener> open_listeners(const cluster_options&
     inherited = inherited_sockets::from_environment();
   }
   std::vector<opened_listener> result;
-  for (const auto& each : options.listen) {
+  for (const auto& each : detail::expand(options.listen)) {
     const auto how = each.distribution.value_or(options.distribution);
     if (how == distribution::custom && !options.picker) {
       throw_error(fmt::format("listen {}: no picker for distribution::custom", each.text), errc::invalid_option);

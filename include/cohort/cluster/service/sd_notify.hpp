@@ -51,6 +51,9 @@ class sd_notifier {
   /// The process is on its way out.
   void stopping() { send("STOPPING=1"); }
 
+  /// What goes on now, the start or the stop, may take so much longer from now on, whatever the manager's own limit is.
+  void extend_timeout(std::chrono::microseconds time) { send(fmt::format("EXTEND_TIMEOUT_USEC={}", time.count())); }
+
   /// A line for people, as `systemctl status` shows it. Line breaks in it become spaces.
   void status(std::string_view text);
 

@@ -7,7 +7,9 @@
 
 #include "../../core/asio.hpp"
 #include "../../core/task_group.hpp"
+#include "../../process/pid_file.hpp"
 #include "../cluster.hpp"
+#include "../control/health_server.hpp"
 #include "../control/server.hpp"
 #include "../options.hpp"
 #include "../upgrade/predecessor.hpp"
@@ -40,6 +42,12 @@ class served_primary {
   asio::awaitable<void> open_control_later();
   void open_control();
 
+  /// Listens at the health address of a primary that takes over, as soon as the one before it does not any more.
+  asio::awaitable<void> open_health_later();
+
+  /// Writes the pid file of a primary that takes over, as soon as the one before it has removed its own.
+  asio::awaitable<void> take_pid_file_later();
+
   /// Says that something of the user's has thrown, and goes on.
   void report(const std::string& what);
 
@@ -56,6 +64,8 @@ class served_primary {
   std::optional<upgrade::predecessor> before_;
   cluster primary_;
   std::optional<control_server> control_;
+  std::optional<health_server> health_;
+  pid_file pid_file_;
   std::optional<signal_actions> signals_;
   task_group tasks_;    // cancelled when the cluster has ended
   task_group lasting_;  // ends by itself

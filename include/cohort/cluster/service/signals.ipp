@@ -98,7 +98,12 @@ COHORT_INLINE void signal_actions::stop(const std::string& name) {
     stop_asked_ = now;
     primary_.stop(name);
   } else if (now - *stop_asked_ >= same_wish) {
-    primary_.kill(name);
+    stop_asked_ = now;
+    if (primary_.is_lame_duck()) {
+      primary_.stop(name);  // cuts that short
+    } else {
+      primary_.kill(name);
+    }
   }
 }
 

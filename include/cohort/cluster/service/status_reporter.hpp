@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <map>
 #include <optional>
@@ -24,9 +25,18 @@ namespace cohort {
 /// failure of another kind is said on stderr. Distinct objects: safe. Shared objects: unsafe.
 class status_reporter {
  public:
+  /// What the manager should have patience for, so that its own limits need not be the cluster's. 0: it is not told.
+  struct patience {
+    std::chrono::milliseconds boot{0};  ///< of one process, until the first time that all are ready
+    std::chrono::milliseconds stop{0};  ///< of the cluster
+  };
+
   /// `workers`: how many there are to be.
   status_reporter(const asio::any_io_executor& executor, sd_notifier manager, std::size_t workers)
-      : manager_(std::move(manager)), unsent_(executor), wanted_(workers) {}
+      : status_reporter(executor, std::move(manager), workers, patience()) {}
+
+  status_reporter(const asio::any_io_executor& executor, sd_notifier manager, std::size_t workers, patience limits)
+      : manager_(std::move(manager)), unsent_(executor), wanted_(workers), limits_(limits) {}
 
   /// See sd_notifier::environment().
   const std::vector<std::pair<std::string, std::string>>& environment() const noexcept;
@@ -51,12 +61,14 @@ class status_reporter {
   event unsent_;
   std::map<unsigned, pid_t> serving_;  // by slot
   std::size_t wanted_;
+  patience limits_;
   std::string trouble_, gave_up_, stopping_;
   std::string told_;  // the last status
   std::optional<pid_t> successor_;
   bool replaced_ = false, was_ready_ = false, complained_ = false;
   struct {
     bool reloading = false, ready = false, stopping = false, watchdog = false;
+    std::chrono::microseconds patience{0};
   } due_;  // what the manager is to be told next
 };
 

@@ -23,6 +23,10 @@ COHORT_INLINE void status_reporter::note(const cluster_event& event) {
   if (!manager_) return;
   using kind = cluster_event::kind;
   switch (event.what) {
+    case kind::started:
+      if (was_ready_ || limits_.boot.count() == 0) return;
+      due_.patience = limits_.boot;
+      break;
     case kind::ready:
       if (!event.agent.empty()) return;
       serving_[event.slot] = event.pid;
@@ -37,8 +41,11 @@ COHORT_INLINE void status_reporter::note(const cluster_event& event) {
       trouble_ = to_string(event);
       break;
     case kind::failed:
-    case kind::degraded:
-    case kind::restarting: trouble_ = to_string(event); break;
+    case kind::degraded: trouble_ = to_string(event); break;
+    case kind::restarting:
+      trouble_ = to_string(event);
+      if (!was_ready_ && limits_.boot.count() != 0) due_.patience = limits_.boot + event.after;
+      break;
     case kind::gave_up: gave_up_ = to_string(event); break;
     case kind::scaled: wanted_ = std::stoul(event.text); break;
     case kind::reloading:
@@ -54,6 +61,7 @@ COHORT_INLINE void status_reporter::note(const cluster_event& event) {
       if (successor_) return;  // it is not the service that stops
       stopping_ = to_string(event);
       due_.stopping = true;
+      due_.patience = limits_.stop;
       break;
     default: return;
   }
@@ -111,6 +119,8 @@ COHORT_INLINE void status_reporter::tell() {
     }
     if (due_.stopping) manager_.stopping();
     due_.stopping = false;
+    if (due_.patience.count() > 0) manager_.extend_timeout(due_.patience);
+    due_.patience = std::chrono::microseconds(0);
     std::string text = status();
     if (text != told_) manager_.status(text);
     told_ = std::move(text);

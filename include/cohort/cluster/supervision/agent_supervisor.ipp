@@ -140,7 +140,7 @@ COHORT_INLINE std::chrono::milliseconds agent_supervisor::limit_of(const worker_
 }
 
 COHORT_INLINE command agent_supervisor::program_for(const agent_options& what) const {
-  return what.command ? *what.command : hooks_.own_program();
+  return what.command ? *what.command : context_.as_user(hooks_.own_program());
 }
 
 COHORT_INLINE void agent_supervisor::on_ready(const worker_ptr& who) {
@@ -149,6 +149,7 @@ COHORT_INLINE void agent_supervisor::on_ready(const worker_ptr& who) {
   const bool first = !std::exchange(here.was_ready, true);
   here.life.on_ready(*who);
   if (context_.all_ready) who->tell(worker_protocol::all_ready());
+  if (context_.leaving) who->tell(worker_protocol::leaving());
   if (!first) hooks_.changed(who->agent, true);
 }
 

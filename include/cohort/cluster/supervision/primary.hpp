@@ -69,6 +69,13 @@ class primary {
     }
   }
 
+  /// Says to everybody that the cluster is not to be counted on any more, and goes on.
+  void leave(const std::string& why);
+
+  /// Begins the drain.
+  void end_serving();
+  asio::awaitable<void> be_lame_duck();
+
   void emit(cluster_event event);
   void give_up(const std::string& why, const std::exception_ptr& failure);
   void replace_slow(worker_process& who);
@@ -76,6 +83,7 @@ class primary {
   asio::awaitable<void> send_to_workers(std::uint64_t type, std::string body);
   std::vector<schedule> schedules() const;
   void check_agents() const;
+  void check_processes() const;
 
   // One for each part of the house that the README's picture shows, in the order in which they build on each other.
   primary_context context_;

@@ -15,8 +15,10 @@
 #include "../../core/error_log.hpp"
 #include "../../core/scope.hpp"
 #include "../../core/text_of.hpp"
+#include "../../core/timeout.hpp"
 #include "../../ipc/codec/codec.hpp"
 #include "../../ipc/codec/schema.hpp"
+#include "../../process/detail/credentials.hpp"
 #include "../../schedule/planner.hpp"
 #include "../../schedule/runner.hpp"
 #include "schedule_executor.hpp"
@@ -48,6 +50,7 @@ COHORT_INLINE asio::awaitable<int> primary::run(upgrade::predecessor* predecesso
   const detail::on_exit finished([this] { events_.close(); });
   const auto& options = context_.options;
   check_agents();
+  check_processes();
   (void)schedule_planner(schedules(), schedule::time_point::clock::now());  // throws for one that is wrong
   unsigned wanted = options.worker_count();
   begun_ = worker_process::clock::now();
@@ -125,9 +128,29 @@ COHORT_INLINE asio::awaitable<void> primary::run_all_schedules() {
 }
 
 COHORT_INLINE void primary::stop(const std::string& why) {
-  if (context_.stop.is_set()) return;
+  const bool again = context_.leaving;
+  leave(why);
+  // Where nothing has served yet, nobody has to be told to go elsewhere.
+  if (again || context_.gave_up || !context_.all_ready || context_.options.lame_duck.count() <= 0) {
+    end_serving();
+  } else {
+    tell_all(worker_protocol::leaving());
+    tasks_.start(be_lame_duck(), [this](const std::exception_ptr&) { end_serving(); });
+  }
+}
+
+COHORT_INLINE void primary::leave(const std::string& why) {
+  if (std::exchange(context_.leaving, true)) return;
   emit(cluster_event(cluster_event::kind::stopping, 0, 0, why));
   handover_.on_stop();
+}
+
+COHORT_INLINE asio::awaitable<void> primary::be_lame_duck() {
+  co_await with_timeout(context_.stop.wait(), context_.options.lame_duck);
+}
+
+COHORT_INLINE void primary::end_serving() {
+  if (context_.stop.is_set()) return;
   context_.stop.set();
   worker_supervisor_.begin_stop();
   agent_supervisor_.begin_stop();
@@ -135,7 +158,8 @@ COHORT_INLINE void primary::stop(const std::string& why) {
 }
 
 COHORT_INLINE void primary::kill(const std::string& why) {
-  stop(why);
+  leave(why);
+  end_serving();
   context_.killed = true;
   listeners_.cancel();
   worker_supervisor_.kill_all();
@@ -153,7 +177,10 @@ COHORT_INLINE void primary::scale(unsigned workers) {
 COHORT_INLINE asio::awaitable<upgrade_result> primary::upgrade(
     std::vector<std::pair<std::string, std::string>> environment) {
   auto result = co_await handover_.upgrade(std::move(environment));
-  if (result.success()) stop("upgraded");
+  if (result.success()) {
+    leave("upgraded");
+    end_serving();
+  }
   co_return result;
 }
 
@@ -214,7 +241,8 @@ COHORT_INLINE cluster_stats primary::stats() const {
   result.restarts = worker_supervisor_.restarts();
   result.reloads = updates_.reloads();
   result.uptime = since(begun_);
-  result.stopping = context_.stop.is_set();
+  result.stopping = context_.leaving;
+  result.in_service = context_.all_ready && !context_.leaving && result.ready > 0;
   result.served = worker_supervisor_.served_before();
   result.lost_log_lines = error_log::lost();
   result.listeners = listeners_.stats();
@@ -246,6 +274,17 @@ COHORT_INLINE std::vector<schedule> primary::schedules() const {
   std::vector<schedule> result;
   for (const auto& each : context_.options.schedules) result.push_back(each.when);
   return result;
+}
+
+COHORT_INLINE void primary::check_processes() const {
+  const auto& options = context_.options;
+  const auto named = [](const std::string& text) {
+    return text.empty() ? std::nullopt : std::optional(detail::account_in(text));
+  };
+  (void)detail::credentials_lookup::find(named(options.user), named(options.group), std::nullopt);
+  if (const auto score = options.oom_score_adj; score && (*score < -1000 || *score > 1000)) {
+    throw_error(fmt::format("oom_score_adj {}: want -1000 to 1000", *score), errc::invalid_option);
+  }
 }
 
 COHORT_INLINE void primary::check_agents() const {

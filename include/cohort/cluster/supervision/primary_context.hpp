@@ -29,6 +29,9 @@ struct primary_context {
   /// How long a process that is to drain may take until it is killed.
   std::chrono::milliseconds drain_limit(std::chrono::milliseconds of_its_own) const { return of_its_own + kill_after; }
 
+  /// The program, as the user that the options name.
+  command as_user(command program) const;
+
   /// Takes a process to its next state.
   void enter(worker_process& who, worker_state next);
 
@@ -39,9 +42,10 @@ struct primary_context {
   static constexpr std::chrono::milliseconds kill_after{5'000};
 
   const cluster_options options;
-  event stop;             ///< set when the cluster stops, for good
-  event changed;          ///< notified when the state of a process is another one
-  bool killed = false;    ///< the cluster stops at once
+  event stop;              ///< set when the cluster stops, for good
+  event changed;           ///< notified when the state of a process is another one
+  bool leaving = false;    ///< it was told to stop; `stop` follows after cluster_options::lame_duck
+  bool killed = false;     ///< the cluster stops at once
   bool all_ready = false;  ///< all agents and workers have been ready at the same time
   bool gave_up = false;
   worker_dialect* dialect = nullptr;  ///< of the workers, if they have one

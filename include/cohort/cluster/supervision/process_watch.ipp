@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <exception>
+#include <fstream>
 #include <system_error>
 #include <utility>
 #include <variant>
@@ -54,6 +55,12 @@ COHORT_INLINE asio::awaitable<void> process_watch::launch(worker_ptr who, comman
   }
   who->limit_state(context_.options.start_timeout);
   context_.emit(event_about(*who, cluster_event::kind::started));
+  if (const auto score = context_.options.oom_score_adj) {
+    const auto path = fmt::format("/proc/{}/oom_score_adj", who->pid());
+    std::ofstream file(path);
+    if (!(file << *score).flush())
+      context_.fail(*who, fmt::format("oom_score_adj: cannot write {} to {}", *score, path));
+  }
 }
 
 COHORT_INLINE asio::awaitable<worker_ending> process_watch::attend(worker_ptr who) {
@@ -93,14 +100,14 @@ COHORT_INLINE asio::awaitable<void> process_watch::close_after_exit(worker_ptr w
 }
 
 COHORT_INLINE asio::awaitable<void> process_watch::warn_if_silent(worker_ptr who) {
-  const std::chrono::milliseconds patience = std::min<std::chrono::milliseconds>(
-      std::chrono::seconds(5), context_.options.start_timeout / 2);
+  const std::chrono::milliseconds patience =
+      std::min<std::chrono::milliseconds>(std::chrono::seconds(5), context_.options.start_timeout / 2);
   asio::steady_timer timer(co_await asio::this_coro::executor, patience);
   co_await timer.async_wait(detail::awaited);
   if (who->peer.has_greeted() || who->state() != worker_state::starting) co_return;
-  context_.fail(*who, fmt::format("no word for {} s: does its program call {}?",
-                                  std::chrono::duration<double>(patience).count(),
-                                  who->agent.empty() ? "run_worker()" : "run_agent()"));
+  context_.fail(
+      *who, fmt::format("no word for {} s: does its program call {}?", std::chrono::duration<double>(patience).count(),
+                        who->agent.empty() ? "run_worker()" : "run_agent()"));
 }
 
 COHORT_INLINE void process_watch::end_broken(worker_process& who, const std::exception_ptr& failure) {

@@ -31,8 +31,8 @@ COHORT_INLINE void worker_supervisor::start_all() {
   drop_what_nobody_takes();
 }
 
-COHORT_INLINE worker_ptr worker_supervisor::start(unsigned number, unsigned generation,
-                                                  std::chrono::milliseconds pause, worker_role role) {
+COHORT_INLINE worker_ptr worker_supervisor::start(unsigned number, unsigned generation, std::chrono::milliseconds pause,
+                                                  worker_role role) {
   auto who = std::make_shared<worker_process>(context_.get_executor(), number, generation, context_.options.delivery);
   who->assume(role);
   workers_.add(who);
@@ -89,8 +89,9 @@ COHORT_INLINE void worker_supervisor::on_exit(const worker_ptr& who, const worke
 }
 
 COHORT_INLINE command worker_supervisor::program_for(const worker_process& who) const {
-  if (context_.options.program) return *context_.options.program;
-  return who.generation() > generations_.current ? generations_.next.start() : generations_.program.start();
+  if (context_.options.program) return context_.as_user(*context_.options.program);
+  const auto& version = who.generation() > generations_.current ? generations_.next : generations_.program;
+  return context_.as_user(version.start());
 }
 
 COHORT_INLINE bool worker_supervisor::may_start(const worker_process& who) const {
@@ -127,8 +128,7 @@ COHORT_INLINE void worker_supervisor::on_figures(const worker_ptr& who) {
     return;
   }
   if (!who->is_serving() || who->recycling) return;
-  const auto age =
-      std::chrono::duration_cast<std::chrono::milliseconds>(worker_process::clock::now() - who->started());
+  const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(worker_process::clock::now() - who->started());
   const auto& health = who->figures.health;
   const char* const reason = context_.options.recycle.reached(health.served, age, health.memory, who->fraction);
   if (reason == nullptr) return;
@@ -140,6 +140,7 @@ COHORT_INLINE void worker_supervisor::on_end(const worker_ptr& who) { listeners_
 
 COHORT_INLINE void worker_supervisor::join(const worker_ptr& who) {
   if (context_.all_ready) who->tell(worker_protocol::all_ready());
+  if (context_.leaving) who->tell(worker_protocol::leaving());
   listeners_.join(who);
 }
 

@@ -23,7 +23,7 @@ COHORT_INLINE asio::awaitable<upgrade_result> handover::upgrade(
     std::vector<std::pair<std::string, std::string>> environment) {
   upgrade_result result;
   const rolling_update::update_lock mine = co_await updates_.lock();
-  if (context_.stop.is_set()) result.reason = rolling_update::stopping_text;
+  if (context_.leaving) result.reason = rolling_update::stopping_text;
   if (::getpid() == 1) result.reason = "process 1 cannot be replaced";
   successor_peer successor;
   if (result.success()) {
@@ -83,7 +83,7 @@ COHORT_INLINE asio::awaitable<std::string> handover::hand_over_to(successor_peer
     if (error.code() == operation_aborted()) throw;
     if (error.code() != errc::peer_closed) co_return error.what();
   }
-  co_return context_.stop.is_set() ? rolling_update::stopping_text : std::string("it did not get ready");
+  co_return context_.leaving ? rolling_update::stopping_text : std::string("it did not get ready");
 }
 
 COHORT_INLINE asio::awaitable<exit_status> handover::end(successor_peer& successor) {

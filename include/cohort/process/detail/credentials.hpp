@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -27,6 +28,9 @@ struct credentials {
 
   bool change_nothing() const noexcept { return !user && !group && !groups; }
 };
+
+/// A name, or a number in digits.
+account account_in(const std::string& text);
 
 /// Reads the user database, and may wait for it: files, or what nsswitch.conf(5) names.
 class credentials_lookup {

@@ -5,13 +5,23 @@
 
 #include "../../core/config.hpp"
 
+#include <charconv>
 #include <limits>
 #include <string>
+#include <system_error>
 #include <variant>
 
 #include <sys/prctl.h>
 
 namespace cohort::detail {
+
+COHORT_INLINE account account_in(const std::string& text) {
+  std::int64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, number);
+  if (parsed.ec == std::errc() && parsed.ptr == end) return number;
+  return text;
+}
 
 COHORT_INLINE credentials credentials_lookup::find(const std::optional<account>& user,
                                                    const std::optional<account>& group,

@@ -60,6 +60,9 @@ class parent_link {
 
   asio::awaitable<void> all_ready() { return all_ready_.wait(); }
 
+  /// Whether the whole cluster has been ready, and has not been told to stop.
+  bool in_service() const noexcept { return all_ready_.is_set() && !leaving_; }
+
   /// Takes orders and answers calls from now on.
   void start();
 
@@ -121,6 +124,7 @@ class parent_link {
   direct_channels direct_;
   std::uint64_t last_ping_ = 0;
   std::uint64_t ended_ = 0;  // of the connections that the parent has accepted
+  bool leaving_ = false;     // the cluster stops soon
   bool counts_connections_ = false;
   bool tells_ = false;
 };

@@ -131,6 +131,8 @@ COHORT_INLINE void parent_link::obey(const worker_protocol::to_child& order) {
     orders_.reopen();
   } else if (std::holds_alternative<worker_protocol::all_ready>(order)) {
     all_ready_.set();
+  } else if (std::holds_alternative<worker_protocol::leaving>(order)) {
+    leaving_ = true;
   } else if (std::holds_alternative<worker_protocol::count_connections>(order)) {
     counts_connections_ = true;
     if (ended_ != 0) tell_ended_soon();
