@@ -269,6 +269,7 @@ def wrong():
         assert await closed_with(port, (2, b'binary')) == 1003
         assert await closed_with(port, (1, b'\xff\xff')) == 1007
         assert await closed_with(port, (1, b'x' * 9000)) == 1009
+        assert await closed_with(port, *[(9, b'ping')] * 5000, (1, b'hello')) == 1008  # more than it answers at once
         with smoke.Client(port) as client:
             status, headers, body = client.get('/')
             assert status == 200 and headers['Content-Type'].startswith('text/html') and '/chat' in body

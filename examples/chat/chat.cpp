@@ -110,7 +110,7 @@ class rooms {
     for (const auto& line : what.lines) {
       message next(line);
       if (next.number <= last_) continue;
-      if (last_ == 0) before_ = next.number - 1;
+      if (next.number != last_ + 1) forget(next.number - 1);
       last_ = next.number;
       room& here = at(next.room);
       here.lines.push_back(std::move(next));
@@ -125,6 +125,12 @@ class rooms {
     for (const room* each : changed) {
       for (auto* visitor : each->visitors) visitor->wake();
     }
+  }
+
+  /// The log has dropped its lines up to here before this worker has had them all.
+  void forget(std::uint64_t number) {
+    before_ = number;
+    for (auto& [name, each] : rooms_) each.dropped = number;
   }
 
   void ask() {
@@ -147,7 +153,7 @@ class rooms {
   cohort::task_group asking_;
   std::map<std::string, room> rooms_;
   std::uint64_t last_ = 0;
-  std::uint64_t before_ = 0;  // what is up to here this worker has never known
+  std::uint64_t before_ = 0;  // a room that is new here may have had lines up to this one
 };
 
 bool is_name(std::string_view text) {
@@ -161,12 +167,12 @@ bool is_name(std::string_view text) {
 class visit {
  public:
   visit(tcp::socket& socket, cohort::worker& self, rooms& all, std::string_view input)
-      : socket_(socket), self_(self), all_(all), web_(socket, input), written_(self.get_executor()) {}
+      : self_(self), all_(all), web_(socket, input), written_(self.get_executor()) {}
 
   awaitable<void> run() {
     cohort::task_group beside(self_.get_executor());
-    beside.start(write(), cohort::ignored("it has ended the reading, too"));
-    beside.start(leave(), cohort::ignored("it is cancelled, or has ended the reading"));
+    beside.start(write());
+    beside.start(leave());
     std::exception_ptr failure;
     try {
       co_await read();
@@ -195,7 +201,7 @@ class visit {
       }
       if (problem.empty()) continue;
       // The page says it again elsewhere, and what it says after it too, in this order.
-      fmt::print(stderr, "worker {}: {}\n", self_.slot(), problem);
+      cohort::error_log::write(fmt::format("worker {}: not delivered: {}", self_.slot(), problem));
       web_.close(web::close_code::failed, "not delivered");
       co_return;
     }
@@ -230,7 +236,6 @@ class visit {
   }
 
   awaitable<void> write() {
-    const cohort::detail::on_exit done([this] { written_.set(); });
     try {
       while (!web_.close_sent()) {
         if (room_ != nullptr) send_lines();
@@ -241,9 +246,9 @@ class visit {
         }
       }
     } catch (const std::system_error&) {
-      hang_up();
-      throw;
+      web_.hang_up();  // which ends the reading
     }
+    written_.set();
   }
 
   /// A few of the lines that the page has not seen. A page that reads slowly takes no memory: the room has the lines.
@@ -264,15 +269,9 @@ class visit {
     web_.close(web::close_code::restart, "service restart");
     asio::steady_timer patience(self_.get_executor(), 2s);
     co_await patience.async_wait(use_awaitable);
-    hang_up();
+    web_.hang_up();
   }
 
-  void hang_up() {
-    std::error_code ignored;
-    socket_.shutdown(tcp::socket::shutdown_both, ignored);
-  }
-
-  tcp::socket& socket_;
   cohort::worker& self_;
   rooms& all_;
   web::socket web_;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <openssl/evp.h>
@@ -68,6 +69,9 @@ class socket {
   /// The next message; none when the other end has closed the WebSocket, or broken its rules.
   asio::awaitable<std::optional<std::string>> receive() {
     while (messages_.empty() && ::wslay_event_want_read(frames_.get()) != 0) {
+      // Whoever sends pings and reads no answers waits.
+      constexpr std::size_t most = 256;
+      while (!hung_up_ && ::wslay_event_get_queued_msg_count(frames_.get()) > most) co_await woken_.wait();
       std::array<char, 4096> bytes;
       const std::size_t size = co_await under_.async_read_some(asio::buffer(bytes), asio::use_awaitable);
       feed({bytes.data(), size});
@@ -92,6 +96,14 @@ class socket {
     wake();
   }
 
+  /// Ends it without a word: receive() throws, and what waits for the other end does.
+  void hang_up() {
+    hung_up_ = true;
+    std::error_code ignored;
+    under_.shutdown(tcp::socket::shutdown_both, ignored);
+    wake();
+  }
+
   bool wants_write() const { return ::wslay_event_want_write(frames_.get()) != 0; }
   bool close_sent() const { return ::wslay_event_get_close_sent(frames_.get()) != 0; }
 
@@ -101,6 +113,7 @@ class socket {
     ::wslay_event_send(frames_.get());
     output_ = nullptr;
     co_await asio::async_write(under_, asio::buffer(output), asio::use_awaitable);
+    wake();
   }
 
   /// Waits until there may be something to write.
@@ -147,6 +160,7 @@ class socket {
   cohort::event woken_;
   std::string_view input_;
   std::string* output_ = nullptr;
+  bool hung_up_ = false;
   std::deque<std::string> messages_;
 };
 

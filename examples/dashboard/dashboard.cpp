@@ -122,7 +122,7 @@ class board {
   /// Sends what is on the board to a viewer, and what comes, until the viewer goes or the worker drains. The page comes
   /// again then by itself, at another worker.
   awaitable<void> show(tcp::socket& socket, const cohort::worker& self) {
-    const cohort::detail::counted here(viewers_);
+    const viewer here(viewers_);
     news_.notify();
     std::string output =
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
@@ -140,6 +140,13 @@ class board {
   }
 
  private:
+  struct viewer {
+    explicit viewer(std::size_t& all) : count(all) { ++count; }
+    viewer(const viewer&) = delete;
+    ~viewer() { --count; }
+    std::size_t& count;
+  };
+
   awaitable<void> look() {
     auto client = co_await cohort::with_timeout(cohort::control_client::connect(control_), 5s);
     following_.start(follow(client), cohort::ignored("the next look at the figures fails with it"));
