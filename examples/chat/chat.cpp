@@ -374,6 +374,10 @@ int main(int argc, char* argv[]) {
   options.reload.max_draining =
       4 * wanted.workers;  // of old workers that still have pages; beyond that they are killed
 
+  // A worker that hangs must not hold up the others: it asks for what it has missed.
+  options.delivery.slow = cohort::slow_receiver::drop_oldest;
+  options.delivery.queue = 32;
+
   cohort::agent_options agent(chat::agent_name);
   agent.set_up = [&](cohort::worker& self) -> awaitable<void> {
     historian.emplace(self, wanted.history);

@@ -69,9 +69,6 @@ class socket {
   /// The next message; none when the other end has closed the WebSocket, or broken its rules.
   asio::awaitable<std::optional<std::string>> receive() {
     while (messages_.empty() && ::wslay_event_want_read(frames_.get()) != 0) {
-      // Whoever sends pings and reads no answers waits.
-      constexpr std::size_t most = 256;
-      while (!hung_up_ && ::wslay_event_get_queued_msg_count(frames_.get()) > most) co_await woken_.wait();
       std::array<char, 4096> bytes;
       const std::size_t size = co_await under_.async_read_some(asio::buffer(bytes), asio::use_awaitable);
       feed({bytes.data(), size});
@@ -98,7 +95,6 @@ class socket {
 
   /// Ends it without a word: receive() throws, and what waits for the other end does.
   void hang_up() {
-    hung_up_ = true;
     std::error_code ignored;
     under_.shutdown(tcp::socket::shutdown_both, ignored);
     wake();
@@ -113,7 +109,6 @@ class socket {
     ::wslay_event_send(frames_.get());
     output_ = nullptr;
     co_await asio::async_write(under_, asio::buffer(output), asio::use_awaitable);
-    wake();
   }
 
   /// Waits until there may be something to write.
@@ -160,7 +155,6 @@ class socket {
   cohort::event woken_;
   std::string_view input_;
   std::string* output_ = nullptr;
-  bool hung_up_ = false;
   std::deque<std::string> messages_;
 };
 
