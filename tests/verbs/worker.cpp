@@ -57,7 +57,7 @@ worker_options options_from(const verb::arguments& arguments) {
       continue;
     }
     const long value = std::stol(each.substr(equals + 1));
-    if (key == "spread") options.idle_spread = std::chrono::milliseconds(value);
+    if (key == "spread") options.drain_spread = std::chrono::milliseconds(value);
     if (key == "drain") options.drain_timeout = std::chrono::milliseconds(value);
     if (key == "grace") options.idle_grace = std::chrono::milliseconds(value);
     if (key == "connections") options.max_connections = static_cast<std::size_t>(value);

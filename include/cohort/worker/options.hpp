@@ -28,9 +28,11 @@ struct worker_options {
   /// How long, from the start of the drain, an idle connection may still bring a request before it is closed. A client
   /// that sends the next request at once is answered (and told to close) and not reset.
   std::chrono::milliseconds idle_grace{100};
-  /// From the end of `idle_grace` on, idle connections are closed evenly over this time, so that not all clients come
-  /// again at once. 0: all together.
-  std::chrono::milliseconds idle_spread{0};
+  /// Connections are asked to go evenly over this time, so that not all clients come again at once: the waits of
+  /// worker::until_draining() return one after another from the start of the drain on, and idle connections are closed
+  /// one after another from the end of `idle_grace` on. Not longer than `drain_timeout`, which ends the spreading too.
+  /// 0: all together.
+  std::chrono::milliseconds drain_spread{0};
   /// Connections served at the same time at most; more wait in the kernel's queue, for this worker or another one. 0:
   /// no limit.
   std::size_t max_connections = 0;

@@ -57,7 +57,8 @@ class worker {
   bool draining() const noexcept;
 
   /// Waits until the worker is on its way out: for protocols that say goodbye by themselves, as HTTP/2 does (GOAWAY).
-  /// Cancelling throws operation_aborted.
+  /// With worker_options::drain_spread, those who wait are told one after another, who waits longest first. Cancelling
+  /// throws operation_aborted.
   asio::awaitable<void> until_draining();
 
   /// Waits until all agents and all workers of the cluster are ready; returns at once in a process that is started

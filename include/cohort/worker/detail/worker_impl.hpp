@@ -32,7 +32,7 @@ class worker_impl final : private parent_orders {
   asio::any_io_executor get_executor() { return background_.get_executor(); }
   unsigned generation() const noexcept { return generation_; }
   bool draining() const noexcept { return drain_.begun(); }
-  asio::awaitable<void> until_draining() { return drain_.wait_begun(); }
+  asio::awaitable<void> until_draining() { return drain_.wait_turn(); }
   std::size_t open_connections() const noexcept { return connections_.size(); }
   idle_connections& idle() noexcept { return idle_; }
   parent_link& parent() noexcept { return parent_; }

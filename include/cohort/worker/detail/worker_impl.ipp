@@ -27,6 +27,7 @@ namespace cohort::detail {
 COHORT_INLINE worker_options with_finite_times(worker_options options) {
   options.drain_timeout = std::min(options.drain_timeout, longest_time);
   options.idle_grace = std::min(options.idle_grace, longest_time);
+  options.drain_spread = std::min(options.drain_spread, options.drain_timeout);
   return options;
 }
 
@@ -48,6 +49,7 @@ COHORT_INLINE worker_impl::worker_impl(worker& self, const asio::any_io_executor
 COHORT_INLINE asio::awaitable<int> worker_impl::run() {
   run_beside(handle_signals());
   run_beside(drain_.close_idle());
+  run_beside(drain_.ask_to_go());
   parent_.start();
   if (options_.set_up) co_await or_fail(options_.set_up(self_));
   if (!draining()) {
