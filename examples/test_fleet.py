@@ -181,8 +181,10 @@ def check_reload(clusters):
     after = [generation(cluster) for cluster in clusters]
     assert (after[0], after[2]) == (before[0] + 2, before[2] + 1), (before, after)
     os.rename(clusters[1].config + '.away', clusters[1].config)
-    name, known = Client(clusters[1]).send('keep b it serves')  # the workers that it has had
-    assert known['b'] == f'delivered to {WORKERS} of {WORKERS}', known
+    name, known = Client(clusters[1]).send('keep b it serves')
+    # The workers that it has had; those that drain from the reload before still hear messages, and may be among them.
+    delivered = re.fullmatch(r'delivered to (\d+) of \1', known['b'])
+    assert delivered and int(delivered[1]) >= WORKERS, known
 
 
 def heard_in(cluster, text, least):
