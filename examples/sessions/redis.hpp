@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <new>
 #include <optional>
@@ -127,6 +128,17 @@ class connection : public std::enable_shared_from_this<connection> {
     co_return std::move(asked->answer);
   }
 
+  /// Has `heard` called with each message of a channel, and with null when the connection has ended.
+  void subscribe(const std::string& channel, std::function<void(const std::string*)> heard) {
+    heard_ = std::move(heard);
+    if (redisAsyncCommand(context_, &on_message, this, "SUBSCRIBE %b", channel.data(), channel.size()) != REDIS_OK) {
+      fail("hiredis takes no command");
+    }
+  }
+
+  const std::string& why() const { return why_; }
+  const std::string& name() const { return name_; }
+
   /// Ends every command that has no answer yet with this reason.
   void close(std::string why) {
     why_ = std::move(why);
@@ -163,6 +175,19 @@ class connection : public std::enable_shared_from_this<connection> {
     asked->answered.set();
   }
 
+  // Called for what Redis answers to SUBSCRIBE, for each message, and without a reply when the connection ends.
+  static void on_message(redisAsyncContext* context, void* raw, void* self) noexcept {
+    auto& here = *static_cast<connection*>(self);
+    if (raw == nullptr) {
+      if (context->c.err != 0) here.why_ = context->c.errstr;
+      return here.heard_(nullptr);
+    }
+    const auto answer = copy(*static_cast<const redisReply*>(raw));
+    if (answer.list.size() == 3 && answer.list[0].text == "message" && answer.list[2].text) {
+      here.heard_(&*answer.list[2].text);
+    }
+  }
+
   static reply copy(const redisReply& from) {
     reply result;
     if (from.str != nullptr) result.text.emplace(from.str, from.len);
@@ -181,6 +206,7 @@ class connection : public std::enable_shared_from_this<connection> {
   descriptor descriptor_;
   redisAsyncContext* context_ = nullptr;
   std::deque<std::shared_ptr<question>> questions_;  // in the order of their answers
+  std::function<void(const std::string*)> heard_;    // of a subscriber
   bool reads_ = false, writes_ = false;
 };
 
@@ -222,6 +248,50 @@ class client {
   asio::any_io_executor executor_;
   address where_;
   std::chrono::milliseconds limit_;
+  std::shared_ptr<detail::connection> connection_;
+};
+
+/// Hears what is published on a channel, over a connection of its own, from when Redis has its command until that
+/// connection fails: then make another one. Those that next() does not take in time are dropped, the oldest first.
+///
+/// Distinct objects: safe. Shared objects: unsafe. Must not outlive its execution context.
+class subscriber {
+ public:
+  static constexpr std::size_t longest = 1024;  // messages that wait
+
+  /// Throws redis::error.
+  subscriber(const asio::any_io_executor& executor, const address& where, const std::string& channel)
+      : news_(executor), connection_(std::make_shared<detail::connection>(executor, where)) {
+    connection_->subscribe(channel, [this](const std::string* message) {
+      if (message != nullptr) {
+        if (waiting_.size() == longest) waiting_.pop_front();
+        waiting_.push_back(*message);
+      } else {
+        ended_ = true;
+      }
+      news_.notify();
+    });
+  }
+
+  subscriber(const subscriber&) = delete;
+  subscriber& operator=(const subscriber&) = delete;
+
+  ~subscriber() { connection_->close("the subscriber was closed"); }
+
+  /// The next message. Throws redis::error when there is none left and the connection has failed. Cancelling throws
+  /// operation_aborted and takes none.
+  asio::awaitable<std::string> next() {
+    while (waiting_.empty() && !ended_) co_await news_.wait();
+    if (waiting_.empty()) throw error(fmt::format("redis {}: {}", connection_->name(), connection_->why()));
+    std::string message = std::move(waiting_.front());
+    waiting_.pop_front();
+    co_return message;
+  }
+
+ private:
+  cohort::event news_;
+  std::deque<std::string> waiting_;
+  bool ended_ = false;
   std::shared_ptr<detail::connection> connection_;
 };
 
