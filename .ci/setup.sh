@@ -20,6 +20,7 @@ has_package() {
     libhttp-parser-dev) has_header http_parser.h ;;
     libhiredis-dev) has_header hiredis/async.h && pkg-config --exists hiredis ;;
     nlohmann-json3-dev) has_header nlohmann/json.hpp && pkg-config --exists nlohmann_json ;;
+    libssl-dev) has_header openssl/ssl.h && pkg-config --exists 'openssl >= 3' ;;
     nodejs) command -v node || command -v nodejs ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
