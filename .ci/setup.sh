@@ -22,6 +22,7 @@ has_package() {
     libwslay-dev) has_header wslay/wslay.h ;;
     libssl-dev) has_header openssl/evp.h && pkg-config --exists libcrypto ;;
     nlohmann-json3-dev) has_header nlohmann/json.hpp && pkg-config --exists nlohmann_json ;;
+    libssl-dev) has_header openssl/ssl.h && pkg-config --exists 'openssl >= 3' ;;
     nodejs) command -v node || command -v nodejs ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSL-1.0
 """Checks that each header and each .ipp file of some rooms (folders of include/cohort) compiles alone.
 
-    alone.py BUILD_DIR REFERENCE ROOM… [--without FOLDER]
+    alone.py BUILD_DIR REFERENCE ROOM… [--without [NAME…]]
 
 The compiler and its flags are those of REFERENCE, a file that BUILD_DIR compiles for the separately compiled mode: with
 all bodies behind it, each header would cost a hundred times as much.
@@ -57,8 +57,8 @@ def all_of(name, seen):
 
 def files_of(room, without):
     for folder, inside, names in os.walk(os.path.join(ROOT, "cohort", room)):
-        inside[:] = [each for each in inside if each != without]
-        for name in names:
+        inside[:] = [each for each in inside if each not in without]
+        for name in (each for each in names if each not in without):
             path = os.path.relpath(os.path.join(folder, name), ROOT)
             bodies = os.path.splitext(path)[0] + ".ipp"
             if path.endswith(".ipp"):
@@ -71,8 +71,10 @@ def files_of(room, without):
 
 def main():
     build, reference, *rooms = sys.argv[1:]
-    without = rooms.pop() if "--without" in rooms else None
-    rooms = [each for each in rooms if each != "--without"]
+    without = []  # folders and files
+    if "--without" in rooms:
+        at = rooms.index("--without")
+        without, rooms = rooms[at + 1:], rooms[:at]
     command = [each for each in flags_of(build, reference) if not each.startswith("-O")]
     command += ["-O0", "-g0"]
     failed = 0

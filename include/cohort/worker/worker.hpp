@@ -10,6 +10,7 @@
 #include <string>
 
 #include "../core/asio.hpp"
+#include "../net/buffered_input.hpp"
 #include "detail/idle_connections.hpp"
 
 namespace cohort {
@@ -80,11 +81,16 @@ class worker {
   ///
   /// False when the worker drains and nothing has come by the end of `idle_grace`: the connection is idle and should be
   /// closed. A request whose bytes have arrived is never dropped. Cancelling throws operation_aborted.
-  template <class Socket>
-  asio::awaitable<bool> readable(Socket& socket) {
+  ///
+  /// A stream on top of a socket may have read bytes that the socket no longer shows: `buffered_input` says so, and
+  /// cohort/net/tls.hpp has that of asio::ssl::stream. Pass the stream itself, and not the socket below it.
+  template <class Stream>
+  asio::awaitable<bool> readable(Stream& stream) {
+    if (buffered_input<Stream>::holds(stream)) co_return true;
+    auto& socket = stream.lowest_layer();
     const auto outer = co_await asio::this_coro::cancellation_state;
     detail::idle_wait mine(idle(), outer);
-    if (mine.wanted()) co_await socket.async_wait(Socket::wait_read, mine.token());
+    if (mine.wanted()) co_await socket.async_wait(Stream::lowest_layer_type::wait_read, mine.token());
     co_return mine.result(socket.native_handle());
   }
 

@@ -6,6 +6,7 @@
 #include "../../core/config.hpp"
 
 #include <cerrno>
+#include <string_view>
 
 #include "../../core/asio.hpp"
 #include "../../core/asio_error.hpp"
@@ -39,9 +40,14 @@ COHORT_INLINE bool is_end_of_peer(const std::error_code& code) noexcept {
   }
 }
 
+/// Whether an error is TLS's, told by the name of Asio's two categories for it, because the library does without OpenSSL.
+COHORT_INLINE bool is_of_tls(const std::error_code& code) noexcept {
+  return std::string_view(code.category().name()).starts_with("asio.ssl");
+}
+
 COHORT_INLINE bool is_of_connection(const std::error_code& code) noexcept {
   const int number = errno_of(code);
-  return number == ENOBUFS || number == ENOMEM || number == EINTR || is_end_of_peer(code);
+  return number == ENOBUFS || number == ENOMEM || number == EINTR || is_of_tls(code) || is_end_of_peer(code);
 }
 
 }  // namespace cohort::detail
