@@ -36,6 +36,9 @@ class write_pump {
   /// Writes what is queued in a later turn of the loop, so that all of this turn goes in one call.
   void flush_soon();
 
+  /// Writes after a while, what the kernel has had no memory for.
+  void flush_later();
+
   /// See link::written().
   static asio::awaitable<void> written(std::shared_ptr<link> self, const char* step, ticket which, bool take_back);
 
@@ -59,7 +62,8 @@ class write_pump {
 
  private:
   void write();
-  void resume_when_writable();
+  void resume_when_there_is_room();
+  void resume_when(asio::posix::stream_descriptor::wait_type what);
   void resume_next_turn();
   void resume_later();
 

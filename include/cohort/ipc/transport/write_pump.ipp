@@ -31,7 +31,7 @@ COHORT_INLINE void write_pump::flush_now() {
 }
 
 COHORT_INLINE void write_pump::write() {
-  const auto outcome = queue_.write(owner_.native_handle());
+  const auto outcome = queue_.write(owner_.bytes());
   const int error = errno;
   if (queue_.has_refused()) {
     owner_.on_handles_refused(queue_.take_refused());
@@ -39,10 +39,11 @@ COHORT_INLINE void write_pump::write() {
   }
   switch (outcome) {
     case outbox::outcome::done: break;
-    case outbox::outcome::blocked: resume_when_writable(); break;
+    case outbox::outcome::blocked: resume_when_there_is_room(); break;
     case outbox::outcome::more: resume_next_turn(); break;
     case outbox::outcome::starved: resume_later(); break;
     case outbox::outcome::failed:
+      if (error == EPROTO) return owner_.break_off_malformed("send: positions of a ring that cannot be");
       error_ = error == EPIPE || error == ECONNRESET ? make_error_code(errc::peer_closed)
                                                      : std::error_code(error, std::system_category());
       ::shutdown(owner_.native_handle(), SHUT_WR);  // the peer is not to wait for the rest
@@ -92,13 +93,27 @@ COHORT_INLINE asio::awaitable<void> write_pump::disconnect(std::shared_ptr<link>
   }
 }
 
-COHORT_INLINE void write_pump::resume_when_writable() {
+COHORT_INLINE void write_pump::flush_later() {
+  if (!writing_ && !error_) resume_later();
+}
+
+COHORT_INLINE void write_pump::resume_when_there_is_room() {
+  switch (owner_.bytes().wait_for_room()) {
+    case byte_transport::room_wait::writable: return resume_when(asio::posix::stream_descriptor::wait_write);
+    case byte_transport::room_wait::readable: return resume_when(asio::posix::stream_descriptor::wait_read);
+    case byte_transport::room_wait::none: return resume_next_turn();
+    case byte_transport::room_wait::later: return resume_later();
+  }
+}
+
+COHORT_INLINE void write_pump::resume_when(asio::posix::stream_descriptor::wait_type what) {
   writing_ = true;
-  owner_.socket().async_wait(asio::posix::stream_descriptor::wait_write,
-                             [this, alive = owner_.shared_from_this()](std::error_code error) {
-                               writing_ = false;
-                               if (!error) flush_now();
-                             });
+  owner_.socket().async_wait(what, [this, alive = owner_.shared_from_this()](std::error_code error) {
+    writing_ = false;
+    if (error) return;
+    owner_.bytes().hear_bells();
+    flush_now();
+  });
 }
 
 COHORT_INLINE void write_pump::resume_next_turn() {
