@@ -65,8 +65,8 @@ class byte_transport {
   /// To be called before somebody waits for input; false when there is some.
   bool may_wait_for_input() noexcept;
 
-  /// To be called behind that, however the waiting ended.
-  void end_wait_for_input() noexcept;
+  /// To be called behind that, however the waiting ended. True: a bell was heard, which may be for who waits for room.
+  bool end_wait_for_input() noexcept;
 
   enum class room_wait {
     writable,  ///< wait until the socket is writable
@@ -78,10 +78,10 @@ class byte_transport {
   /// How to wait for room after write() has said EAGAIN.
   room_wait wait_for_room() noexcept;
 
-  /// Takes the bells out of the socket.
-  void hear_bells() noexcept;
+  /// Takes the bells out of the socket. True: there was one, which may be for who waits for input.
+  bool hear_bells() noexcept;
 
-  /// Rings what the kernel had no memory to ring before; false when it still has none.
+  /// Rings a bell that the kernel has refused before; false when it still does.
   bool ring_due() noexcept;
 
   /// The owner closes the socket.
@@ -108,7 +108,7 @@ class byte_transport {
 
   void close_parked() noexcept;
 
-  /// Rings the bell for the peer; false when the kernel has no memory for that now.
+  /// Rings the bell for the peer; false when the kernel refuses it for now.
   bool ring_bell() noexcept;
 
   bool is_hung_up() const noexcept;
@@ -124,6 +124,8 @@ class byte_transport {
   bool broken_ = false;    // the peer has sent descriptors where none may be
   bool peer_gone_ = false; // a bell has found nobody
   bool bell_due_ = false;
+  bool lacks_handles_ = false;  // that are announced and have not come
+  std::size_t offer_sent_ = 0;
 };
 
 }  // namespace cohort::detail

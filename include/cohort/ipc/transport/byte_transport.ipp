@@ -96,21 +96,25 @@ COHORT_INLINE bool byte_transport::send_offer() noexcept {
   char frame[wire::header_size + 8];
   wire::put_header(frame, wire::kind::ring, 8, 1);
   wire::store(frame + wire::header_size, offered_->capacity(), 8);
-  iovec part{frame, sizeof frame};
+  iovec part{frame + offer_sent_, sizeof frame - offer_sent_};
   alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int))] = {};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  message.msg_control = ancillary;
-  message.msg_controllen = sizeof ancillary;
-  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  if (offer_sent_ == 0) {
+    message.msg_control = ancillary;
+    message.msg_controllen = sizeof ancillary;
+  }
+  auto* const header = reinterpret_cast<cmsghdr*>(ancillary);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof(int));
   const int fd = offered_fd_.get();
   std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  // So few bytes go whole or not at all.
-  if (system::retry(system::call.sendmsg, socket_, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) return false;
+  const ssize_t sent = system::retry(system::call.sendmsg, socket_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent < 0) return false;
+  offer_sent_ += static_cast<std::size_t>(sent);
+  if (offer_sent_ < sizeof frame) return send_offer();
   out_.emplace(std::move(*offered_));
   offered_.reset();
   offered_fd_.reset();
@@ -124,26 +128,25 @@ COHORT_INLINE void byte_transport::attach(const descriptor& memory, std::uint64_
 
 COHORT_INLINE bool byte_transport::may_wait_for_input() noexcept {
   if (!in_) return true;
-  return !at_end_ && !broken_ && in_->ask_for_bytes();
+  return !at_end_ && !broken_ && (lacks_handles_ || in_->ask_for_bytes());
 }
 
-COHORT_INLINE void byte_transport::end_wait_for_input() noexcept {
-  if (!in_ || socket_ < 0) return;
+COHORT_INLINE bool byte_transport::end_wait_for_input() noexcept {
+  if (!in_ || socket_ < 0) return false;
   in_->wake();
-  hear_bells();
+  return hear_bells();
 }
 
 COHORT_INLINE byte_transport::room_wait byte_transport::wait_for_room() noexcept {
   if (!out_) return room_wait::writable;
+  if (!ring_due()) return room_wait::later;
   if (!out_->ask_for_room()) return room_wait::none;
   return in_ && !at_end_ && !broken_ ? room_wait::readable : room_wait::later;
 }
 
-COHORT_INLINE void byte_transport::hear_bells() noexcept {
-  // Few at a time, whatever the peer sends: the socket stays readable.
-  for (int reads = 0; reads < 4 && in_ && socket_ >= 0 && !at_end_ && !broken_; ++reads) {
-    if (read_beside() <= 0) return;
-  }
+COHORT_INLINE bool byte_transport::hear_bells() noexcept {
+  if (!in_ || socket_ < 0 || at_end_ || broken_) return false;
+  return read_beside() >= 0 || at_end_;  // a few, whatever the peer sends: the socket stays readable
 }
 
 COHORT_INLINE ssize_t byte_transport::read_beside() noexcept {
@@ -172,11 +175,12 @@ COHORT_INLINE ssize_t byte_transport::read_beside() noexcept {
 
 COHORT_INLINE bool byte_transport::take_parked(msghdr& message, std::size_t room) {
   while (!parked_.is_there) {
-    const ssize_t got = read_beside();
-    if (got > 0) continue;
-    if (got < 0 && (errno == ENOBUFS || errno == ENOMEM)) return false;
-    throw_error("receive: descriptors announced that did not come", errc::malformed);
+    if (at_end_) throw_error("receive: descriptors announced that did not come", errc::malformed);
+    if (read_beside() > 0 || at_end_) continue;
+    lacks_handles_ = true;  // until the socket is readable; a correct peer has sent them before
+    return false;
   }
+  lacks_handles_ = false;
   message.msg_controllen = std::min(room, parked_.size);
   message.msg_flags = parked_.flags & MSG_CTRUNC;
   std::memcpy(message.msg_control, parked_.control.data(), message.msg_controllen);
@@ -210,13 +214,9 @@ COHORT_INLINE bool byte_transport::ring_bell() noexcept {
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   if (system::retry(system::call.sendmsg, socket_, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return true;
-  if (errno == EAGAIN || errno == EWOULDBLOCK) return true;  // so many are there that the peer cannot but hear one
-  if (errno == ENOBUFS || errno == ENOMEM) {
-    bell_due_ = true;
-    return false;
-  }
-  peer_gone_ = true;
-  return true;
+  bell_due_ = errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS;
+  peer_gone_ = peer_gone_ || !bell_due_;
+  return !bell_due_;
 }
 
 COHORT_INLINE bool byte_transport::ring_due() noexcept {

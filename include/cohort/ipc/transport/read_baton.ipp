@@ -46,7 +46,7 @@ COHORT_INLINE asio::awaitable<void> read_baton::wait(std::shared_ptr<link> self,
       co_await self->socket().async_wait(asio::posix::stream_descriptor::wait_read,
                                          asio::redirect_error(asio::use_awaitable, error));
       baton.drained_ = false;
-      self->bytes().end_wait_for_input();
+      if (self->bytes().end_wait_for_input()) self->writes().look_again();
     }
     if (!error || ready()) continue;
     if (error == operation_aborted()) {  // unless somebody cancels this, it is to look again
@@ -68,11 +68,15 @@ COHORT_INLINE bool read_baton::read_once() {
       case inbox::outcome::end: owner_.on_end(); return true;
     }
     if (is_wanted()) owner_.on_read();
-    if (!owner_.bytes().ring_due()) owner_.writes().flush_later();
+    if (!owner_.bytes().ring_due()) owner_.writes().ring_later();
   } catch (...) {
     owner_.break_off(std::current_exception());
   }
   return true;
+}
+
+COHORT_INLINE void read_baton::look_again() {
+  if (held_) owner_.socket().cancel();
 }
 
 COHORT_INLINE void read_baton::pass_on() {

@@ -18,7 +18,7 @@
 namespace cohort::detail {
 
 COHORT_INLINE write_pump::write_pump(link& owner, const asio::any_io_executor& executor)
-    : owner_(owner), retry_(executor), progress_(executor) {}
+    : owner_(owner), retry_(executor), ring_again_(executor), progress_(executor) {}
 
 COHORT_INLINE void write_pump::flush_now() {
   if (owner_.state().closed || writing_ || error_) return;
@@ -93,8 +93,11 @@ COHORT_INLINE asio::awaitable<void> write_pump::disconnect(std::shared_ptr<link>
   }
 }
 
-COHORT_INLINE void write_pump::flush_later() {
-  if (!writing_ && !error_) resume_later();
+COHORT_INLINE void write_pump::ring_later() {
+  ring_again_.expires_after(std::chrono::milliseconds(2));
+  ring_again_.async_wait([this, alive = owner_.shared_from_this()](std::error_code error) {
+    if (!error && !owner_.bytes().ring_due()) ring_later();
+  });
 }
 
 COHORT_INLINE void write_pump::resume_when_there_is_room() {
@@ -102,18 +105,25 @@ COHORT_INLINE void write_pump::resume_when_there_is_room() {
     case byte_transport::room_wait::writable: return resume_when(asio::posix::stream_descriptor::wait_write);
     case byte_transport::room_wait::readable: return resume_when(asio::posix::stream_descriptor::wait_read);
     case byte_transport::room_wait::none: return resume_next_turn();
-    case byte_transport::room_wait::later: return resume_later();
+    case byte_transport::room_wait::later:
+      // What comes next may be the peer's ring, and flush_now() reads what there is.
+      if (owner_.bytes().awaits_ring() && !owner_.is_full()) return resume_when(asio::posix::stream_descriptor::wait_read);
+      return resume_later();
   }
 }
 
 COHORT_INLINE void write_pump::resume_when(asio::posix::stream_descriptor::wait_type what) {
   writing_ = true;
-  owner_.socket().async_wait(what, [this, alive = owner_.shared_from_this()](std::error_code error) {
+  owner_.socket().async_wait(what, [this, alive = owner_.shared_from_this()](std::error_code) {  // look_again(), too
     writing_ = false;
-    if (error) return;
-    owner_.bytes().hear_bells();
+    if (owner_.state().closed) return;
+    if (owner_.bytes().hear_bells()) owner_.reads().look_again();
     flush_now();
   });
+}
+
+COHORT_INLINE void write_pump::look_again() {
+  if (writing_) owner_.socket().cancel();
 }
 
 COHORT_INLINE void write_pump::resume_next_turn() {
