@@ -28,28 +28,36 @@ double raw_one_way(std::size_t size, std::size_t a_write, int count) {
       });
 }
 
+struct row {
+  std::string name;
+  how sends;
+  taking takes;
+  std::size_t a_write;  // messages, of the raw side
+};
+
+template <class M>
+void compare_with_raw(const std::string& size, const M& what, std::size_t bytes, int count, const row& way) {
+  compare(
+      "one way, " + size + ", " + way.name, [&] { return one_way(what, way.sends, way.takes, count); }, "raw",
+      [&] { return raw_one_way(bytes, way.a_write, count); });
+}
+
 }  // namespace
 
 void one_way() {
   const small least;
   constexpr std::size_t mib = 1024 * 1024;
-  const auto raw = [](std::size_t size, std::size_t a_write, int count) {
-    return [=] { return raw_one_way(size, a_write, count); };
-  };
-  compare(
-      "one way, 64 B, send each", [&] { return one_way(least, how::send, 300'000); }, "raw", raw(64, 1, 300'000));
-  compare(
-      "one way, 64 B, post (raw: 1024 a write)", [&] { return one_way(least, how::post, 4'096'000); }, "raw",
-      raw(64, 1024, 4'096'000));
-  compare(
-      "one way, 64 B, send_many (raw: 1024 a write)", [&] { return one_way(least, how::send_many, 4'096'000); }, "raw",
-      raw(64, 1024, 4'096'000));
-  const large one_mib = large_of(mib);
-  compare(
-      "one way, 1 MiB, send", [&] { return one_way(one_mib, how::send, 1'000); }, "raw", raw(mib, 1, 1'000));
+  const std::string raw = " (raw: 1024 a write)";
+  compare_with_raw("64 B", least, 64, 300'000, {"send each", how::send, taking::receive, 1});
+  compare_with_raw("64 B", least, 64, 4'096'000, {"post" + raw, how::post, taking::receive, 1024});
+  compare_with_raw("64 B", least, 64, 4'096'000, {"send_many" + raw, how::send_many, taking::receive, 1024});
+  compare_with_raw("64 B", least, 64, 4'096'000,
+                   {"send_many, receive_many" + raw, how::send_many, taking::receive_many, 1024});
+  compare_with_raw("1 MiB", large_of(mib), mib, 1'000, {"send", how::send, taking::receive, 1});
+  compare_with_raw("1 MiB", large_of(mib), mib, 1'000, {"send, receive_into", how::send, taking::receive_into, 1});
   const large many_mib = large_of(64 * mib);
-  compare(
-      "one way, 64 MiB, send", [&] { return one_way(many_mib, how::send, 16); }, "raw", raw(64 * mib, 1, 16));
+  compare_with_raw("64 MiB", many_mib, 64 * mib, 16, {"send", how::send, taking::receive, 1});
+  compare_with_raw("64 MiB", many_mib, 64 * mib, 16, {"send, receive_into", how::send, taking::receive_into, 1});
 }
 
 }  // namespace cohort::bench

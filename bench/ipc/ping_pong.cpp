@@ -32,14 +32,19 @@ double raw_ping_pong(where place, std::size_t size, int rounds, bool polls) {
 
 template <class M>
 void compare_with_raw(const std::string& size, const M& what, std::size_t bytes, int rounds) {
-  const auto one = [&](const std::string& how, where place, bool polls) {
+  const auto one = [&](const std::string& how, where place, talk_options options) {
     compare(
-        "ping-pong, " + size + ", " + how, [&] { return ping_pong(place, what, rounds, polls); }, "raw",
-        [&] { return raw_ping_pong(place, bytes, rounds, polls); });
+        "ping-pong, " + size + ", " + how, [&] { return ping_pong(place, what, rounds, options); }, "raw",
+        [&] { return raw_ping_pong(place, bytes, rounds, options.polls); });
   };
-  one("same core", where::same_core, false);
-  one("two cores", where::two_cores, false);
-  one("two cores, polling", where::two_cores, true);
+  const talk_options plain, polling{true, false}, reusing{false, true}, both{true, true};
+  one("same core", where::same_core, plain);
+  one("two cores", where::two_cores, plain);
+  one("two cores, polling", where::two_cores, polling);
+  if (bytes < 64 * 1024) return;
+  one("same core, receive_into", where::same_core, reusing);
+  one("two cores, receive_into", where::two_cores, reusing);
+  one("two cores, receive_into, polling", where::two_cores, both);
 }
 
 }  // namespace

@@ -117,10 +117,10 @@ void compare_with(const std::string& name) {
       "ping-pong, 64 B", [&] { return ping_pong(where::two_cores, least, rounds); }, name,
       [] { return ping_pong_over<Socket>(64, rounds); });
   compare(
-      "one way, 64 B, post", [&] { return one_way(least, how::post, many); }, name,
+      "one way, 64 B, post", [&] { return one_way(least, how::post, taking::receive, many); }, name,
       [] { return one_way_over<Socket>(64, many); });
   compare(
-      "one way, 1 MiB, send", [&] { return one_way(one_mib, how::send, large_ones); }, name,
+      "one way, 1 MiB, send", [&] { return one_way(one_mib, how::send, taking::receive, large_ones); }, name,
       [] { return one_way_over<Socket>(mib, large_ones); });
 }
 
@@ -218,7 +218,7 @@ void compare_with_node() {
       "ping-pong, 64 B, same core", [&] { return ping_pong(where::same_core, least, rounds); }, "Node",
       theirs(where::same_core, "ping-pong", rounds));
   compare(
-      "one way, 64 B, post", [&] { return one_way(least, how::post, many); }, "Node",
+      "one way, 64 B, post", [&] { return one_way(least, how::post, taking::receive, many); }, "Node",
       theirs(where::two_cores, "one-way", many / 5));
 }
 

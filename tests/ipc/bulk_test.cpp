@@ -89,12 +89,15 @@ ASYNC_TEST("who receives from a peer that writes as fast as it is read from lets
   }
   std::size_t read = 0;
   const intercept<&system::calls::recvmsg> endless([&](auto, int, msghdr* message, int) {
-    const auto size = std::min(message->msg_iov[0].iov_len, stream.size() - read);
-    std::memcpy(message->msg_iov[0].iov_base, stream.data() + read, size);
-    read += size;
+    const auto before = read;
+    for (std::size_t i = 0; i < message->msg_iovlen; ++i) {
+      const auto size = std::min(message->msg_iov[i].iov_len, stream.size() - read);
+      std::memcpy(message->msg_iov[i].iov_base, stream.data() + read, size);
+      read += size;
+    }
     message->msg_controllen = 0;
     message->msg_flags = 0;
-    return static_cast<ssize_t>(size);
+    return static_cast<ssize_t>(read - before);
   });
   against_raw<> both(executor);
   bool over = false;

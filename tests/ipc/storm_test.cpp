@@ -210,9 +210,14 @@ ASYNC_TEST("in a storm over a kernel that refuses, everything arrives once") {
         return ssize_t{-1};
       }
       const std::size_t whole = message->msg_iov[0].iov_len;
-      if (luck < 4) message->msg_iov[0].iov_len = std::min<std::size_t>(whole, 1 + chance() % 3000);
+      const auto parts = message->msg_iovlen;
+      if (luck < 4) {
+        message->msg_iov[0].iov_len = std::min<std::size_t>(whole, 1 + chance() % 3000);
+        message->msg_iovlen = 1;
+      }
       const auto got = real(fd, message, flags);
       message->msg_iov[0].iov_len = whole;
+      message->msg_iovlen = parts;
       return got;
     });
     storm one(executor, seed);

@@ -27,17 +27,11 @@
 #include "handle.hpp"
 #include "transport/encoded_message.hpp"
 #include "transport/link.hpp"
+#include "transport/receiving.hpp"
 #include "transport/send_handles.hpp"
 #include "transport/take_message.hpp"
 
 namespace cohort {
-
-/// A message that came with a handle.
-template <class In>
-struct received {
-  In message;
-  any_handle handle;
-};
 
 /// Typed messages and handles between two processes.
 ///
@@ -96,16 +90,18 @@ class channel {
   /// Sends a message. Completes when the kernel has the whole of it; suspends only while the peer does not read.
   ///
   /// Throws errc::peer_closed, unknown_message (the peer's program does not know this type), message_too_large, closed.
-  /// Cancelling sends none of it and throws operation_aborted, or, if it had begun, sends the whole and returns. The
-  /// message is encoded before this returns, or copied when it is small: it need not outlive the call.
+  /// Cancelling sends none of it and throws operation_aborted, or, if it had begun, sends the whole and returns.
+  ///
+  /// Strings, vectors and arrays of 32 KiB and more in an lvalue are not copied but written from where they lie: such a
+  /// message must outlive the operation, and stay as it is meanwhile. Others are encoded before this returns: an rvalue
+  /// and a small message need not outlive the call. A cancelled send that had begun copies what is left first.
   ///
   /// A message with handles in it (see `handle`) goes by the rules of send_handle(): this completes when the peer's
   /// receive() has returned it, an rvalue is given away and an lvalue shared, and if it throws, the message is as it
   /// was. It must outlive the operation, hold 253 handles at most and be encoded in 128 KiB. (Before GCC 13, which does
   /// not let an rvalue of a struct through here: send it as an lvalue, and let go of it afterwards.)
   template <class M>
-    requires(outgoing::template contains<std::remove_cvref_t<M>>)
-  [[nodiscard]] asio::awaitable<void> send(M&& message) {
+  requires(outgoing::template contains<std::remove_cvref_t<M>>) [[nodiscard]] asio::awaitable<void> send(M&& message) {
     static_assert(detail::safe_in_await<M&&>,
                   "GCC before 13 would destroy this message twice inside co_await: "
                   "name it first (job j{1, \"x\"}; co_await ch.send(j);) "
@@ -116,10 +112,10 @@ class channel {
   /// Makes an M of `arguments` and sends it: `co_await ch.send<job>(1, "x")`. Not for one with handles, which would
   /// have nowhere to go if it failed: EINVAL.
   template <class M, class... Arguments>
-    requires(outgoing::template contains<M> && !std::is_reference_v<M>)
-  [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
+  requires(outgoing::template contains<M> && !std::is_reference_v<M>)
+      [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
     const M message = detail::make_message<M>(std::forward<Arguments>(arguments)...);
-    return send_plain(message);
+    return send_plain<false>(message);
   }
 
   /// Sends all messages of a range, as many in one write as fit. Suspends while the peer does not read; no more than
@@ -129,8 +125,8 @@ class channel {
   /// begun, and returns how many are sent all the same, or throws operation_aborted if that is none. The range must
   /// outlive the operation.
   template <std::ranges::input_range Range>
-    requires(outgoing::template contains<std::ranges::range_value_t<Range>>)
-  [[nodiscard]] asio::awaitable<std::size_t> send_many(Range&& messages) {
+  requires(outgoing::template contains<std::ranges::range_value_t<Range>>)
+      [[nodiscard]] asio::awaitable<std::size_t> send_many(Range&& messages) {
     return send_range(link_, messages);
   }
 
@@ -138,8 +134,7 @@ class channel {
   ///
   /// False when more than `high_water` bytes wait already: the message is not queued. Throws as send() does.
   template <class M>
-    requires(outgoing::template contains<M>)
-  bool post(const M& message) {
+  requires(outgoing::template contains<M>) bool post(const M& message) {
     link& self = open("post");
     self.check_sendable("post", number_of<M>);
     if (!self.has_room_to_post()) return false;
@@ -149,8 +144,7 @@ class channel {
   }
 
   template <class M, class... Arguments>
-    requires(outgoing::template contains<M>)
-  bool post(std::in_place_type_t<M>, Arguments&&... arguments) {
+  requires(outgoing::template contains<M>) bool post(std::in_place_type_t<M>, Arguments&&... arguments) {
     const M message = detail::make_message<M>(std::forward<Arguments>(arguments)...);
     return post(message);
   }
@@ -162,8 +156,7 @@ class channel {
   /// False as well when more than `high_water` bytes wait already. Throws message_too_large, and what the message's
   /// codec throws.
   template <class M>
-    requires(outgoing::template contains<M>)
-  bool post_if_open(const M& message) {
+  requires(outgoing::template contains<M>) bool post_if_open(const M& message) {
     return link_ && link_->is_sendable(number_of<M>) && post(message);
   }
 
@@ -175,7 +168,30 @@ class channel {
   /// Does not suspend while messages that have been read are left. Throws errc::peer_closed when the peer died in the
   /// middle of a message, errc::unknown_message for one that this program does not know (the next can be received).
   /// Cancelling throws operation_aborted and leaves the message for the next call.
-  [[nodiscard]] asio::awaitable<std::optional<In>> receive() { return receive_message(link_); }
+  [[nodiscard]] asio::awaitable<std::optional<In>> receive() { return detail::receiving<In>::one(link_); }
+
+  /// Takes the next message as receive() does, into an object that keeps its memory: what strings and vectors in it
+  /// have allocated is used again, at any depth, where it holds the same alternative of a variant. False when the peer
+  /// has disconnected or is gone and everything it had sent has been taken; `into` is untouched then.
+  ///
+  /// A large string or vector (32 KiB and more) that only members of fixed size stand before is read from the socket to
+  /// where it belongs: no copy, and no fresh memory. So this is the way to receive many large messages. Maps and sets
+  /// are filled anew.
+  ///
+  /// `into` must outlive the operation, and is nobody else's meanwhile. If this throws, it has any value; cancelling
+  /// leaves the message for the next call.
+  [[nodiscard]] asio::awaitable<bool> receive_into(In& into) { return detail::receiving<In>::into(link_, into); }
+
+  /// Waits for a message, and takes it with all that have been read: `most` at most, into `messages`, whose elements
+  /// keep their memory as in receive_into(). Returns how many, which are all that `messages` holds then: 0 only when
+  /// the peer has disconnected or is gone and everything it had sent has been taken.
+  ///
+  /// One resumption for many small messages, for a loop that takes them as fast as they come. Throws as receive() does,
+  /// when the message that it is about is the first: those before it are returned by an earlier call. `messages` must
+  /// outlive the operation. Cancelling throws operation_aborted and leaves all messages for the next call.
+  [[nodiscard]] asio::awaitable<std::size_t> receive_many(std::vector<In>& messages, std::size_t most) {
+    return detail::receiving<In>::many(link_, messages, most);
+  }
 
   /// Asks the peer something, and waits for its answer: `const auto r = co_await ch.call<result>(question);`.
   ///
@@ -187,8 +203,8 @@ class channel {
   /// if nothing there answers such a question, errc::schema_mismatch for an answer of another type, errc::peer_closed
   /// if the peer closes or dies first. Cancelling throws operation_aborted; the peer is told, and cancels its handler.
   template <class Reply, class M, class Progress = std::monostate>
-    requires(outgoing::template contains<M> && (incoming::template contains<Reply> || std::is_same_v<Reply, In>))
-  [[nodiscard]] asio::awaitable<Reply> call(const M& question, Progress&& progress = {}) {
+  requires(outgoing::template contains<M> && (incoming::template contains<Reply> || std::is_same_v<Reply, In>))
+      [[nodiscard]] asio::awaitable<Reply> call(const M& question, Progress&& progress = {}) {
     static_assert(detail::safe_callable_in_await<Progress&&>,
                   "GCC before 13 would destroy this function's captures twice inside co_await: name it first "
                   "(auto heard = [text](step s) { ... }; co_await ch.call<reply>(question, heard);)");
@@ -235,8 +251,8 @@ class channel {
   /// that has it too, as if it had been shared. The object must outlive the operation and not be closed meanwhile; many
   /// may be under way at once (`max_leases`).
   template <class M, class Handle>
-    requires(outgoing::template contains<std::remove_cvref_t<M>>)
-  [[nodiscard]] asio::awaitable<void> send_handle(M&& message, Handle&& object) {
+  requires(outgoing::template contains<std::remove_cvref_t<M>>)
+      [[nodiscard]] asio::awaitable<void> send_handle(M&& message, Handle&& object) {
     static_assert(detail::safe_in_await<M&&>,
                   "GCC before 13 would destroy this message twice inside co_await: name it first");
     constexpr bool give = !std::is_lvalue_reference_v<Handle>;
@@ -251,8 +267,8 @@ class channel {
   /// it is still the caller's. Cancelling ends those that have not been taken, with operation_aborted for each, and
   /// returns.
   template <class M, std::ranges::forward_range Range>
-    requires(outgoing::template contains<M>)
-  [[nodiscard]] asio::awaitable<std::vector<std::error_code>> send_handles(const M& message, Range& objects) {
+  requires(outgoing::template contains<M>)
+      [[nodiscard]] asio::awaitable<std::vector<std::error_code>> send_handles(const M& message, Range& objects) {
     std::vector<detail::handle_ref> refs;
     for (auto& each : objects) refs.emplace_back(each, true);
     return detail::send_handles(link_, number_of<M>, detail::encode_now(detail::lease_head, number_of<M>, message),
@@ -264,7 +280,9 @@ class channel {
   /// channel that is closed before takes it along, and the sender keeps the handle too; flush() waits for it.
   ///
   /// Otherwise as receive(). Cancelling leaves the handle for the next call.
-  [[nodiscard]] asio::awaitable<std::optional<received<In>>> receive_handle() { return receive_lease(link_); }
+  [[nodiscard]] asio::awaitable<std::optional<received<In>>> receive_handle() {
+    return detail::receiving<In>::lease(link_);
+  }
 
   /// Gives back the handles that have arrived and not been taken, and those that still come: their senders get
   /// errc::handle_refused and keep them. They are read, and so given back, while somebody waits for input here.
@@ -307,10 +325,10 @@ class channel {
   template <bool Give, class M>
   asio::awaitable<void> send_any(M& message) {
     if constexpr (std::is_trivially_copyable_v<M>) {
-      return send_plain(message);
+      return send_plain<!Give>(message);
     } else {
       constexpr std::size_t type = number_of<std::remove_const_t<M>>;
-      auto encoded = detail::encode_now(0, type, message, true);
+      auto encoded = Give ? detail::encode_now(0, type, message, true) : detail::encode_lent(type, message);
       if (encoded.handles.empty()) return link::send(link_, "send", type, std::move(encoded));
       if constexpr (Give) {
         return detail::send_parcel(link_, type, std::move(encoded), &let_go<M>, std::addressof(message));
@@ -325,12 +343,14 @@ class channel {
     const M taken(std::move(*static_cast<M*>(message)));
   }
 
-  template <class M>
+  template <bool Lent, class M>
   asio::awaitable<void> send_plain(const M& message) {
     if constexpr (std::is_trivially_copyable_v<M> && sizeof(M) <= 256) {
       return send_small<M>(link_, message);
     } else {
-      return link::send(link_, "send", number_of<M>, detail::encode_now(0, number_of<M>, message));
+      constexpr std::size_t type = number_of<M>;
+      return link::send(link_, "send", type,
+                        Lent ? detail::encode_lent(type, message) : detail::encode_now(0, type, message));
     }
   }
 
@@ -362,32 +382,6 @@ class channel {
       return false;
     };
     co_return co_await link::send_many(self, std::ref(fill));
-  }
-
-  static asio::awaitable<std::optional<In>> receive_message(std::shared_ptr<link> self) {
-    link::check_open(self, "receive");
-    if (!self->in().has_message()) co_await link::wait_message(self);
-    std::optional<In> message;
-    if (self->in().has_message()) {
-      detail::take_first_message(*self, detail::message_slot(message));
-    } else {
-      self->check_end("receive");
-    }
-    co_return message;
-  }
-
-  static asio::awaitable<std::optional<received<In>>> receive_lease(std::shared_ptr<link> self) {
-    link::check_open(self, "receive_handle");
-    if (!self->in().has_lease()) co_await link::wait_lease(self);
-    std::optional<received<In>> result;
-    if (!self->in().has_lease()) {
-      self->check_end("receive_handle");
-      co_return result;
-    }
-    std::optional<In> message;
-    any_handle handle = detail::take_first_lease(*self, detail::message_slot(message));
-    result.emplace(received<In>{std::move(*message), std::move(handle)});
-    co_return result;
   }
 
   std::shared_ptr<link> link_;

@@ -51,14 +51,13 @@ class job_context {
   ///
   /// Completes when the kernel has it; suspends only while the parent does not read. Throws as channel::send() does.
   template <class... Arguments>
-    requires(detail::reports_progress<Job>)
-  [[nodiscard]] asio::awaitable<void> report(Arguments&&... arguments) {
+  requires(detail::reports_progress<Job>) [[nodiscard]] asio::awaitable<void> report(Arguments&&... arguments) {
     static_assert((detail::safe_in_await<Arguments&&> && ...),
                   "GCC before 13 would destroy this progress twice inside co_await: name it first, or let it be made "
                   "inside (co_await context.report(50, \"half\");)");
     using progress = typename Job::progress;
-    const pool::progress_report<Job> message{progress(std::forward<Arguments>(arguments)...), number_};
-    return channel_.send(message);
+    using message = pool::progress_report<Job>;  // made inside: a message that is named has to outlive the sending
+    return channel_.template send<message>(progress(std::forward<Arguments>(arguments)...), number_);
   }
 
  private:

@@ -134,9 +134,11 @@ struct byte_by_byte {
   }};
   intercept<&system::calls::recvmsg> receiving{[](auto real, int fd, msghdr* message, int flags) {
     const iovec whole = message->msg_iov[0];
+    const auto parts = std::exchange(message->msg_iovlen, 1);
     message->msg_iov[0].iov_len = 1;
     const auto got = real(fd, message, flags);
     message->msg_iov[0] = whole;
+    message->msg_iovlen = parts;
     return got;
   }};
 

@@ -81,13 +81,56 @@ class nesting {
 
 }  // namespace detail
 
+namespace detail {
+
+/// A large part of a message that lies elsewhere than the rest of its encoding: `size` bytes at `data` belong in front
+/// of what the rest has from `offset` on.
+struct outside_range {
+  std::size_t offset = 0;
+  const char* data = nullptr;
+  std::size_t size = 0;
+};
+
+/// The large parts of one message that are not copied when it is encoded. Smaller ones are: each part that lies
+/// elsewhere costs an entry in the list of what the kernel is to write.
+class borrowed_ranges {
+ public:
+  static constexpr std::size_t worth_it = 32 * 1024;
+  static constexpr std::size_t most = 8;
+
+  bool empty() const noexcept { return list_.empty(); }
+  std::size_t bytes() const noexcept { return bytes_; }
+  const std::vector<outside_range>& list() const noexcept { return list_; }
+
+  /// Of these bytes; false when they are to be copied.
+  bool add(std::size_t offset, const void* from, std::size_t n) {
+    if (n < worth_it || list_.size() == most) return false;
+    list_.push_back({offset, static_cast<const char*>(from), n});
+    bytes_ += n;
+    return true;
+  }
+
+  void clear() noexcept {
+    list_.clear();
+    bytes_ = 0;
+  }
+
+ private:
+  std::vector<outside_range> list_;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace detail
+
 /// Appends values to a byte_buffer, which must outlive it.
 ///
 /// Distinct objects over distinct buffers: safe. Shared objects: unsafe.
 class writer {
  public:
   /// Handles that belong to what is written are added to `handles`, if that is given; otherwise there may be none.
-  explicit writer(byte_buffer& out, std::vector<int>* handles = nullptr) noexcept : out_(&out), handles_(handles) {}
+  explicit writer(byte_buffer& out, std::vector<int>* handles = nullptr,
+                  detail::borrowed_ranges* borrowed = nullptr) noexcept
+      : out_(&out), handles_(handles), borrowed_(borrowed) {}
 
   /// Appends `n` bytes and returns where they begin; the caller writes them before anything else is appended.
   char* grow(std::size_t n) { return out_->grow(n); }
@@ -95,6 +138,15 @@ class writer {
   void bytes(const void* from, std::size_t n) {
     if (n != 0) std::memcpy(out_->grow(n), from, n);
   }
+
+  /// Appends bytes that are a part of the message itself: large ones may stay where they lie.
+  void part(const void* from, std::size_t n) {
+    if (borrowed_ == nullptr || !borrowed_->add(out_->size(), from, n)) bytes(from, n);
+  }
+
+  /// Has part() copy until the result is called: for a codec that may encode what is gone when it returns.
+  detail::borrowed_ranges* copy_parts() noexcept { return std::exchange(borrowed_, nullptr); }
+  void borrow_parts(detail::borrowed_ranges* from) noexcept { borrowed_ = from; }
 
   /// Appends a number in its own width, the lowest byte first.
   template <detail::plain_number T>
@@ -126,6 +178,7 @@ class writer {
  private:
   byte_buffer* out_;
   std::vector<int>* handles_;
+  detail::borrowed_ranges* borrowed_;
   unsigned depth_ = 0;
 };
 
@@ -139,13 +192,21 @@ class reader {
   reader(const char* data, std::size_t size, std::span<descriptor> handles = {}) noexcept
       : next_(data), end_(data + size), handles_(handles), memory_(size) {}
 
-  std::size_t remaining() const noexcept { return static_cast<std::size_t>(end_ - next_); }
+  /// `size` bytes at `data`, among which those of `outside`, which lie elsewhere, belong.
+  reader(const char* data, std::size_t size, const detail::outside_range& outside) noexcept
+      : next_(data),
+        end_(data + outside.offset),
+        outside_(&outside),
+        beyond_(outside.size + size - outside.offset),
+        memory_(size + outside.size) {}
+
+  std::size_t remaining() const noexcept { return static_cast<std::size_t>(end_ - next_) + beyond_; }
   std::size_t remaining_handles() const noexcept { return handles_.size(); }
 
   /// The next `n` bytes, in place; good for as long as what the reader reads from.
   const char* take(std::size_t n) {
-    if (n > remaining()) [[unlikely]]
-      detail::fail_take(n, remaining());
+    if (n > static_cast<std::size_t>(end_ - next_)) [[unlikely]]
+      return take_outside(n);
     const char* taken = next_;
     next_ += n;
     return taken;
@@ -190,9 +251,14 @@ class reader {
   [[nodiscard]] detail::nesting descend() { return {depth_, false}; }
 
  private:
+  /// The bytes that lie elsewhere are taken at once, by whom they have been put there for.
+  const char* take_outside(std::size_t n);
+
   const char* next_;
-  const char* end_;
+  const char* end_;  // of the bytes that lie together
   std::span<descriptor> handles_;
+  const detail::outside_range* outside_ = nullptr;  // what comes next after them,
+  std::size_t beyond_ = 0;                          // and how many bytes there are from there on
   unsigned depth_ = 0;
   detail::decode_budget memory_;
 };

@@ -9,6 +9,19 @@
 
 #include "../../core/error.hpp"
 
+namespace cohort {
+
+COHORT_INLINE const char* reader::take_outside(std::size_t n) {
+  if (outside_ == nullptr || next_ != end_ || n != outside_->size) detail::fail_take(n, remaining());
+  const char* const taken = outside_->data;
+  end_ += beyond_ - n;
+  beyond_ = 0;
+  outside_ = nullptr;
+  return taken;
+}
+
+}  // namespace cohort
+
 namespace cohort::detail {
 
 COHORT_INLINE void fail_decode(const std::string& text) { throw_error("decode: " + text, errc::malformed); }
@@ -37,9 +50,9 @@ COHORT_INLINE void fail_depth(bool encoding) {
 }
 
 COHORT_INLINE void fail_budget(std::size_t wanted, std::size_t left) {
-  fail_decode("elements of " + std::to_string(wanted) + " bytes of memory, more than the bytes that came account for: "
-                +
-              std::to_string(left) + " left of " + std::to_string(max_expansion) + " a byte");
+  fail_decode("elements of " + std::to_string(wanted) +
+              " bytes of memory, more than the bytes that came account for: " + std::to_string(left) + " left of " +
+              std::to_string(max_expansion) + " a byte");
 }
 
 COHORT_INLINE void fail_probes() { fail_decode("keys that are chosen to fall together in a hash table"); }

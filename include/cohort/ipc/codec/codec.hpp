@@ -15,6 +15,7 @@
 
 #include "byte_buffer.hpp"
 #include "byte_stream.hpp"
+#include "detail/no_codec.hpp"
 #include "detail/reflect.hpp"
 #include "detail/shape.hpp"
 
@@ -51,15 +52,40 @@ constexpr std::uint64_t custom_shape(std::string_view text) {
 namespace detail {
 
 template <class T>
-concept fixed = requires { codec<T>::fixed_size; };
+concept fixed = requires {
+  codec<T>::fixed_size;
+};
 
 /// Has unchecked `store(char*, const T&)` and `load(const char*, T&)` of fixed_size bytes, each returning what follows.
 template <class T>
-concept raw = fixed<T> && requires { requires codec<T>::is_raw; };
+concept raw = fixed<T> && requires {
+  requires codec<T>::is_raw;
+};
 
 /// Its memory is its encoding.
 template <class T>
-concept bulk = raw<T> && requires { requires codec<T>::is_bulk; };
+concept bulk = raw<T> && requires {
+  requires codec<T>::is_bulk;
+};
+
+/// What encode() of the library's codec is given lies in the message itself.
+template <class T>
+concept in_place = requires {
+  requires std::same_as<typename codec<T>::in_place, T>;
+};
+
+/// Encodes a part of a message. A codec that is written by hand may encode what it has made for that, and which is gone
+/// when it returns.
+template <class T>
+void encode_part(writer& out, const T& value) {
+  if constexpr (in_place<T> || fixed<T>) {
+    codec<T>::encode(out, value);
+  } else {
+    auto* const borrowed = out.copy_parts();
+    codec<T>::encode(out, value);
+    out.borrow_parts(borrowed);
+  }
+}
 
 template <class T>
 constexpr std::size_t min_size_of() {
@@ -79,8 +105,8 @@ constexpr std::uint64_t shape_of(Around around) {
   if constexpr (requires { codec<T>::shape_in(around); }) {
     return codec<T>::shape_in(around);
   } else {
-    static_assert(requires { codec<T>::shape(); },
-                  "cohort: a codec says what it writes: static constexpr std::uint64_t shape()");
+    static_assert(
+        requires { codec<T>::shape(); }, "cohort: a codec says what it writes: static constexpr std::uint64_t shape()");
     return codec<T>::shape();
   }
 }
@@ -129,7 +155,8 @@ struct bool_codec : raw_codec<bool_codec, bool> {
   }
   static const char* load(const char* from, bool& value) {
     const auto byte = static_cast<unsigned char>(*from);
-    if (byte > 1) [[unlikely]] fail_value("bool", byte);
+    if (byte > 1) [[unlikely]]
+      fail_value("bool", byte);
     value = byte == 1;
     return from + 1;
   }
@@ -139,8 +166,9 @@ struct bool_codec : raw_codec<bool_codec, bool> {
 template <class T>
 struct enum_codec : raw_codec<enum_codec<T>, T> {
   using number = std::underlying_type_t<T>;
-  static_assert(requires { T{number{}}; },
-                "cohort: an enumeration that is sent needs a fixed underlying type: enum color : int { ... }");
+  static_assert(
+      requires { T{number{}}; },
+      "cohort: an enumeration that is sent needs a fixed underlying type: enum color : int { ... }");
 
   static constexpr std::size_t fixed_size = codec<number>::fixed_size;
   static constexpr bool is_bulk = codec<number>::is_bulk;
@@ -152,9 +180,7 @@ struct enum_codec : raw_codec<enum_codec<T>, T> {
     value = static_cast<T>(plain);
     return from;
   }
-  static constexpr std::uint64_t shape_in(auto) {
-    return shape_of_kind(kind::enumeration, codec<number>::shape());
-  }
+  static constexpr std::uint64_t shape_in(auto) { return shape_of_kind(kind::enumeration, codec<number>::shape()); }
 };
 
 /// The common part of structs, tuples and pairs: members one after the other, with which `Visit::visit(value, f)` calls
@@ -164,10 +190,11 @@ struct product_codec;
 
 template <class T, class Visit, class... Member>
 struct product_codec<T, Visit, type_list<Member...>, false> {
+  using in_place = T;
   static constexpr std::size_t min_size = (min_size_of<Member>() + ... + 0);
 
   static void encode(writer& out, const T& value) {
-    Visit::visit(value, [&](const Member&... member) { (codec<Member>::encode(out, member), ...); });
+    Visit::visit(value, [&](const Member&... member) { (encode_part(out, member), ...); });
   }
 
   static void decode(reader& in, T& value) {
@@ -181,9 +208,7 @@ struct product_codec<T, Visit, type_list<Member...>, true> {
   static constexpr bool is_raw = (raw<Member> && ...);
   static constexpr bool is_bulk = std::is_trivially_copyable_v<T> && (bulk<Member> && ...) && fixed_size == sizeof(T);
 
-  static char* store(char* to, const T& value)
-    requires is_raw
-  {
+  static char* store(char* to, const T& value) requires is_raw {
     // Member by member while it is small: a wide load of what has just been stored in parts waits until the
     // parts have left the processor's store buffer.
     if constexpr (is_bulk && sizeof(T) > 64) {
@@ -195,9 +220,7 @@ struct product_codec<T, Visit, type_list<Member...>, true> {
     }
   }
 
-  static const char* load(const char* from, T& value)
-    requires is_raw
-  {
+  static const char* load(const char* from, T& value) requires is_raw {
     if constexpr (is_bulk) {
       std::memcpy(static_cast<void*>(&value), from, sizeof(T));
       return from + sizeof(T);
@@ -208,7 +231,9 @@ struct product_codec<T, Visit, type_list<Member...>, true> {
   }
 
   static void encode(writer& out, const T& value) {
-    if constexpr (is_raw) {
+    if constexpr (is_bulk && sizeof(T) >= borrowed_ranges::worth_it) {
+      out.part(&value, sizeof(T));
+    } else if constexpr (is_raw) {
       store(out.grow(fixed_size), value);
     } else {
       product_codec<T, Visit, type_list<Member...>, false>::encode(out, value);
@@ -278,50 +303,7 @@ inline constexpr bool is_path = requires(const T& path, std::string text) {
 };
 
 template <class T>
-struct path_codec {
-  static constexpr std::size_t min_size = 4;
-
-  static void encode(writer& out, const T& value) {
-    out.length(value.native().size());
-    out.bytes(value.native().data(), value.native().size());
-  }
-
-  static void decode(reader& in, T& value) {
-    const std::size_t count = in.length(1, "path");
-    in.claim(count, sizeof(T) / 2);  // it may keep each of its parts, of two characters or more, as a path
-    value = T(std::string(in.take(count), count));
-  }
-
-  static constexpr std::uint64_t shape() { return shape_of_kind(kind::path); }
-};
-
-template <class T>
-inline constexpr bool is_shared_ptr = requires(const T& pointer) { pointer.owner_before(pointer); };
-
-template <class T>
-inline constexpr bool is_span = std::is_trivially_copyable_v<T> && requires(const T& view) { view.subspan(0); };
-
-template <class T>
-inline constexpr bool is_string_view = std::is_trivially_copyable_v<T> && requires(T view) { view.remove_prefix(1); };
-
-/// What is left when no specialisation fits: says what to do instead.
-template <class T>
-struct no_codec {
-  static constexpr bool is_pointer = std::is_pointer_v<T> || std::is_member_pointer_v<T> || std::is_null_pointer_v<T>;
-  static constexpr bool is_long_double = std::same_as<T, long double>;
-
-  static_assert(!std::is_const_v<T>, "cohort: what is const cannot be received: drop the const");
-  static_assert(!is_pointer, "cohort: a pointer means nothing to another process: send the value or a std::unique_ptr");
-  static_assert(!std::is_reference_v<T>, "cohort: a reference cannot be sent: send the value");
-  static_assert(!is_string_view<T>, "cohort: a string_view does not own what it shows: use std::string");
-  static_assert(!is_span<T>, "cohort: a span does not own what it shows: use std::vector or std::array");
-  static_assert(!is_shared_ptr<T>, "cohort: a shared_ptr is not shared by processes: send the value or a unique_ptr");
-  static_assert(!is_long_double, "cohort: a long double has no portable form: use double");
-  static_assert(!std::is_union_v<T>, "cohort: nothing tells which member of a union is meant: use std::variant");
-  static_assert(std::is_const_v<T> || is_pointer || std::is_reference_v<T> || is_string_view<T> || is_span<T> ||
-                    is_shared_ptr<T> || is_long_double || std::is_union_v<T>,
-                "cohort: not a plain struct, and without a codec: specialise cohort::codec<T> for it");
-};
+struct path_codec;
 
 template <class T>
 consteval auto choose_codec() {
@@ -350,15 +332,18 @@ template <class T>
 struct codec : decltype(detail::choose_codec<T>())::type {};
 
 /// Appends `message` to `out`, and the descriptors in it to `handles`. When it throws, `out` is as it was before.
+///
+/// With `borrowed`, large parts of the message are noted there and not copied.
 template <class T>
-void encode(byte_buffer& out, const T& message, std::vector<int>* handles = nullptr) {
-  writer to(out, handles);
+void encode(byte_buffer& out, const T& message, std::vector<int>* handles = nullptr,
+            detail::borrowed_ranges* borrowed = nullptr) {
+  writer to(out, handles, borrowed);
   if constexpr (detail::raw<T>) {
     codec<T>::encode(to, message);
   } else {
     const std::size_t before = out.size();
     try {
-      codec<T>::encode(to, message);
+      detail::encode_part(to, message);
     } catch (...) {
       out.truncate(before);
       throw;
@@ -372,14 +357,26 @@ void decode_into(reader& in, T& message) {
   codec<T>::decode(in, message);
 }
 
+namespace detail {
+
+/// As decode_into(), and nothing may be left over.
+template <class T>
+void decode_whole(reader& in, T& message) {
+  codec<T>::decode(in, message);
+  if (in.remaining() != 0) [[unlikely]]
+    fail_trailing(in.remaining());
+  if (in.remaining_handles() != 0) [[unlikely]]
+    fail_decode("a handle that no part of the message is");
+}
+
+}  // namespace detail
+
 /// Replaces `message` by the one that these bytes and descriptors are, the whole of them: any that are left over are
 /// malformed.
 template <class T>
 void decode_into(const char* data, std::size_t size, T& message, std::span<descriptor> handles = {}) {
   reader in(data, size, handles);
-  codec<T>::decode(in, message);
-  if (in.remaining() != 0) [[unlikely]] detail::fail_trailing(in.remaining());
-  if (in.remaining_handles() != 0) [[unlikely]] detail::fail_decode("a handle that no part of the message is");
+  detail::decode_whole(in, message);
 }
 
 /// The message that these bytes are, the whole of them.

@@ -70,16 +70,37 @@ struct message_list {
 
   static void decode(std::size_t index, const char* data, std::size_t bytes, std::optional<M>& result,
                      std::span<descriptor> handles = {}) {
-    static_cast<void>(((index == index_of<T> ? (decode_as<T>(data, bytes, result, handles), true) : false) || ...));
+    reader in(data, bytes, handles);
+    decode(index, in, result);
+  }
+
+  static void decode(std::size_t index, reader& in, std::optional<M>& result) {
+    static_cast<void>(((index == index_of<T> ? (decode_as<T>(in, result), true) : false) || ...));
+  }
+
+  /// Replaces `message`, whose memory is used again where it holds the same alternative.
+  static void decode(std::size_t index, reader& in, M& message) {
+    static_cast<void>(((index == index_of<T> ? (decode_whole(in, as<T>(message)), true) : false) || ...));
+  }
+
+  /// `message` as a U, which it becomes if it is another alternative.
+  template <class U>
+  static U& as(M& message) {
+    if constexpr (std::is_same_v<M, U>) {
+      return message;
+    } else {
+      if (U* const held = std::get_if<U>(&message)) return *held;
+      return message.template emplace<U>();
+    }
   }
 
  private:
   template <class U>
-  static void decode_as(const char* data, std::size_t bytes, std::optional<M>& result, std::span<descriptor> handles) {
+  static void decode_as(reader& in, std::optional<M>& result) {
     if constexpr (std::is_same_v<M, U>) {
-      decode_into(data, bytes, result.emplace(), handles);
+      decode_whole(in, result.emplace());
     } else {
-      decode_into(data, bytes, std::get<U>(result.emplace(std::in_place_type<U>)), handles);
+      decode_whole(in, std::get<U>(result.emplace(std::in_place_type<U>)));
     }
   }
 };
@@ -93,9 +114,8 @@ struct message_list {
 ///   - `fingerprints`, `names`: of each, in this order;
 ///   - `is_single`: M is no variant;
 ///   - `decode(index, data, bytes, std::optional<M>& result, handles)`: makes `result` the message of the type at
-///   `index`
-///     (below size) that these bytes, and the descriptors that came along, are. Throws errc::malformed; `result` has
-///     any value then.
+///     `index` (below size) that these bytes, and the descriptors that came along, are. Throws errc::malformed;
+///     `result` has any value then.
 ///
 /// It is a compile error when a type stands twice.
 template <class M>

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,26 +19,14 @@
 #include "../../core/descriptor.hpp"
 #include "../../core/error.hpp"
 #include "../codec/byte_buffer.hpp"
-#include "../handle.hpp"
+#include "arrived.hpp"
+#include "assembly.hpp"
 #include "byte_transport.hpp"
 #include "frame.hpp"
+#include "landing.hpp"
 #include "numbered_fifo.hpp"
 
 namespace cohort::detail {
-
-/// Handles that have arrived in a message.
-struct arrived_parcel {
-  std::uint64_t id = 0;
-  std::vector<descriptor> handles;
-};
-
-/// A lease that has arrived and that the application has not taken.
-struct arrived_lease {
-  std::uint64_t id = 0;
-  handle_kind kind = handle_kind::descriptor;
-  byte_buffer message;  // u16 type, encoding
-  descriptor fd;        // none when the kernel had no room for it here
-};
 
 /// What has been read from a channel's socket. Knows no loop and no type of message.
 ///
@@ -73,13 +63,14 @@ class inbox {
   template <class Sink>
   outcome read(byte_transport& from, Sink& sink) {
     alignas(cmsghdr) char ancillary[CMSG_SPACE(wire::max_handles * sizeof(int))];
-    iovec part = next_room();
+    std::array<iovec, 3> parts;
     msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
+    message.msg_iov = parts.data();
+    message.msg_iovlen = next_room(parts);
     message.msg_control = ancillary;
     message.msg_controllen = sizeof ancillary;
-    const std::size_t room = part.iov_len;
+    std::size_t room = 0;
+    for (std::size_t i = 0; i < message.msg_iovlen; ++i) room += parts[i].iov_len;
     const ssize_t got = from.read(message);
     if (got < 0) {
       // Short of memory, there is nothing to read for now: the socket stays readable, and is asked again.
@@ -91,13 +82,8 @@ class inbox {
     const bool came_with_handles = take_handles(message);
     if (got == 0) return outcome::end;
     const auto size = static_cast<std::size_t>(got);
-    if (assembly_.missing != 0) {
-      assembly_.bytes.grow(size);
-      assembly_.missing -= size;
-      if (assembly_.missing == 0) end_piece(sink);
-    } else {
-      chunks_.back()->filled += size;
-    }
+    chunks_.back()->filled += count_piece(size);
+    if (piece_ended_) end_piece(sink);
     sort(*chunks_.back(), sink);
     // The kernel ends a read behind bytes that carry descriptors, so a short one then says nothing.
     return size == room || came_with_handles ? outcome::data : outcome::drained;
@@ -105,6 +91,19 @@ class inbox {
 
   bool has_message() const noexcept { return !messages_.empty(); }
   stored& first_message() noexcept { return messages_.front(); }
+
+  /// Has the large part of the next message that it fits read to where it belongs, until lift(). False if another one
+  /// is to be read so already. `where` must stay where it is.
+  bool land(const landing& where) noexcept;
+
+  /// Takes the part that has been read so, or some of it, in here.
+  void lift();
+
+  /// Reads nothing there any more.
+  void stop_landing() noexcept { landing_ = nullptr; }
+
+  /// The part of the first message that lies elsewhere; null if it has none.
+  const outside_range* landed() const noexcept { return landed_ ? &*landed_ : nullptr; }
 
   /// Lets go of a message that has been taken from here; its bytes are gone with it.
   void drop(stored& message);
@@ -166,8 +165,8 @@ class inbox {
   // Fresh memory for each large message costs more than the copying.
   static constexpr std::size_t kept_assembly = 4 * 1024 * 1024;
 
-  // Read while a message comes in pieces.
-  static constexpr std::size_t next_header = 4096;
+  // Read at a time where most of what follows goes somewhere else.
+  static constexpr std::size_t first_look = 1024;
 
   // What a message takes in a queue, whose memory doubles when it is full.
   static constexpr std::size_t overhead = 2 * (sizeof(stored) + 16);
@@ -179,14 +178,6 @@ class inbox {
     std::size_t live = 0;  // messages in it that have not been taken
   };
 
-  /// A message that comes in pieces.
-  struct assembly {
-    byte_buffer bytes;        // the pieces of it so far, with room for the rest of the last one,
-    std::size_t missing = 0;  // which is so many bytes
-    bool is_last_piece = false;
-    byte_buffer spare;  // the memory of the last message
-  };
-
   struct batch {
     std::vector<descriptor> handles;
     bool truncated = false;
@@ -196,8 +187,21 @@ class inbox {
 
   [[noreturn]] void too_large() const;
 
-  /// Where the next bytes go: the rest of a piece to the message that it is a part of, all else to a chunk.
-  iovec next_room();
+  /// Where the next bytes go: the rest of a piece to the message that it is a part of, all else to a chunk. Returns how
+  /// many of the parts it has set.
+  std::size_t next_room(std::array<iovec, 3>& parts);
+
+  /// Counts what has been read as the rest of a piece; returns how much of it was more than that.
+  std::size_t count_piece(std::size_t read);
+
+  /// Copies the beginning of a piece.
+  void put_piece(const char* from, std::size_t size);
+
+  /// Whether the message whose first frame this is has a part that lands.
+  bool lands(const wire::header& header, const char* payload, std::size_t here) const noexcept;
+
+  /// Makes room where the part lands, for what has been announced to come now and in proportion to what has come.
+  void make_landing_room();
 
   chunk& writable_chunk();
 
@@ -214,11 +218,17 @@ class inbox {
         malformed("frame of kind " + std::to_string(static_cast<int>(header.kind)) + ", size " +
                   std::to_string(header.size) + ", " + std::to_string(header.handles) + " handles");
       }
-      if (header.kind == wire::kind::piece || (header.kind == wire::kind::message && assembly_.bytes.size() != 0)) {
+      const std::size_t here = std::min<std::size_t>(header.size, from.filled - from.parsed - wire::header_size);
+      const bool is_piece = header.kind == wire::kind::piece;
+      if (is_piece || (header.kind == wire::kind::message && assembly_.size != 0)) {
         begin_piece(from, header, sink);
         continue;
       }
-      if (from.filled - from.parsed < wire::header_size + header.size) break;
+      if (here < header.size) {
+        if (header.kind != wire::kind::message || !lands(header, at + wire::header_size, here)) break;
+        begin_piece(from, header, sink);
+        continue;
+      }
       from.parsed += wire::header_size + header.size;
       take(from, header, at + wire::header_size, sink);
       if (header.kind == wire::kind::ring && from.parsed != from.filled) malformed("bytes behind a ring");
@@ -252,7 +262,7 @@ class inbox {
       case wire::kind::refused: sink.on_refused(wire::load(payload, 8), static_cast<wire::refusal>(payload[8])); break;
       case wire::kind::revoked: sink.on_revoked(check_seen(wire::load(payload, 8), last_lease_, "handle")); break;
       case wire::kind::goodbye:
-        if (said_goodbye_ || assembly_.bytes.size() != 0) malformed("goodbye out of place");
+        if (said_goodbye_ || assembly_.size != 0) malformed("goodbye out of place");
         said_goodbye_ = true;
         sink.on_goodbye();
         break;
@@ -266,35 +276,35 @@ class inbox {
   template <class Sink>
   void begin_piece(chunk& from, const wire::header& header, Sink& sink) {
     if (said_goodbye_) malformed("message after goodbye");
-    if (assembly_.bytes.size() + header.size > max_message_) too_large();
+    if (assembly_.size + header.size > max_message_) too_large();
     if (header.size == 0) malformed("empty piece of a message");
-    if (assembly_.bytes.capacity() == 0) {
-      assembly_.bytes = std::move(assembly_.spare);
-      assembly_.bytes.clear();
-    }
-    assembly_.bytes.reserve(header.size);
     from.parsed += wire::header_size;
+    const char* const payload = from.data.get() + from.parsed;
     const std::size_t here = std::min<std::size_t>(header.size, from.filled - from.parsed);
-    std::memcpy(assembly_.bytes.grow(here), from.data.get() + from.parsed, here);
-    from.parsed += here;
-    assembly_.missing = header.size - here;
+    if (assembly_.size == 0) begin_message(lands(header, payload, here), payload);
     assembly_.is_last_piece = header.kind == wire::kind::message;
-    if (assembly_.missing == 0) end_piece(sink);
+    assembly_.missing = header.size;
+    put_piece(payload, here);
+    from.parsed += here;
+    if (piece_ended_) end_piece(sink);
   }
+
+  /// Begins a message that comes in pieces.
+  void begin_message(bool lands, const char* payload);
 
   template <class Sink>
   void end_piece(Sink& sink) {
-    if (!assembly_.is_last_piece) return;
-    stored whole{nullptr, assembly_.bytes.size(), nullptr, std::move(assembly_.bytes), {}};
-    assembly_.bytes = byte_buffer();
-    whole.data = whole.whole.data();
-    keep(std::move(whole), sink);
+    piece_ended_ = false;
+    if (assembly_.is_last_piece) keep(end_message(), sink);
   }
+
+  /// The message that has come in pieces, now that it is whole.
+  stored end_message();
 
   template <class Sink>
   void take_parcel(chunk& from, const wire::header& header, const char* payload, Sink& sink) {
     if (header.size - 8 > max_message_) too_large();
-    if (assembly_.bytes.size() != 0) malformed("message inside another");
+    if (assembly_.size != 0) malformed("message inside another");
     auto parcel = std::make_unique<arrived_parcel>();
     parcel->id = last_lease_ = check_rising(wire::load(payload, 8), last_lease_, "handle");
     for (unsigned i = 0; i < header.handles; ++i) parcel->handles.push_back(take_announced());
@@ -371,6 +381,10 @@ class inbox {
   std::size_t stored_ = 0;  // messages, leases and answers that are these bytes
   std::size_t parcel_handles_ = 0;
   assembly assembly_;
+  const landing* landing_ = nullptr;
+  std::optional<outside_range> landed_;  // a part of the first message
+  bool expects_large_ = false;           // the last message had a part that landed
+  bool piece_ended_ = false;
   std::deque<batch> batches_;         // read, not yet announced
   std::deque<descriptor> announced_;  // announced, not yet taken by a frame
   bool greeted_ = false;

@@ -24,6 +24,7 @@ COHORT_INLINE void inbox::drop(stored& message) {
 }
 
 COHORT_INLINE void inbox::pop_message() {
+  landed_.reset();
   stored& first = messages_.front();
   if (first.parcel) parcels_.remove(first.parcel->id);
   drop(first);
@@ -92,7 +93,7 @@ COHORT_INLINE void inbox::drop_unclaimed() {
 }
 
 COHORT_INLINE bool inbox::is_torn() const noexcept {
-  return assembly_.bytes.size() != 0 || assembly_.missing != 0 ||
+  return assembly_.size != 0 || assembly_.missing != 0 ||
          (!chunks_.empty() && chunks_.back()->parsed != chunks_.back()->filled);
 }
 
@@ -100,13 +101,128 @@ COHORT_INLINE void inbox::too_large() const {
   throw_error("receive: message of more than " + std::to_string(max_message_) + " bytes", errc::message_too_large);
 }
 
-COHORT_INLINE iovec inbox::next_room() {
-  if (assembly_.missing != 0) return {assembly_.bytes.data() + assembly_.bytes.size(), assembly_.missing};
+COHORT_INLINE std::size_t inbox::next_room(std::array<iovec, 3>& parts) {
+  std::size_t count = 0;
   chunk& into = writable_chunk();
+  if (assembly_.missing != 0) {
+    const std::size_t landing_now = std::min(assembly_.missing, assembly_.part_missing());
+    if (landing_now != 0) {
+      if (assembly_.landed == assembly_.room) make_landing_room();
+      const std::size_t size = std::min(landing_now, assembly_.room - assembly_.landed);
+      parts[count++] = {const_cast<char*>(assembly_.part.data) + assembly_.landed, size};
+      if (size < landing_now) return count;
+    }
+    if (const std::size_t rest = assembly_.missing - landing_now; rest != 0) {
+      assembly_.bytes.reserve(rest);
+      parts[count++] = {assembly_.bytes.data() + assembly_.bytes.size(), rest};
+    }
+  }
   std::size_t room = chunk_size - into.filled;
-  if (assembly_.bytes.size() != 0)
-    room = std::min(room, next_header);  // most of what follows it goes to the message, too
-  return {into.data.get() + into.filled, room};
+  const bool message_goes_elsewhere =
+      assembly_.size != 0 || (landing_ != nullptr && expects_large_ && into.filled == into.parsed);
+  if (message_goes_elsewhere) room = std::min(room, first_look);
+  parts[count++] = {into.data.get() + into.filled, room};
+  return count;
+}
+
+COHORT_INLINE std::size_t inbox::count_piece(std::size_t read) {
+  const std::size_t size = std::min(read, assembly_.missing);
+  if (size == 0) return read;
+  const std::size_t landed = std::min(size, assembly_.part_missing());
+  assembly_.landed += landed;
+  assembly_.bytes.grow(size - landed);
+  assembly_.size += size;
+  assembly_.missing -= size;
+  piece_ended_ = assembly_.missing == 0;
+  return read - size;
+}
+
+COHORT_INLINE void inbox::put_piece(const char* from, std::size_t size) {
+  while (size != 0) {
+    // before the part, in it, and after it
+    std::size_t step = assembly_.lands && assembly_.size < assembly_.part.offset
+                           ? std::min(size, assembly_.part.offset - assembly_.size)
+                           : size;
+    char* to;
+    if (assembly_.part_missing() != 0) {
+      if (assembly_.landed == assembly_.room) make_landing_room();
+      step = std::min({step, assembly_.part_missing(), assembly_.room - assembly_.landed});
+      to = const_cast<char*>(assembly_.part.data) + assembly_.landed;
+    } else {
+      assembly_.bytes.reserve(step);
+      to = assembly_.bytes.data() + assembly_.bytes.size();
+    }
+    std::memcpy(to, from, step);
+    count_piece(step);
+    from += step;
+    size -= step;
+  }
+}
+
+COHORT_INLINE bool inbox::lands(const wire::header& header, const char* payload, std::size_t here) const noexcept {
+  if (landing_ == nullptr || !messages_.empty() || here < landing_->offset) return false;
+  if (wire::load(payload, 2) != landing_->type) return false;
+  const std::size_t size = wire::load(payload + landing_->offset - 4, 4) * landing_->each;
+  if (size < borrowed_ranges::worth_it || landing_->offset + size > max_message_) return false;
+  return header.kind == wire::kind::piece || landing_->offset + size <= header.size;
+}
+
+COHORT_INLINE void inbox::begin_message(bool lands, const char* payload) {
+  assembly_.bytes = std::move(assembly_.spare);
+  assembly_.bytes.clear();
+  assembly_.lands = lands;
+  expects_large_ = lands;
+  if (!lands) return;
+  const std::size_t count = wire::load(payload + landing_->offset - 4, 4);
+  assembly_.part = {landing_->offset, nullptr, count * landing_->each};
+  assembly_.landed = assembly_.room = 0;
+}
+
+COHORT_INLINE void inbox::make_landing_room() {
+  const std::size_t count = assembly_.part.size / landing_->each;
+  const std::size_t least = std::max(2 * assembly_.landed, 2 * std::size_t{wire::max_frame}) / landing_->each + 1;
+  const landing::room made = landing_->resize(landing_->object, std::min(least, count), count);
+  assembly_.part.data = made.data;
+  assembly_.room = made.count * landing_->each;
+}
+
+COHORT_INLINE inbox::stored inbox::end_message() {
+  if (assembly_.lands && assembly_.landed < assembly_.part.size) lift();  // and so malformed
+  if (assembly_.lands) landed_ = assembly_.part;
+  stored whole{nullptr, assembly_.size, nullptr, std::move(assembly_.bytes), {}};
+  assembly_.bytes = byte_buffer();
+  assembly_.size = 0;
+  assembly_.lands = false;
+  whole.data = whole.whole.data();
+  return whole;
+}
+
+COHORT_INLINE bool inbox::land(const landing& where) noexcept {
+  if (landing_ != nullptr) return false;
+  landing_ = &where;
+  return true;
+}
+
+COHORT_INLINE void inbox::lift() {
+  const auto whole = [](const byte_buffer& bytes, const outside_range& part) {
+    byte_buffer result;
+    const std::size_t before = std::min(part.offset, bytes.size());
+    result.reserve(bytes.size() + part.size);
+    std::memcpy(result.grow(before), bytes.data(), before);
+    if (part.size != 0) std::memcpy(result.grow(part.size), part.data, part.size);
+    const std::size_t after = bytes.size() - before;
+    if (after != 0) std::memcpy(result.grow(after), bytes.data() + before, after);
+    return result;
+  };
+  if (landed_) {
+    stored& first = messages_.front();
+    first.whole = whole(first.whole, *landed_);
+    first.data = first.whole.data();
+    landed_.reset();
+  } else if (assembly_.lands) {
+    assembly_.bytes = whole(assembly_.bytes, {assembly_.part.offset, assembly_.part.data, assembly_.landed});
+    assembly_.lands = false;
+  }
 }
 
 COHORT_INLINE inbox::chunk& inbox::writable_chunk() {
@@ -174,6 +290,7 @@ COHORT_INLINE void inbox::store(const stored& message) {
 
 COHORT_INLINE void inbox::keep_message(stored message) {
   store(message);
+  if (message.home) expects_large_ = false;
   ++came_;
   if (message.parcel) parcels_.push_back(message.parcel->id, came_);
   messages_.push_back(came_, std::move(message));

@@ -184,8 +184,17 @@ class link : public std::enable_shared_from_this<link> {
   /// Waits until a handle has been read or none will come.
   static asio::awaitable<void> wait_lease(std::shared_ptr<link> self);
 
+  /// Reads nothing to where receive_into() wants it any more; what has been read so is taken in. Breaks the link if
+  /// there is no memory for it.
+  void stop_landing() noexcept;
+
   /// Drops the first message and lets those go on reading whom a full inbox has stopped.
   void pop_message();
+
+  /// Lets those go on reading whom a full inbox has stopped, if it `was_full`.
+  void resume_reading(bool was_full) {
+    if (was_full && !is_full()) reads_.pass_on();
+  }
 
   /// Drops a message that has been taken out of the inbox, a request or an answer; as pop_message().
   void drop(detail::inbox::stored& message);
@@ -260,6 +269,12 @@ class link : public std::enable_shared_from_this<link> {
   void break_off_malformed(const char* what);
 
  private:
+  /// Sends a message whose owner lends parts of it, until this ends.
+  static asio::awaitable<void> send_lent(std::shared_ptr<link> self, const char* step, detail::encoded_message message);
+
+  /// The parts of a message that its owner has lent are about to go away.
+  void keep(ticket which) noexcept;
+
   using lease_state = detail::lease_window::state;
 
   /// Notified when one has arrived, or none will.

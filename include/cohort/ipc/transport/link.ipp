@@ -105,7 +105,11 @@ COHORT_INLINE asio::awaitable<void> link::send(std::shared_ptr<link> self, const
   check_open(self, step);
   self->check_sendable(step, type);
   if (message.failure) std::rethrow_exception(message.failure);
-  self->check_size(step, type, message.bytes.size());
+  self->check_size(step, type, message.size());
+  if (!message.borrowed.empty()) {  // in a frame of its own, which the others need not have
+    co_await send_lent(self, step, std::move(message));
+    co_return;
+  }
   const auto sent = self->out().append(wire::kind::message, std::move(message.bytes));
   if (together) {
     self->flush_soon();
@@ -113,6 +117,23 @@ COHORT_INLINE asio::awaitable<void> link::send(std::shared_ptr<link> self, const
     self->flush_now();
   }
   if (self->out().completed() < sent) co_await written(self, step, sent, true);
+}
+
+COHORT_INLINE asio::awaitable<void> link::send_lent(std::shared_ptr<link> self, const char* step,
+                                                    detail::encoded_message message) {
+  const auto sent = self->out().append(std::move(message.bytes), message.borrowed.list());
+  const detail::on_exit keeps([&self, sent] { self->keep(sent); });
+  self->flush_now();
+  if (self->out().completed() < sent) co_await written(self, step, sent, true);
+}
+
+COHORT_INLINE void link::keep(ticket which) noexcept {
+  if (state_.closed || writes_.error() || out().completed() >= which) return;
+  try {
+    out().keep(which);
+  } catch (...) {
+    break_off(std::current_exception());
+  }
 }
 
 COHORT_INLINE asio::awaitable<void> link::flush(std::shared_ptr<link> self) {
@@ -180,21 +201,30 @@ COHORT_INLINE asio::awaitable<void> link::wait_message(std::shared_ptr<link> sel
                                   [link = self.get()] { return link->inbox_.has_message() || link->messages_ended(); });
 }
 
+COHORT_INLINE void link::stop_landing() noexcept {
+  try {
+    inbox_.lift();
+  } catch (...) {
+    break_off(std::current_exception());
+  }
+  inbox_.stop_landing();
+}
+
 COHORT_INLINE void link::pop_message() {
   const bool was_full = is_full();
   inbox_.pop_message();
-  if (was_full && !is_full()) reads_.pass_on();
+  resume_reading(was_full);
 }
 
 COHORT_INLINE void link::drop(detail::inbox::stored& message) {
   const bool was_full = is_full();
   inbox_.drop(message);
-  if (was_full && !is_full()) reads_.pass_on();
+  resume_reading(was_full);
 }
 
 COHORT_INLINE void link::close() {
   if (state_.closed) return;
-  flush_now();
+  if (!out().has_lent()) flush_now();  // the owner of a message that is under way may be gone already
   state_.closed = true;
   writes_.stop_waiting();
   bytes_.close();

@@ -14,6 +14,7 @@
 
 #include "../../core/config.hpp"
 #include "../codec/byte_buffer.hpp"
+#include "../codec/byte_stream.hpp"
 #include "byte_transport.hpp"
 #include "fifo.hpp"
 #include "frame.hpp"
@@ -76,12 +77,21 @@ class outbox {
   /// Queues a user frame with the given payload.
   ticket append(wire::kind kind, byte_buffer payload);
 
+  /// Queues a message with parts that lie elsewhere, and have to lie there until it is completed, withdrawn or kept.
+  ticket append(byte_buffer payload, std::vector<outside_range> parts);
+
   /// Queues a lease or a parcel with the descriptors that ride with it, 253 at most. They stay the caller's, open until
   /// they are written or withdrawn.
   ticket append_handles(wire::kind kind, const byte_buffer& payload, std::span<const int> fds);
 
   /// Takes a message back; false when it has begun to be sent.
   bool withdraw(ticket which);
+
+  /// Copies what is left to be sent of the parts of a message that lie elsewhere: they may go away afterwards.
+  void keep(ticket which);
+
+  /// Whether a message waits that has parts which lie elsewhere.
+  bool has_lent() noexcept;
 
   /// The last message that was queued.
   ticket appended() const noexcept { return appended_; }
@@ -116,10 +126,13 @@ class outbox {
  private:
   static constexpr std::size_t batch_bytes = 256 * 1024;
   static constexpr std::size_t turn_bytes = 1024 * 1024;
-  static constexpr std::size_t batch_vectors = 32;
+  static constexpr std::size_t batch_vectors = 64;
 
   struct segment {
-    byte_buffer bytes;                                 // a run's frames, or the payload of one large message
+    byte_buffer bytes;                                 // a run's frames, or the payload of one large message,
+    std::vector<outside_range> parts;                  // but for these
+    byte_buffer kept;                                  // the parts, when their owner has gone
+    std::size_t size = 0;                              // of a large message, with its parts
     std::vector<std::pair<std::size_t, int>> handles;  // of a run: where the frame starts, and its descriptor
     ticket first = 0;                                  // the messages in it
     ticket last = 0;
@@ -154,6 +167,9 @@ class outbox {
 
   /// Adds pieces of a large message; false when some are left for the next batch.
   bool add_pieces(segment& large);
+
+  /// Adds `size` bytes of a large message, from `at` on, wherever they lie.
+  void add_bytes(const segment& large, std::size_t at, std::size_t size);
 
   void put_handles(msghdr& message, char* ancillary);
 

@@ -32,10 +32,17 @@ COHORT_INLINE outbox::ticket outbox::append(wire::kind kind, byte_buffer payload
       if (size != 0) std::memcpy(run.grow(size), payload.data(), size);
     });
   }
+  return append(std::move(payload), {});
+}
+
+COHORT_INLINE outbox::ticket outbox::append(byte_buffer payload, std::vector<outside_range> parts) {
   segment& own = segments_.emplace_back();
+  own.size = payload.size();
+  for (const outside_range& each : parts) own.size += each.size;
   own.bytes = std::move(payload);
+  own.parts = std::move(parts);
   own.large = true;
-  waiting_bytes_ += size;
+  waiting_bytes_ += own.size;
   return own.first = own.last = ++appended_;
 }
 
@@ -58,8 +65,9 @@ COHORT_INLINE bool outbox::withdraw(ticket which) {
   auto at = std::find_if(segments_.begin(), segments_.end(), [&](const segment& s) { return s.last >= which; });
   if (at == segments_.end()) return false;
   if (at->large) {
-    waiting_bytes_ -= at->bytes.size();
+    waiting_bytes_ -= at->size;
     at->bytes = byte_buffer();
+    at->parts.clear();
     at->dropped = true;
     return true;
   }
@@ -71,6 +79,42 @@ COHORT_INLINE bool outbox::withdraw(ticket which) {
   wire::put_header(at->bytes.data() + offset, wire::kind::withdrawn, wire::get_header(at->bytes.data() + offset).size);
   std::erase_if(at->handles, [&](const auto& entry) { return entry.first == offset; });
   return true;
+}
+
+COHORT_INLINE void outbox::keep(ticket which) {
+  const auto at = std::find_if(segments_.begin(), segments_.end(), [&](const segment& s) { return s.last >= which; });
+  if (at == segments_.end() || at->parts.empty()) return;
+  const std::size_t gone = at->sent_before;  // of the message; what is in the batch may be with the kernel or not
+  const auto left_of = [gone](const outside_range& part, std::size_t start) {
+    return std::min(part.size, std::max(start + part.size, gone) - gone);
+  };
+  byte_buffer kept;
+  std::size_t before = 0, needed = 0;
+  for (const outside_range& each : at->parts) {
+    needed += left_of(each, each.offset + before);
+    before += each.size;
+  }
+  kept.reserve(needed);
+  before = 0;
+  for (outside_range& each : at->parts) {
+    const std::size_t left = left_of(each, each.offset + before);
+    const char* const from = each.data + (each.size - left);
+    char* const to = kept.grow(left);
+    if (left != 0) std::memcpy(to, from, left);
+    for (std::size_t i = batch_.next; i < batch_.vectors.size(); ++i) {
+      iovec& vector = batch_.vectors[i];
+      const auto* const base = static_cast<const char*>(vector.iov_base);
+      if (vector.iov_len != 0 && base >= from && base < from + left) vector.iov_base = to + (base - from);
+    }
+    before += each.size;
+    each.data = to - (each.size - left);
+  }
+  at->kept = std::move(kept);
+}
+
+COHORT_INLINE bool outbox::has_lent() noexcept {
+  return std::any_of(segments_.begin(), segments_.end(),
+                     [](const segment& each) { return !each.parts.empty() && each.kept.empty(); });
 }
 
 COHORT_INLINE outbox::ticket outbox::mark() {
@@ -236,23 +280,45 @@ COHORT_INLINE bool outbox::form_batch() {
 }
 
 COHORT_INLINE bool outbox::add_pieces(segment& large) {
-  begun_ = large.last;
   large.sent_before = large.sent;
-  while (large.sent < large.bytes.size()) {
-    if (batch_.size >= batch_bytes || batch_.vectors.size() + 2 > batch_vectors ||
+  const std::size_t vectors = 2 + 2 * large.parts.size();  // for a piece, at most
+  while (large.sent < large.size) {
+    if (batch_.size >= batch_bytes || batch_.vectors.size() + vectors > batch_vectors ||
         batch_.pieces == batch_.headers.size())
       return false;
-    const std::size_t left = large.bytes.size() - large.sent;
+    begun_ = large.last;
+    const std::size_t left = large.size - large.sent;
     const std::size_t size = std::min<std::size_t>(left, wire::max_frame);
     auto& header = batch_.headers[batch_.pieces++];
     wire::put_header(header.data(), size == left ? wire::kind::message : wire::kind::piece,
                      static_cast<std::uint32_t>(size));
     batch_.vectors.push_back(iovec{header.data(), header.size()});
-    add(large.bytes.data() + large.sent, size);
+    add_bytes(large, large.sent, size);
     large.sent += size;
   }
   batch_.last = large.last;
   return true;
+}
+
+COHORT_INLINE void outbox::add_bytes(const segment& large, std::size_t at, std::size_t size) {
+  std::size_t before = 0;  // in parts
+  for (const outside_range& each : large.parts) {
+    const std::size_t start = each.offset + before, end = start + each.size;
+    if (size != 0 && at < start) {
+      const std::size_t step = std::min(size, start - at);
+      add(large.bytes.data() + (at - before), step);
+      at += step;
+      size -= step;
+    }
+    if (size != 0 && at < end) {
+      const std::size_t step = std::min(size, end - at);
+      add(each.data + (at - start), step);
+      at += step;
+      size -= step;
+    }
+    before += each.size;
+  }
+  if (size != 0) add(large.bytes.data() + (at - before), size);
 }
 
 COHORT_INLINE void outbox::put_handles(msghdr& message, char* ancillary) {

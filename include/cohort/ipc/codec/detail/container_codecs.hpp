@@ -31,12 +31,12 @@ constexpr std::size_t element_size() {
 template <class T>
 void encode_elements(writer& out, const T* from, std::size_t count) {
   if constexpr (bulk<T>) {
-    out.bytes(from, count * sizeof(T));
+    out.part(from, count * sizeof(T));
   } else if constexpr (raw<T>) {
     char* to = out.grow(count * codec<T>::fixed_size);
     for (std::size_t i = 0; i < count; ++i) to = codec<T>::store(to, from[i]);
   } else {
-    for (std::size_t i = 0; i < count; ++i) codec<T>::encode(out, from[i]);
+    for (std::size_t i = 0; i < count; ++i) encode_part(out, from[i]);
   }
 }
 
@@ -45,6 +45,7 @@ void encode_elements(writer& out, const T* from, std::size_t count) {
 template <class Vector>
 void assign_bulk(Vector& to, const char* from, std::size_t count) {
   using T = typename Vector::value_type;
+  if (from == reinterpret_cast<const char*>(to.data())) return;  // read from the socket to where it belongs
   if constexpr (alignof(T) == 1) {
     to.assign(reinterpret_cast<const T*>(from), reinterpret_cast<const T*>(from) + count);
   } else {
@@ -79,6 +80,7 @@ void decode_elements(reader& in, T* to, std::size_t count) {
 /// Arrays: Count elements and no length. `Array` is T[Count] or std::array<T, Count>.
 template <class Array, class T, std::size_t Count, bool Fixed>
 struct array_codec {
+  using in_place = Array;
   static constexpr std::size_t min_size = min_size_of<T>() * Count;
 
   static void encode(writer& out, const Array& value) { encode_elements(out, std::data(value), Count); }
@@ -91,9 +93,7 @@ struct array_codec<Array, T, Count, true> : array_codec<Array, T, Count, false> 
   static constexpr bool is_raw = raw<T>;
   static constexpr bool is_bulk = bulk<T> && Count != 0;
 
-  static char* store(char* to, const Array& value)
-    requires is_raw
-  {
+  static char* store(char* to, const Array& value) requires is_raw {
     if constexpr (is_bulk) {
       std::memcpy(to, &value, sizeof(Array));
       return to + sizeof(Array);
@@ -103,9 +103,7 @@ struct array_codec<Array, T, Count, true> : array_codec<Array, T, Count, false> 
     }
   }
 
-  static const char* load(const char* from, Array& value)
-    requires is_raw
-  {
+  static const char* load(const char* from, Array& value) requires is_raw {
     if constexpr (is_bulk) {
       std::memcpy(static_cast<void*>(&value), from, sizeof(Array));
       return from + sizeof(Array);
@@ -138,7 +136,7 @@ class key_watch {
 
 /// Of a hash table: counts what lies in each bucket.
 template <class Table>
-  requires requires(const Table& table) { table.bucket_count(); }
+requires requires(const Table& table) { table.bucket_count(); }
 class key_watch<Table> {
  public:
   key_watch(Table& table, std::size_t count) : table_(table), probes_(count) {
@@ -162,6 +160,7 @@ template <class Map>
 struct map_codec {
   using key_type = typename Map::key_type;
   using mapped_type = typename Map::mapped_type;
+  using in_place = Map;
 
   static constexpr std::size_t min_size = 4;
 
@@ -169,8 +168,8 @@ struct map_codec {
     const auto level = out.descend();
     out.length(value.size());
     for (const auto& [key, mapped] : value) {
-      codec<key_type>::encode(out, key);
-      codec<mapped_type>::encode(out, mapped);
+      encode_part(out, key);
+      encode_part(out, mapped);
     }
   }
 
@@ -189,7 +188,8 @@ struct map_codec {
       codec<mapped_type>::decode(in, mapped);
       keys.check(key);
       value.emplace_hint(value.end(), std::move(key), std::move(mapped));
-      if (value.size() == i) [[unlikely]] fail_twice("map");
+      if (value.size() == i) [[unlikely]]
+        fail_twice("map");
     }
   }
 
@@ -202,13 +202,14 @@ struct map_codec {
 template <class Set>
 struct set_codec {
   using key_type = typename Set::key_type;
+  using in_place = Set;
 
   static constexpr std::size_t min_size = 4;
 
   static void encode(writer& out, const Set& value) {
     const auto level = out.descend();
     out.length(value.size());
-    for (const auto& key : value) codec<key_type>::encode(out, key);
+    for (const auto& key : value) encode_part(out, key);
   }
 
   static void decode(reader& in, Set& value) {
@@ -222,13 +223,12 @@ struct set_codec {
       codec<key_type>::decode(in, key);
       keys.check(key);
       value.emplace_hint(value.end(), std::move(key));
-      if (value.size() == i) [[unlikely]] fail_twice("set");
+      if (value.size() == i) [[unlikely]]
+        fail_twice("set");
     }
   }
 
-  static constexpr std::uint64_t shape_in(auto around) {
-    return shape_of_kind(kind::set, shape_of<key_type>(around));
-  }
+  static constexpr std::uint64_t shape_in(auto around) { return shape_of_kind(kind::set, shape_of<key_type>(around)); }
   static constexpr std::uint64_t shape() { return shape_in(detail::type_list<>()); }
 };
 
@@ -237,6 +237,7 @@ struct set_codec {
 template <class Char, class Traits, class Allocator>
 struct codec<std::basic_string<Char, Traits, Allocator>> {
   using string = std::basic_string<Char, Traits, Allocator>;
+  using in_place = string;
 
   static constexpr std::size_t min_size = 4;
 
@@ -248,7 +249,8 @@ struct codec<std::basic_string<Char, Traits, Allocator>> {
   static void decode(reader& in, string& value) {
     const std::size_t count = in.length(sizeof(Char), "string");
     if constexpr (sizeof(Char) == 1) {
-      value.assign(reinterpret_cast<const Char*>(in.take(count)), count);
+      const auto* const from = reinterpret_cast<const Char*>(in.take(count));
+      if (from != value.data()) value.assign(from, count);  // unless it was read to where it belongs
     } else {
       value.resize(count);
       detail::decode_elements(in, value.data(), count);
@@ -260,6 +262,7 @@ struct codec<std::basic_string<Char, Traits, Allocator>> {
 
 template <class T, class Allocator>
 struct codec<std::vector<T, Allocator>> {
+  using in_place = std::vector<T, Allocator>;
   static constexpr std::size_t min_size = 4;
 
   static void encode(writer& out, const std::vector<T, Allocator>& value) {
@@ -285,9 +288,10 @@ struct codec<std::vector<T, Allocator>> {
     } else {
       const auto level = in.descend();
       in.claim(count, sizeof(T));
-      value.clear();
+      while (value.size() > count) value.pop_back();
       value.reserve(in.room_for(count, sizeof(T)));
-      for (std::size_t i = 0; i < count; ++i) codec<T>::decode(in, value.emplace_back());
+      for (T& each : value) codec<T>::decode(in, each);  // which keep their memory
+      while (value.size() < count) codec<T>::decode(in, value.emplace_back());
     }
   }
 
@@ -321,7 +325,8 @@ struct codec<std::vector<bool, Allocator>> {
     for (std::size_t i = 0; i < count; ++i) value[i] = (static_cast<unsigned char>(from[i / 8]) >> i % 8 & 1) != 0;
     if (count % 8 != 0) {
       const unsigned rest = static_cast<unsigned char>(from[count / 8]) >> count % 8;
-      if (rest != 0) [[unlikely]] detail::fail_value("padding of a vector<bool>", rest);
+      if (rest != 0) [[unlikely]]
+        detail::fail_value("padding of a vector<bool>", rest);
     }
   }
 
