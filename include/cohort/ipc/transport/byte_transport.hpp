@@ -119,10 +119,10 @@ class byte_transport {
   std::optional<ring_writer> out_;
   std::optional<ring_reader> in_;
   parked parked_;
-  bool greeted_ = false;   // something has been written to the socket
-  bool at_end_ = false;    // the socket is
-  bool broken_ = false;    // the peer has sent descriptors where none may be
-  bool peer_gone_ = false; // a bell has found nobody
+  bool greeted_ = false;    // something has been written to the socket
+  bool at_end_ = false;     // the socket is
+  bool broken_ = false;     // the peer has sent descriptors where none may be
+  bool peer_gone_ = false;  // a bell has found nobody
   bool bell_due_ = false;
   bool lacks_handles_ = false;  // that are announced and have not come
   std::size_t offer_sent_ = 0;

@@ -56,8 +56,7 @@ COHORT_INLINE ssize_t byte_transport::write(const msghdr& message) noexcept {
     return -1;
   }
   const bool with_handles = message.msg_controllen != 0;
-  const bool blocked =
-      *room < (with_handles ? wire::header_size : 1) || (with_handles && !out_->handles_are_taken());
+  const bool blocked = *room < (with_handles ? wire::header_size : 1) || (with_handles && !out_->handles_are_taken());
   if (peer_gone_ || ((blocked || out_->is_stalled()) && is_hung_up())) {
     errno = EPIPE;
     return -1;

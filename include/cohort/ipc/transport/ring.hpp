@@ -29,7 +29,8 @@ struct ring_control {
   std::atomic<std::uint64_t> handles_at;          ///< writer: where the last frame is that descriptors came with
   alignas(64) std::atomic<std::uint64_t> head;    ///< reader: bytes read so far
   alignas(64) std::atomic<std::uint32_t> sleeps;  ///< the reader waits for the bell
-  alignas(64) std::atomic<std::uint64_t> wanted;  ///< the writer waits for the bell until `head` is here; 0: it does not
+  alignas(
+      64) std::atomic<std::uint64_t> wanted;  ///< the writer waits for the bell until `head` is here; 0: it does not
 };
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free);

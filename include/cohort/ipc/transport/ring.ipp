@@ -46,9 +46,9 @@ COHORT_INLINE void ring_memory::check(int fd, std::uint64_t capacity) {
   }
   const bool is_size = capacity >= least && capacity <= most && std::has_single_bit(capacity);
   if (!is_size || static_cast<std::uint64_t>(status.st_size) != head_size + capacity) {
-    throw_error("receive: a ring of " + std::to_string(capacity) + " bytes in a file of " +
-                    std::to_string(status.st_size),
-                errc::malformed);
+    throw_error(
+        "receive: a ring of " + std::to_string(capacity) + " bytes in a file of " + std::to_string(status.st_size),
+        errc::malformed);
   }
 }
 
@@ -126,9 +126,9 @@ COHORT_INLINE bool ring_writer::ask_for_room() noexcept {
 COHORT_INLINE std::size_t ring_reader::available() const {
   const std::uint64_t tail = memory_.control().tail.load();
   if (tail - head_ > memory_.capacity()) {
-    throw_error("receive: " + std::to_string(tail - head_) + " bytes in a ring of " +
-                    std::to_string(memory_.capacity()),
-                errc::malformed);
+    throw_error(
+        "receive: " + std::to_string(tail - head_) + " bytes in a ring of " + std::to_string(memory_.capacity()),
+        errc::malformed);
   }
   return static_cast<std::size_t>(tail - head_);
 }

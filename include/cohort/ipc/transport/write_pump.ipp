@@ -107,7 +107,8 @@ COHORT_INLINE void write_pump::resume_when_there_is_room() {
     case byte_transport::room_wait::none: return resume_next_turn();
     case byte_transport::room_wait::later:
       // What comes next may be the peer's ring, and flush_now() reads what there is.
-      if (owner_.bytes().awaits_ring() && !owner_.is_full()) return resume_when(asio::posix::stream_descriptor::wait_read);
+      if (owner_.bytes().awaits_ring() && !owner_.is_full())
+        return resume_when(asio::posix::stream_descriptor::wait_read);
       return resume_later();
   }
 }
