@@ -50,7 +50,7 @@ class read_baton {
   void pass_on();
 
  private:
-  static constexpr unsigned reads_a_turn = 16;  // of 256 KiB at most
+  static constexpr unsigned reads_a_turn = 8;  // of 256 KiB at most
 
   /// Looks again and again for as long as poll_for() says; false when nothing has come.
   bool poll();
