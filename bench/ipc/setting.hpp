@@ -99,11 +99,15 @@ inline double between(where place, const std::function<void(int)>& theirs, const
       });
 }
 
+/// What carries the messages of all channels; the raw side has the socket.
+inline transport carrier = transport::socket;
+
 /// Runs a coroutine over a channel on a socket to its end.
 inline void over_channel(int socket, const std::function<asio::awaitable<void>(both_ways&)>& body) {
   channel_options options;
   options.max_leases = 253;
   options.max_message = 128 * 1024 * 1024;
+  options.transport = carrier;
   asio::io_context context(1);
   both_ways both(context.get_executor(), descriptor(socket), options);
   asio::co_spawn(context, body(both), [](std::exception_ptr failure) {

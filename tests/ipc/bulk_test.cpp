@@ -9,6 +9,7 @@
 #include "../../include/cohort/ipc/peer.hpp"
 #include "../process/children.hpp"
 #include "../support/fault.hpp"
+#include "over_transport.hpp"
 #include "raw_end.hpp"
 
 namespace cohort::test::bulk_test {
@@ -34,7 +35,7 @@ ASYNC_TEST("handles are given and taken while a large message goes the other way
   const auto executor = co_await asio::this_coro::executor;
   channel_options options;
   options.max_message = 1 << 30;
-  auto child = co_await spawn<sums>(helper("ipc-bulk"), options);
+  auto child = co_await spawn<sums>(helper("ipc-bulk"), over_transport(options));
 
   std::size_t sent = 0;
   const intercept<&system::calls::sendmsg> counting([&](auto real, int fd, const msghdr* message, int flags) {

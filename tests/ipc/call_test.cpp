@@ -18,6 +18,7 @@
 #include "../support/cancellation.hpp"
 #include "../support/harness.hpp"
 #include "calls.hpp"
+#include "over_transport.hpp"
 
 namespace cohort::test::call_test {
 
@@ -141,7 +142,7 @@ ASYNC_TEST("two that ask each other more than fits anywhere both get all answers
 }  // namespace
 
 ASYNC_TEST("a question is answered, by a process of its own too") {
-  auto child = co_await spawn<calls_protocol>(command(helper_path(), "answer-calls"));
+  auto child = co_await spawn<calls_protocol>(command(helper_path(), "answer-calls"), over_transport());
   const twice question{21};
   const auto reply = co_await child.call<number>(question);
   CHECK(reply.value == 42);
@@ -244,7 +245,7 @@ ASYNC_TEST("a call that takes too long is cancelled on both sides") {
 }
 
 ASYNC_TEST("a peer that is killed ends the calls that it has not answered") {
-  auto child = co_await spawn<calls_protocol>(command(helper_path(), "answer-calls"));
+  auto child = co_await spawn<calls_protocol>(command(helper_path(), "answer-calls"), over_transport());
   const auto executor = co_await asio::this_coro::executor;
   std::vector<std::error_code> ends;
   task_group callers(executor);

@@ -432,6 +432,7 @@ ASYNC_TEST("what waits for messages reads no more than 4 MiB of those that nobod
   outcome_of<void> sending(executor, send_all());
   co_await yield(500);
   const auto stopped_at = sent;
+  INFO(stopped_at);
   CHECK(stopped_at > 40);
   CHECK(stopped_at < 60);
   for (int i = 0; i < 100; ++i) {

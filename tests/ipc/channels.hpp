@@ -13,6 +13,7 @@
 #include "../../include/cohort/ipc/channel.hpp"
 #include "../../include/cohort/ipc/channel_pair.hpp"
 #include "../support/harness.hpp"
+#include "over_transport.hpp"
 #include "protocol.hpp"
 
 namespace cohort::test {
@@ -33,7 +34,7 @@ struct connected {
  private:
   connected(const asio::any_io_executor& executor, std::pair<descriptor, descriptor> ends,
             const channel_options& of_here, const channel_options& of_there)
-      : here(executor, std::move(ends.first), of_here), there(executor, std::move(ends.second), of_there) {}
+      : here(executor, std::move(ends.first), over_transport(of_here)), there(executor, std::move(ends.second), of_there) {}
 };
 
 using any_message = std::variant<number, text, nothing>;

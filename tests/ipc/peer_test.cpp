@@ -24,7 +24,7 @@ using strings = std::vector<std::string>;
 
 /// A child that gives messages back and carries out orders.
 asio::awaitable<peer<talk>> start() {
-  auto started = co_await spawn<talk>(helper("ipc-obey"));
+  auto started = co_await spawn<talk>(helper("ipc-obey"), over_transport());
   co_return started;
 }
 
@@ -82,7 +82,7 @@ ASYNC_TEST("messages go to a child and back") {
 }
 
 ASYNC_TEST("single types go to a child and back") {
-  auto child = co_await spawn<sums>(helper("ipc-measure"));
+  auto child = co_await spawn<sums>(helper("ipc-measure"), over_transport());
   for (const std::size_t size : {std::size_t{0}, std::size_t{5}, std::size_t{1'000'000}}) {
     co_await child.send<text>(std::string(size, 'x'));
     const auto answer = co_await child.receive();
@@ -320,7 +320,7 @@ ASYNC_TEST("the channel is the first descriptor that the command leaves free, an
        {std::pair{std::vector<int>{}, "3"}, {std::vector{3}, "4"}, {std::vector{3, 4, 6}, "5"}}) {
     command what = helper("ipc-obey");
     for (const int each : taken) what.fd(each, stdio::null);
-    auto child = co_await spawn<talk>(what);
+    auto child = co_await spawn<talk>(what, over_transport());
     co_await child.send<order>("look", 0u);
     const auto heard = co_await next(child);
     CHECK(heard == std::string(expected) + ", not named, close-on-exec");
@@ -331,7 +331,7 @@ ASYNC_TEST("the channel is the first descriptor that the command leaves free, an
 ASYNC_TEST("a command can be spawned with a channel again and again") {
   const command what = helper("ipc-obey");
   for (int i = 0; i < 2; ++i) {
-    auto child = co_await spawn<talk>(what);
+    auto child = co_await spawn<talk>(what, over_transport());
     co_await child.send<number>(1u);
     const auto heard = co_await next(child);
     CHECK(heard == "1");
@@ -340,7 +340,7 @@ ASYNC_TEST("a command can be spawned with a channel again and again") {
 }
 
 ASYNC_TEST("a child that exits at once is an end") {
-  auto child = co_await spawn<talk>(helper("exit-code", "5"));
+  auto child = co_await spawn<talk>(helper("exit-code", "5"), over_transport());
   auto heard = co_await next(child);
   CHECK(heard == "(end)");
   const auto status = co_await child.wait();
@@ -352,7 +352,7 @@ ASYNC_TEST("a child that exits at once is an end") {
 ASYNC_TEST("the options of a spawn hold for its channel") {
   channel_options small;
   small.max_message = 100;
-  auto child = co_await spawn<talk>(helper("ipc-obey"), small);
+  auto child = co_await spawn<talk>(helper("ipc-obey"), over_transport(small));
   const text too_large = text_of_size(101);
   const auto code = co_await error_of(child.send(too_large));
   CHECK(code == errc::message_too_large);
@@ -363,7 +363,7 @@ ASYNC_TEST("a spawn that fails leaves nothing") {
   auto what = co_await text_of(spawn<talk>(command("/nope")));
   CHECK(what == "spawn: exec \"/nope\": No such file or directory");
   const fault<&system::calls::socketpair> none(EMFILE);
-  what = co_await text_of(spawn<talk>(helper("ipc-obey")));
+  what = co_await text_of(spawn<talk>(helper("ipc-obey"), over_transport()));
   CHECK(what == "channel: socketpair: Too many open files");
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Two processes that do everything to each other at once, one of which is killed again and again.
+#include "over_transport.hpp"
 #include "soak.hpp"
 
 #include <chrono>
@@ -38,7 +39,7 @@ asio::awaitable<void> stop_later(soak::side& mine, peer<soak::protocol>& child, 
 
 asio::awaitable<void> one_round(unsigned seed, tally& all) {
   std::mt19937 chance(seed);
-  auto child = co_await spawn<soak::protocol>(helper("soak", std::to_string(seed + 1)));
+  auto child = co_await spawn<soak::protocol>(helper("soak", std::to_string(seed + 1)), over_transport());
   soak::side mine(child, seed);
   const bool kills = chance() % 2 == 0;
   task_group stopping(child.get_executor());

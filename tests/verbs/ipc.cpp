@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../../include/cohort/core/system.hpp"
 #include "../../include/cohort/core/task_group.hpp"
 #include "../../include/cohort/ipc/peer.hpp"
 #include "../ipc/protocol.hpp"

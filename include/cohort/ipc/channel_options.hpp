@@ -6,6 +6,29 @@
 
 namespace cohort {
 
+/// What carries the bytes of a channel.
+enum class transport {
+  /// The socket, unless the peer's channel has chosen shared memory: then both use it.
+  socket,
+  /// Rings of shared memory, one in each direction. A message is copied into the ring and out of it; the kernel is
+  /// asked only to wake a side that sleeps, and to pass descriptors.
+  ///
+  /// It is enough that one side chooses it: the other learns it from the first bytes. All else is as over the socket:
+  /// errors, back-pressure (`send` completes when the ring has the whole message), cancellation; a message larger than
+  /// the ring goes through it piece by piece. What a peer has written before it died is received.
+  ///
+  /// It pays for large messages, and for small ones between processes on cores of their own that are busy or poll
+  /// (see channel::poll_for()); who sleeps is woken through the socket all the same.
+  ///
+  /// Memory: `ring_size` bytes for each direction, which are taken as messages first pass through them and given back
+  /// with the channel, also when processes die. A peer that lies there can do no more than break the channel
+  /// (errc::malformed): what is in the ring is checked after it has been copied out, and the memory is sealed.
+  ///
+  /// No memory or descriptor for a ring: the channel's constructor throws what the system says, if it is this side
+  /// that has chosen; on the other side the channel breaks.
+  shared_memory,
+};
+
 /// What a channel allows itself and its peer.
 struct channel_options {
   channel_options() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
@@ -20,6 +43,10 @@ struct channel_options {
   std::size_t max_leases = 64;
   /// Calls of the peer that are answered at the same time, until the answers are written; further ones wait.
   std::size_t max_calls = 1024;
+  /// What carries the bytes.
+  cohort::transport transport = cohort::transport::socket;
+  /// Bytes of the ring that this side writes into, if it has one: a power of two, or the next above; 1 GiB at most.
+  std::size_t ring_size = 1024 * 1024;
 };
 
 }  // namespace cohort

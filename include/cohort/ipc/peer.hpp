@@ -109,7 +109,8 @@ class peer : public detail::parent_channel_of<Protocol> {
 /// Starts a child that has a channel to this process: it calls parent<Protocol>() to get its end.
 ///
 /// The end is the first descriptor number from 3 on that `what` leaves free, and the environment variable
-/// COHORT_CHANNEL_FD names it. Otherwise as spawn(command).
+/// COHORT_CHANNEL_FD names it. With `options.transport` of shared memory the child's channel uses it too; the child has
+/// nothing to say for that. Otherwise as spawn(command).
 template <class Protocol>
 asio::awaitable<peer<Protocol>> spawn(command what, channel_options options = {}) {
   const auto executor = co_await asio::this_coro::executor;

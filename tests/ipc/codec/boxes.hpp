@@ -45,6 +45,7 @@ struct heard {
     words.push_back("answer " + std::to_string(id));
   }
   void on_cancel(std::uint64_t id) { words.push_back("cancel " + std::to_string(id)); }
+  void on_ring(const descriptor&, std::uint64_t capacity) { words.push_back("ring " + std::to_string(capacity)); }
 };
 
 struct boxes {
@@ -54,6 +55,7 @@ struct boxes {
   }
 
   std::pair<descriptor, descriptor> ends = make_channel_pair();
+  detail::byte_transport to{ends.first.get()}, from{ends.second.get()};
   outbox out;
   inbox in;
   heard sink;
@@ -87,12 +89,12 @@ struct boxes {
     out.control(wire::kind::adopted, payload, sizeof payload);
   }
 
-  outbox::outcome write() { return out.write(ends.first.get()); }
+  outbox::outcome write() { return out.write(to); }
 
   /// Reads all that is there.
   inbox::outcome read() {
     for (;;) {
-      const auto outcome = in.read(ends.second.get(), sink);
+      const auto outcome = in.read(from, sink);
       if (outcome == inbox::outcome::empty || outcome == inbox::outcome::end) return outcome;
     }
   }

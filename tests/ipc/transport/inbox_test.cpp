@@ -52,6 +52,7 @@ struct box {
   explicit box(std::uint32_t max_message = 1024 * 1024) : in(max_message) { come(frame(wire::kind::hello, "hello")); }
 
   std::pair<descriptor, descriptor> ends = make_channel_pair();
+  detail::byte_transport from{ends.second.get()};
   inbox in;
   heard sink;
 
@@ -74,9 +75,9 @@ struct box {
   }
 
   inbox::outcome read() {
-    auto outcome = in.read(ends.second.get(), sink);
+    auto outcome = in.read(from, sink);
     while (outcome == inbox::outcome::data || outcome == inbox::outcome::drained) {
-      outcome = in.read(ends.second.get(), sink);
+      outcome = in.read(from, sink);
     }
     return outcome;
   }
@@ -124,9 +125,10 @@ PLAIN_TEST("the first frame is a hello, and no other is") {
   inbox fresh(1000);
   heard nobody;
   auto ends = make_channel_pair();
+  detail::byte_transport from(ends.second.get());
   const auto early = message("early");
   REQUIRE(::send(ends.first.get(), early.data(), early.size(), 0) == static_cast<ssize_t>(early.size()));
-  CHECK_THROWS_AS(fresh.read(ends.second.get(), nobody), std::system_error);
+  CHECK_THROWS_AS(fresh.read(from, nobody), std::system_error);
   box b;
   CHECK(b.sink.words == std::vector<std::string>{"hello hello"});
   CHECK(b.code_of(frame(wire::kind::hello, "again")) == errc::malformed);

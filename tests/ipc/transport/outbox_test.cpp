@@ -41,13 +41,14 @@ byte_buffer bytes_of(const std::string& text) {
 /// An outbox, and what has been read at the other end of its socket.
 struct line {
   std::pair<descriptor, descriptor> ends = make_channel_pair();
+  detail::byte_transport to{ends.first.get()};
   outbox out;
   std::string bytes;
   std::vector<descriptor> came;
 
   outbox::ticket say(const std::string& text) { return out.append(kind::message, bytes_of(text)); }
 
-  outbox::outcome write() { return out.write(ends.first.get()); }
+  outbox::outcome write() { return out.write(to); }
 
   void read() {
     std::vector<char> buffer(64 * 1024);

@@ -38,6 +38,7 @@ enum class kind : std::uint8_t {
   goodbye = 9,     ///< user: no payload; nothing follows in the user lane
   withdrawn = 10,  ///< user: a message that was cancelled before a byte of it was sent; to be skipped
   parcel = 11,     ///< user: u64 id, u16 type, encoding: a message with handles in it, a lease of them all
+  ring = 12,       ///< control: u64 capacity; takes one descriptor, alone; what follows is in that ring of shared memory
 };
 
 /// What stands in place of a message's type when the message is part of a call. Types are numbered from 0 and end far
@@ -81,7 +82,8 @@ inline wire::lane lane_of(wire::kind kind) noexcept {
   switch (kind) {
     case kind::hello:
     case kind::adopted:
-    case kind::refused: return lane::control;
+    case kind::refused:
+    case kind::ring: return lane::control;
     default: return lane::user;
   }
 }
@@ -121,7 +123,7 @@ inline header get_header(const void* from) noexcept {
 /// Whether a correct peer can have sent this header.
 inline bool is_valid(const header& h) noexcept {
   const auto kind = static_cast<std::uint8_t>(h.kind);
-  if (kind < 1 || kind > 11 || h.zero != 0 || h.size > max_frame || h.lane != lane_of(h.kind)) return false;
+  if (kind < 1 || kind > 12 || h.zero != 0 || h.size > max_frame || h.lane != lane_of(h.kind)) return false;
   switch (h.kind) {
     case kind::hello:
     case kind::piece:
@@ -134,6 +136,7 @@ inline bool is_valid(const header& h) noexcept {
     case kind::revoked: return h.handles == 0 && h.size == 8;
     case kind::refused: return h.handles == 0 && h.size == 9;
     case kind::goodbye: return h.handles == 0 && h.size == 0;
+    case kind::ring: return h.handles == 1 && h.size == 8;
   }
   return false;
 }

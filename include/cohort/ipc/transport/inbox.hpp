@@ -18,10 +18,10 @@
 
 #include "../../core/descriptor.hpp"
 #include "../../core/error.hpp"
-#include "../../core/system.hpp"
 #include "../codec/byte_buffer.hpp"
 #include "arrived.hpp"
 #include "assembly.hpp"
+#include "byte_transport.hpp"
 #include "frame.hpp"
 #include "landing.hpp"
 #include "numbered_fifo.hpp"
@@ -58,9 +58,10 @@ class inbox {
 
   /// Reads once, never blocking, and sorts what came: messages, requests and leases are kept here, the rest goes to
   /// `sink`, which has on_hello(data, size), on_adopted(id), on_refused(id, reason), on_revoked(id), on_goodbye(),
-  /// on_lease(lease), on_parcel(parcel) (false: not to be kept), on_answer(envelope, id, stored), on_cancel(id).
+  /// on_lease(lease), on_parcel(parcel) (false: not to be kept), on_answer(envelope, id, stored), on_cancel(id),
+  /// on_ring(memory, capacity).
   template <class Sink>
-  outcome read(int fd, Sink& sink) {
+  outcome read(byte_transport& from, Sink& sink) {
     alignas(cmsghdr) char ancillary[CMSG_SPACE(wire::max_handles * sizeof(int))];
     std::array<iovec, 3> parts;
     msghdr message{};
@@ -70,7 +71,7 @@ class inbox {
     message.msg_controllen = sizeof ancillary;
     std::size_t room = 0;
     for (std::size_t i = 0; i < message.msg_iovlen; ++i) room += parts[i].iov_len;
-    const ssize_t got = system::retry(system::call.recvmsg, fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    const ssize_t got = from.read(message);
     if (got < 0) {
       // Short of memory, there is nothing to read for now: the socket stays readable, and is asked again.
       if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM) return outcome::empty;
@@ -230,6 +231,7 @@ class inbox {
       }
       from.parsed += wire::header_size + header.size;
       take(from, header, at + wire::header_size, sink);
+      if (header.kind == wire::kind::ring && from.parsed != from.filled) malformed("bytes behind a ring");
     }
     // Descriptors come with the first byte of the frame that announces them, the rest of which may still be to come.
     if (batches_.size() > (from.filled == from.parsed ? 0u : 1u)) malformed("descriptors that no frame announces");
@@ -264,6 +266,7 @@ class inbox {
         said_goodbye_ = true;
         sink.on_goodbye();
         break;
+      case wire::kind::ring: sink.on_ring(take_ring(), wire::load(payload, 8)); break;
       case wire::kind::piece:
       case wire::kind::withdrawn: break;
     }
@@ -349,6 +352,9 @@ class inbox {
   descriptor take_announced();
 
   void announce(std::size_t count);
+
+  /// The memory of a ring, which came with the frame.
+  descriptor take_ring();
 
   template <class Sink>
   void take_lease(const wire::header& header, const char* payload, Sink& sink) {

@@ -326,6 +326,15 @@ COHORT_INLINE descriptor inbox::take_announced() {
   return taken;
 }
 
+COHORT_INLINE descriptor inbox::take_ring() {
+  if (batches_.empty()) malformed("a ring without memory");
+  batch arrived = std::move(batches_.front());
+  batches_.pop_front();
+  if (arrived.truncated) throw_error("receive: no descriptor is free for the peer's ring", errc::handle_lost);
+  if (arrived.handles.size() != 1) malformed("a ring of " + std::to_string(arrived.handles.size()) + " descriptors");
+  return std::move(arrived.handles.front());
+}
+
 COHORT_INLINE void inbox::announce(std::size_t count) {
   if (batches_.empty() || !announced_.empty()) malformed("descriptors announced that did not come");
   batch arrived = std::move(batches_.front());

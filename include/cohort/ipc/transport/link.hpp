@@ -19,6 +19,7 @@
 #include "../channel_options.hpp"
 #include "../codec/byte_buffer.hpp"
 #include "../codec/schema.hpp"
+#include "byte_transport.hpp"
 #include "call_book.hpp"
 #include "encoded_message.hpp"
 #include "frame.hpp"
@@ -236,9 +237,12 @@ class link : public std::enable_shared_from_this<link> {
 
   void on_lease(detail::arrived_lease lease);
 
+  void on_ring(descriptor memory, std::uint64_t capacity);
+
   // What its parts see of it, and tell it.
 
   asio::posix::stream_descriptor& socket() noexcept { return socket_; }
+  detail::byte_transport& bytes() noexcept { return bytes_; }
   const detail::link_state& state() const noexcept { return state_; }
   detail::write_pump& writes() noexcept { return writes_; }
   detail::read_baton& reads() noexcept { return reads_; }
@@ -262,6 +266,7 @@ class link : public std::enable_shared_from_this<link> {
 
   /// The peer is not to be believed any more, and sees the end of the stream. Messages that came before can be taken.
   void break_off(std::exception_ptr why);
+  void break_off_malformed(const char* what);
 
  private:
   /// Sends a message whose owner lends parts of it, until this ends.
@@ -291,7 +296,7 @@ class link : public std::enable_shared_from_this<link> {
   // that this much is to be said of them, it has read all that the kernel lets be on its way.
   static constexpr std::size_t answers_limit = 64 * 1024;
 
-  /// Queues this side's hello, which must be the first frame, and lets it go out.
+  /// Queues this side's hello, which must be the first frame, and lets it go out; then its ring, if it is to have one.
   void greet();
 
   static errc error_of(wire::refusal reason) noexcept;
@@ -302,6 +307,7 @@ class link : public std::enable_shared_from_this<link> {
 
   channel_options options_;
   asio::posix::stream_descriptor socket_;
+  detail::byte_transport bytes_;
   detail::link_state state_;
   detail::handshake handshake_;
   detail::write_pump writes_;

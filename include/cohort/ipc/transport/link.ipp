@@ -6,6 +6,7 @@
 #include "../../core/config.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <functional>
 #include <string>
@@ -42,6 +43,7 @@ COHORT_INLINE link::link(asio::any_io_executor executor, descriptor socket, cons
                          const message_table& outgoing, const message_table& incoming)
     : options_(options),
       socket_(executor),
+      bytes_(socket.get()),
       handshake_{outgoing, incoming, {}, {}},
       writes_(*this, executor),
       reads_(*this),
@@ -53,10 +55,25 @@ COHORT_INLINE link::link(asio::any_io_executor executor, descriptor socket, cons
 
 COHORT_INLINE link::~link() = default;
 
+namespace detail {
+
+/// The bytes of this side's ring.
+COHORT_INLINE std::size_t ring_capacity(const channel_options& options) {
+  if (options.ring_size >= 1 && options.ring_size <= ring_memory::most) {
+    return std::max(std::bit_ceil(options.ring_size), ring_memory::least);
+  }
+  throw_error("channel: ring_size of " + std::to_string(options.ring_size) + " bytes, at most " +
+                  std::to_string(ring_memory::most),
+              errc::invalid_option);
+}
+
+}  // namespace detail
+
 COHORT_INLINE void link::greet() {
   byte_buffer payload;
   encode(payload, make_hello(handshake_.outgoing, handshake_.incoming, options_.max_message));
   out().control(wire::kind::hello, payload.data(), payload.size());
+  if (options_.transport == transport::shared_memory) bytes_.make_ring(detail::ring_capacity(options_));
   flush_now();
   if (!handshake_.theirs) reads_.read_once();  // the peer's lies there already when it was here first
 }
@@ -210,6 +227,7 @@ COHORT_INLINE void link::close() {
   if (!out().has_lent()) flush_now();  // the owner of a message that is under way may be gone already
   state_.closed = true;
   writes_.stop_waiting();
+  bytes_.close();
   descriptor closing(socket_.release());
   inbox_.drop_handles();
   inbox_.drop_messages();
@@ -263,7 +281,7 @@ COHORT_INLINE bool link::is_full() const noexcept {
 
 COHORT_INLINE void link::on_flushed() {
   // One who only sends would else never hear what the peer understands.
-  if (!handshake_.theirs && !reads_.is_held()) reads_.read_once();
+  if ((!handshake_.theirs || bytes_.awaits_ring()) && !reads_.is_held() && !is_full()) reads_.read_once();
 }
 
 COHORT_INLINE void link::on_read() {
@@ -284,9 +302,22 @@ COHORT_INLINE void link::break_off(std::exception_ptr why) {
   flush_now();  // the last words are which handles have been taken over
   writes_.fail(make_error_code(errc::malformed));
   writes_.stop_waiting();
+  bytes_.close();
   descriptor closing(socket_.release());
   inbox_.drop_handles();  // nobody can be told any more that they have been taken
   wake_all();
+}
+
+COHORT_INLINE void link::break_off_malformed(const char* what) {
+  break_off(std::make_exception_ptr(std::system_error(make_error_code(errc::malformed), what)));
+}
+
+COHORT_INLINE void link::on_ring(descriptor memory, std::uint64_t capacity) {
+  if (bytes_.reads_ring()) throw_error("receive: a second ring", errc::malformed);
+  bytes_.attach(memory, capacity);
+  if (bytes_.has_ring()) return;
+  bytes_.make_ring(detail::ring_capacity(options_));
+  flush_soon();
 }
 
 COHORT_INLINE void link::wake_all() {

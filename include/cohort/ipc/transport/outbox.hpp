@@ -15,6 +15,7 @@
 #include "../../core/config.hpp"
 #include "../codec/byte_buffer.hpp"
 #include "../codec/byte_stream.hpp"
+#include "byte_transport.hpp"
 #include "fifo.hpp"
 #include "frame.hpp"
 
@@ -32,7 +33,7 @@ class outbox {
 
   enum class outcome {
     done,     ///< nothing is left
-    blocked,  ///< the socket is full: go on when it is writable
+    blocked,  ///< there is no room: see byte_transport::wait_for_room()
     more,     ///< the socket takes more, but it was a lot for one turn of the loop: go on in the next
     starved,  ///< the kernel is short of memory or of descriptors in flight: go on after a while
     failed,   ///< errno says why; nothing can be sent any more
@@ -116,7 +117,7 @@ class outbox {
   /// this writes would else hold the loop for the whole of a large message. Never blocks, and throws nothing.
   ///
   /// A message whose descriptors the kernel refuses is withdrawn, for take_refused(), and the others are written.
-  outcome write(int fd);
+  outcome write(byte_transport& to);
 
   /// The messages that have been refused since the last call.
   std::vector<refused> take_refused() { return std::exchange(refused_, {}); }
@@ -178,6 +179,9 @@ class outbox {
   /// The kernel has refused a batch with handles, now dissolved: withdraws the message that it is about, or sees to it
   /// that the next batch tells more.
   void find_refused(int error);
+
+  /// What a write that has failed with this errno means.
+  static outcome outcome_of(int error) noexcept;
 
   /// Cuts a run behind its first frame with handles.
   void cut_behind_handles(fifo<segment>::iterator run);

@@ -9,8 +9,6 @@
 #include <cerrno>
 #include <new>
 
-#include "../../core/system.hpp"
-
 namespace cohort::detail {
 
 COHORT_INLINE outbox::outbox() {
@@ -124,15 +122,17 @@ COHORT_INLINE outbox::ticket outbox::mark() {
   return append(wire::kind::withdrawn, byte_buffer());  // which goes behind the control lane, as all messages do
 }
 
-COHORT_INLINE outbox::outcome outbox::write(int fd) {
+COHORT_INLINE outbox::outcome outbox::write(byte_transport& to) {
   std::size_t written = 0;
-  while (form_batch()) {
+  for (;;) {
+    if (batch_.next == batch_.vectors.size() && to.has_offer() && !to.send_offer()) return outcome_of(errno);
+    if (!form_batch()) break;
     alignas(cmsghdr) char ancillary[CMSG_SPACE(wire::max_handles * sizeof(int))];
     msghdr message{};
     message.msg_iov = batch_.vectors.data() + batch_.next;
     message.msg_iovlen = batch_.vectors.size() - batch_.next;
     if (!batch_.handles.empty()) put_handles(message, ancillary);
-    const ssize_t sent = system::retry(system::call.sendmsg, fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t sent = to.write(message);
     if (sent < 0) {
       const int error = errno;
       // Descriptors that the kernel has not taken may be withdrawn and closed by their owners.
@@ -147,10 +147,7 @@ COHORT_INLINE outbox::outcome outbox::write(int fd) {
           continue;
         }
       }
-      errno = error;
-      if (error == EAGAIN || error == EWOULDBLOCK) return outcome::blocked;
-      if (error == ETOOMANYREFS || error == ENOBUFS || error == ENOMEM) return outcome::starved;
-      return outcome::failed;
+      return outcome_of(error);
     }
     batch_.handles.clear();
     advance(static_cast<std::size_t>(sent));
@@ -158,7 +155,14 @@ COHORT_INLINE outbox::outcome outbox::write(int fd) {
     if (written >= turn_bytes && !empty()) return outcome::more;
   }
   one_at_a_time_ = false;
-  return outcome::done;
+  return to.ring_due() ? outcome::done : outcome::starved;
+}
+
+COHORT_INLINE outbox::outcome outbox::outcome_of(int error) noexcept {
+  errno = error;
+  if (error == EAGAIN || error == EWOULDBLOCK) return outcome::blocked;
+  if (error == ETOOMANYREFS || error == ENOBUFS || error == ENOMEM) return outcome::starved;
+  return outcome::failed;
 }
 
 COHORT_INLINE bool outbox::is_about_handles(int error) noexcept {

@@ -43,6 +43,9 @@ class read_baton {
   /// Whether somebody waits while somebody else reads.
   bool is_wanted() const noexcept { return !waiting_.empty(); }
 
+  /// Has whoever waits for the socket look again.
+  void look_again();
+
   /// Has the next of those who wait look whether it is to read.
   void pass_on();
 

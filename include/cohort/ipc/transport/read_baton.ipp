@@ -37,7 +37,7 @@ COHORT_INLINE asio::awaitable<void> read_baton::wait(std::shared_ptr<link> self,
       co_await asio::post(self->get_executor(), asio::use_awaitable);
       continue;
     }
-    if (baton.read_once() || baton.poll()) continue;
+    if (baton.read_once() || baton.poll() || !self->bytes().may_wait_for_input()) continue;
     baton.reads_ = 0;
     baton.held_ = true;
     asio_error error;
@@ -46,6 +46,7 @@ COHORT_INLINE asio::awaitable<void> read_baton::wait(std::shared_ptr<link> self,
       co_await self->socket().async_wait(asio::posix::stream_descriptor::wait_read,
                                          asio::redirect_error(asio::use_awaitable, error));
       baton.drained_ = false;
+      if (self->bytes().end_wait_for_input()) self->writes().look_again();
     }
     if (!error || ready()) continue;
     if (error == operation_aborted()) {  // unless somebody cancels this, it is to look again
@@ -60,17 +61,22 @@ COHORT_INLINE bool read_baton::read_once() {
   if (owner_.state().input_ended()) return true;
   if (std::exchange(drained_, false)) return false;
   try {
-    switch (owner_.in().read(owner_.native_handle(), owner_)) {
+    switch (owner_.in().read(owner_.bytes(), owner_)) {
       case inbox::outcome::empty: return false;
       case inbox::outcome::drained: drained_ = true; break;
       case inbox::outcome::data: break;
       case inbox::outcome::end: owner_.on_end(); return true;
     }
     if (is_wanted()) owner_.on_read();
+    if (!owner_.bytes().ring_due()) owner_.writes().ring_later();
   } catch (...) {
     owner_.break_off(std::current_exception());
   }
   return true;
+}
+
+COHORT_INLINE void read_baton::look_again() {
+  if (held_) owner_.socket().cancel();
 }
 
 COHORT_INLINE void read_baton::pass_on() {

@@ -36,6 +36,12 @@ class write_pump {
   /// Writes what is queued in a later turn of the loop, so that all of this turn goes in one call.
   void flush_soon();
 
+  /// Has a write that waits look again.
+  void look_again();
+
+  /// Rings after a while the bell that the kernel has refused.
+  void ring_later();
+
   /// See link::written().
   static asio::awaitable<void> written(std::shared_ptr<link> self, const char* step, ticket which, bool take_back);
 
@@ -52,20 +58,22 @@ class write_pump {
   void fail(std::error_code why) noexcept { error_ = why; }
 
   /// Ends the waiting for a kernel that is short of memory.
-  void stop_waiting() { retry_.cancel(); }
+  void stop_waiting() { retry_.cancel(), ring_again_.cancel(); }
 
   /// Has everybody look again at what they wait for.
   void wake_all() { progress_.notify(); }
 
  private:
   void write();
-  void resume_when_writable();
+  void resume_when_there_is_room();
+  void resume_when(asio::posix::stream_descriptor::wait_type what);
   void resume_next_turn();
   void resume_later();
 
   link& owner_;
   outbox queue_;
   asio::steady_timer retry_;
+  asio::steady_timer ring_again_;
   event progress_;  // something was written, or nothing will be
   std::error_code error_;
   ticket goodbye_ = 0;

@@ -19,7 +19,7 @@
 namespace cohort::detail {
 
 COHORT_INLINE write_pump::write_pump(link& owner, const asio::any_io_executor& executor)
-    : owner_(owner), retry_(executor), progress_(executor) {}
+    : owner_(owner), retry_(executor), ring_again_(executor), progress_(executor) {}
 
 COHORT_INLINE void write_pump::flush_now() {
   if (owner_.state().closed || writing_ || error_) return;
@@ -32,7 +32,7 @@ COHORT_INLINE void write_pump::flush_now() {
 }
 
 COHORT_INLINE void write_pump::write() {
-  const auto outcome = queue_.write(owner_.native_handle());
+  const auto outcome = queue_.write(owner_.bytes());
   const int error = errno;
   if (queue_.has_refused()) {
     owner_.on_handles_refused(queue_.take_refused());
@@ -40,10 +40,11 @@ COHORT_INLINE void write_pump::write() {
   }
   switch (outcome) {
     case outbox::outcome::done: break;
-    case outbox::outcome::blocked: resume_when_writable(); break;
+    case outbox::outcome::blocked: resume_when_there_is_room(); break;
     case outbox::outcome::more: resume_next_turn(); break;
     case outbox::outcome::starved: resume_later(); break;
     case outbox::outcome::failed:
+      if (error == EPROTO) return owner_.break_off_malformed("send: positions of a ring that cannot be");
       error_ = error == EPIPE || error == ECONNRESET ? make_error_code(errc::peer_closed)
                                                      : std::error_code(error, std::system_category());
       ::shutdown(owner_.native_handle(), SHUT_WR);  // the peer is not to wait for the rest
@@ -97,13 +98,38 @@ COHORT_INLINE asio::awaitable<void> write_pump::disconnect(std::shared_ptr<link>
   }
 }
 
-COHORT_INLINE void write_pump::resume_when_writable() {
-  owner_.socket().async_wait(asio::posix::stream_descriptor::wait_write,
-                             [this, alive = owner_.shared_from_this()](std::error_code error) {
-                               writing_ = false;
-                               if (!error) flush_now();
-                             });
+COHORT_INLINE void write_pump::ring_later() {
+  ring_again_.expires_after(std::chrono::milliseconds(2));
+  ring_again_.async_wait([this, alive = owner_.shared_from_this()](std::error_code error) {
+    if (!error && !owner_.bytes().ring_due()) ring_later();
+  });
+}
+
+COHORT_INLINE void write_pump::resume_when_there_is_room() {
+  switch (owner_.bytes().wait_for_room()) {
+    case byte_transport::room_wait::writable: return resume_when(asio::posix::stream_descriptor::wait_write);
+    case byte_transport::room_wait::readable: return resume_when(asio::posix::stream_descriptor::wait_read);
+    case byte_transport::room_wait::none: return resume_next_turn();
+    case byte_transport::room_wait::later:
+      // What comes next may be the peer's ring, and flush_now() reads what there is.
+      if (owner_.bytes().awaits_ring() && !owner_.is_full())
+        return resume_when(asio::posix::stream_descriptor::wait_read);
+      return resume_later();
+  }
+}
+
+COHORT_INLINE void write_pump::resume_when(asio::posix::stream_descriptor::wait_type what) {
+  owner_.socket().async_wait(what, [this, alive = owner_.shared_from_this()](std::error_code) {  // look_again(), too
+    writing_ = false;
+    if (owner_.state().closed) return;
+    if (owner_.bytes().hear_bells()) owner_.reads().look_again();
+    flush_now();
+  });
   writing_ = true;  // not before: there may have been no memory for it
+}
+
+COHORT_INLINE void write_pump::look_again() {
+  if (writing_) owner_.socket().cancel();
 }
 
 COHORT_INLINE void write_pump::resume_next_turn() {
