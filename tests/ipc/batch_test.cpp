@@ -180,6 +180,64 @@ ASYNC_TEST("of many handles those that the peer has not taken are still here") {
   CHECK(back == 5);
 }
 
+ASYNC_TEST("who gives many handles hears of each as soon as it is known, while others wait to be taken") {
+  const auto executor = co_await asio::this_coro::executor;
+  both ends(executor);
+  std::vector<descriptor> given;
+  for (int i = 0; i < 3; ++i) given.emplace_back(::dup(0));
+  given[1].reset();
+  std::vector<std::size_t> taken, refused;
+  std::vector<std::error_code> results;
+  const handle_ended ended = [&](std::size_t which, std::error_code error) {
+    (error ? refused : taken).push_back(which);
+    CHECK(static_cast<bool>(given[which]) == (error == errc::handle_refused));
+  };
+  const auto give = [&]() -> asio::awaitable<void> {
+    const item message;
+    results = co_await ends.here.send_handles(message, given, ended);
+  };
+  task_group tasks(executor);
+  tasks.start(give(), ignore);
+  const auto first = co_await ends.there.receive_handle();
+  CHECK(first.has_value());
+  const bool heard = co_await eventually([&] { return taken.size() == 1; });
+  CHECK(heard);
+  CHECK(taken == std::vector<std::size_t>{0});
+  CHECK(refused == std::vector<std::size_t>{1});
+  CHECK(results.empty());
+  ends.there.decline_handles();
+  co_await ends.there.flush();
+  co_await tasks.wait_empty();
+  CHECK(refused == std::vector<std::size_t>{1, 2});
+  REQUIRE(results.size() == 3);
+  CHECK(results[2] == errc::handle_refused);
+}
+
+ASYNC_TEST("who gives more handles than may be under way waits for room, behind those who came before") {
+  const auto executor = co_await asio::this_coro::executor;
+  channel_options few;
+  few.max_leases = 2;
+  both ends(executor, few);
+  const auto give = [&](int number, int count) -> asio::awaitable<void> {
+    std::vector<descriptor> given;
+    for (int i = 0; i < count; ++i) given.emplace_back(::dup(0));
+    const item message{number, ""};
+    const auto results = co_await ends.here.send_handles(message, given);
+    CHECK(results == std::vector<std::error_code>(static_cast<std::size_t>(count)));
+  };
+  task_group tasks(executor);
+  for (int i = 1; i <= 3; ++i) tasks.start(give(i, 2 * i - 1));
+  std::vector<int> order;
+  for (int i = 0; i < 9; ++i) {
+    const auto got = co_await ends.there.receive_handle();
+    REQUIRE(got.has_value());
+    order.push_back(got->message.number);
+  }
+  co_await ends.there.flush();
+  co_await tasks.wait_empty();
+  CHECK(order == std::vector<int>{1, 2, 2, 2, 3, 3, 3, 3, 3});
+}
+
 PLAIN_TEST("giving many handles that is cancelled at any moment says of each whose it is") {
   const auto points = cancel_at_every_turn([](cancellation& cancelled) -> asio::awaitable<void> {
     const auto executor = co_await asio::this_coro::executor;

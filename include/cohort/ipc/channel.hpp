@@ -264,15 +264,16 @@ class channel {
   /// Gives away many at once, each with the same message: `objects` is a range of them, an lvalue.
   ///
   /// Returns for each what became of it: no error, and it is closed here, or what send_handle() would have thrown, and
-  /// it is still the caller's. Cancelling ends those that have not been taken, with operation_aborted for each, and
-  /// returns.
+  /// it is still the caller's. `ended` hears the same of each as soon as it is known. Cancelling ends those that have
+  /// not been taken, with operation_aborted for each, and returns.
   template <class M, std::ranges::forward_range Range>
-  requires(outgoing::template contains<M>)
-      [[nodiscard]] asio::awaitable<std::vector<std::error_code>> send_handles(const M& message, Range& objects) {
+    requires(outgoing::template contains<M>)
+  [[nodiscard]] asio::awaitable<std::vector<std::error_code>> send_handles(const M& message, Range& objects,
+                                                                         handle_ended ended = {}) {
     std::vector<detail::handle_ref> refs;
     for (auto& each : objects) refs.emplace_back(each, true);
     return detail::send_handles(link_, number_of<M>, detail::encode_now(detail::lease_head, number_of<M>, message),
-                                std::move(refs));
+                                std::move(refs), std::move(ended));
   }
 
   /// Takes the next message that came with a handle; empty when none will come. This is what tells the sender that the

@@ -125,6 +125,44 @@ ASYNC_TEST("a worker that dies before it takes a socket gives it back, and anoth
   co_await s.end();
 }
 
+ASYNC_TEST("of sockets that came together, those that a worker has not taken when it dies go to another one") {
+  const auto executor = co_await asio::this_coro::executor;
+  scene s(executor);
+  fake_worker one(executor, 1), two(executor, 2);
+  for (int i = 0; i < 4; ++i) co_await s.connect();  // which waits in the kernel
+  s.distributor.join(one.who);
+  s.distributor.join(two.who);
+  const auto taken = co_await one.take();
+  CHECK(taken == "1");
+  CHECK(one.who->figures.leased == 2);
+  co_await one.there.flush();
+  one.there.close();
+  std::vector<std::string> said;
+  for (int i = 0; i < 3; ++i) {
+    auto each = co_await two.take();
+    said.push_back(std::move(each));
+  }
+  std::sort(said.begin(), said.end());
+  CHECK(said == std::vector<std::string>{"2", "3", "4"});
+  CHECK(one.who->figures.leased == 1);
+  CHECK(two.who->figures.leased == 3);
+  co_await s.end();
+}
+
+ASYNC_TEST("sockets whose worker has no channel any more go to another one") {
+  const auto executor = co_await asio::this_coro::executor;
+  scene s(executor);
+  fake_worker one(executor, 1), two(executor, 2);
+  co_await s.connect();
+  s.distributor.join(one.who);
+  s.distributor.join(two.who);
+  one.who->peer = peer<worker_protocol>();
+  const auto said = co_await two.take();
+  CHECK(said == "1");
+  co_await s.end();
+  CHECK(s.failures.empty());
+}
+
 ASYNC_TEST("a worker that refuses sockets leaves them to another one") {
   const auto executor = co_await asio::this_coro::executor;
   scene s(executor);

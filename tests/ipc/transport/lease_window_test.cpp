@@ -17,7 +17,17 @@ namespace {
 
 using detail::lease_window;
 using state = lease_window::state;
-using lease = lease_window::lease;
+
+struct own_event {
+  explicit own_event(const asio::any_io_executor& executor) : own(executor) {}
+  event own;
+};
+
+/// A lease with an event for it alone.
+struct lease : own_event, lease_window::lease {
+  lease(lease_window& in, const asio::any_io_executor& executor)
+      : own_event(executor), lease_window::lease(in, own) {}
+};
 
 /// Somebody who waits for room, takes it and keeps it, in a coroutine of its own.
 class giver {

@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <list>
 #include <memory>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -122,11 +124,18 @@ class handoff_distributor final : public distributor {
   // full of connections would stay full.
   struct high_number {
     high_number(handoff_distributor& o, int fd);
-    high_number(const high_number&) = delete;
+    high_number(high_number&& other) noexcept : owner(std::exchange(other.owner, nullptr)) {}
     ~high_number();
-    handoff_distributor& owner;
-    const bool counts;
+    handoff_distributor* owner;  // none if the number is not high
   };
+
+  // A socket on its way to the worker of its lease.
+  struct delivery {
+    any_handle socket;
+    lease_guard to;
+    high_number crowds;
+  };
+  using deliveries = std::list<delivery>;
 
   /// Three quarters of the descriptors that this process may have.
   static int crowded_from() noexcept;
@@ -145,14 +154,21 @@ class handoff_distributor final : public distributor {
 
   void deliver_soon(descriptor accepted);
 
+  /// Gives away what is accepted in this turn of the loop: to each worker its part at once.
+  asio::awaitable<void> hand_out();
+
+  /// Gives all of these to one worker, and those that it does not take to others.
+  asio::awaitable<void> give(worker_ptr who, deliveries those);
+
   /// Gives the socket to the worker of a lease; false if that wants no more now. Otherwise as channel::send_handle().
   asio::awaitable<bool> hand_to(worker_ptr who, any_handle& socket);
 
   /// Leaves a worker alone for a while.
   asio::awaitable<void> rest(std::shared_ptr<worker_entry> at);
 
-  /// Takes the socket to a worker, and to another one if that does not take it.
-  asio::awaitable<void> deliver(any_handle socket, lease_guard to);
+  /// Takes the socket to a worker, and to another one if that does not take it. `failed` is why the worker of the lease
+  /// has not taken it already.
+  asio::awaitable<void> deliver(any_handle socket, lease_guard to, std::error_code failed = {});
 
   task_group tasks_;
   event changed_;  // a worker came or went, or has room again
@@ -160,6 +176,7 @@ class handoff_distributor final : public distributor {
   picking how_;
   handing_over by_;
   std::vector<std::shared_ptr<worker_entry>> workers_;
+  deliveries accepted_;                // for hand_out()
   std::vector<candidate> candidates_;  // while one is picked; kept for its room
   std::size_t max_open_;
   std::size_t max_in_flight_;

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <limits>
 #include <optional>
+#include <ranges>
 #include <system_error>
 
 #include <sys/resource.h>
@@ -65,6 +66,7 @@ COHORT_INLINE asio::awaitable<void> handoff_distributor::stop() {
 COHORT_INLINE void handoff_distributor::cancel() {
   if (!std::exchange(stopping_, true)) acceptor_.close();
   tasks_.cancel();
+  accepted_.clear();
 }
 
 COHORT_INLINE std::vector<int> handoff_distributor::sockets() const {
@@ -135,12 +137,12 @@ COHORT_INLINE bool handoff_distributor::is_overdue(const worker_process& who, st
 }
 
 COHORT_INLINE handoff_distributor::high_number::high_number(handoff_distributor& o, int fd)
-    : owner(o), counts(fd >= o.crowded_from_) {
-  if (counts) ++owner.high_numbers_;
+    : owner(fd >= o.crowded_from_ ? &o : nullptr) {
+  if (owner != nullptr) ++owner->high_numbers_;
 }
 
 COHORT_INLINE handoff_distributor::high_number::~high_number() {
-  if (counts && --owner.high_numbers_ == 0) owner.changed_.notify();
+  if (owner != nullptr && --owner->high_numbers_ == 0) owner->changed_.notify();
 }
 
 COHORT_INLINE int handoff_distributor::crowded_from() noexcept {
@@ -197,7 +199,50 @@ COHORT_INLINE asio::awaitable<void> handoff_distributor::empty_queue() {
 COHORT_INLINE void handoff_distributor::deliver_soon(descriptor accepted) {
   any_handle socket(acceptor_.accepts(), std::move(accepted));
   lease_guard to = pick(socket);
-  tasks_.start(deliver(std::move(socket), std::move(to)));
+  if (!to || by_.give) {
+    tasks_.start(deliver(std::move(socket), std::move(to)));
+    return;
+  }
+  high_number crowds(*this, socket.native_handle());
+  accepted_.push_back({std::move(socket), std::move(to), std::move(crowds)});
+  if (accepted_.size() == 1) tasks_.start(hand_out());
+}
+
+COHORT_INLINE asio::awaitable<void> handoff_distributor::hand_out() {
+  co_await asio::post(tasks_.get_executor(), asio::use_awaitable);
+  while (!accepted_.empty()) {
+    const worker_ptr who = accepted_.front().to.who();
+    deliveries those;
+    for (auto at = accepted_.begin(); at != accepted_.end();) {
+      const auto each = at++;
+      if (each->to.who() == who) those.splice(those.end(), accepted_, each);
+    }
+    tasks_.start(give(who, std::move(those)));
+  }
+}
+
+COHORT_INLINE asio::awaitable<void> handoff_distributor::give(worker_ptr who, deliveries those) {
+  std::vector<delivery*> places;
+  for (auto& each : those) places.push_back(&each);
+  const handle_ended ended = [this, &places](std::size_t which, std::error_code error) {
+    delivery& its = *places[which];
+    if (!error) return its.to.keep();
+    if (error == operation_aborted()) return;  // cancel() closes them all
+    tasks_.start(deliver(std::move(its.socket), std::move(its.to), error));
+  };
+  worker_protocol::serve message;
+  message.listener = number_;
+  const auto socket_of = [](delivery* each) -> any_handle& { return each->socket; };
+  auto sockets = places | std::views::transform(socket_of);
+  std::error_code failed;
+  try {
+    co_await who->peer.send_handles(message, sockets, ended);
+  } catch (...) {
+    failed = detail::caught().code();
+  }
+  for (std::size_t i = 0; failed && i < places.size(); ++i) {
+    if (places[i]->to) ended(i, failed);
+  }
 }
 
 COHORT_INLINE asio::awaitable<bool> handoff_distributor::hand_to(worker_ptr who, any_handle& socket) {
@@ -218,32 +263,34 @@ COHORT_INLINE asio::awaitable<void> handoff_distributor::rest(std::shared_ptr<wo
   changed_.notify();
 }
 
-COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle socket, lease_guard to) {
+COHORT_INLINE asio::awaitable<void> handoff_distributor::deliver(any_handle socket, lease_guard to,
+                                                                 std::error_code failed) {
   const high_number crowds(*this, socket.native_handle());
   std::optional<undelivered_guard> waits;
-  for (;;) {
-    if (!to) to = pick(socket);
-    if (!to && !waits) waits.emplace(*this);
-    while (!to) {
-      co_await changed_.wait();
-      to = pick(socket);
-    }
-    waits.reset();
-    bool lost = false;
-    try {
-      const bool taken = co_await hand_to(to.who(), socket);
-      if (taken) {
-        to.keep();
-        co_return;
+  for (;; failed = {}) {
+    if (!failed) {
+      if (!to) to = pick(socket);
+      if (!to && !waits) waits.emplace(*this);
+      while (!to) {
+        co_await changed_.wait();
+        to = pick(socket);
       }
-      to.refuse();
-      continue;
-    } catch (...) {
-      const auto error = detail::caught();
-      if (error.code() == operation_aborted()) throw;
-      lost = error.code() == errc::handle_lost;
-      if (error.code() == errc::peer_closed || error.code() == errc::closed) to.lose();
+      waits.reset();
+      try {
+        const bool taken = co_await hand_to(to.who(), socket);
+        if (taken) {
+          to.keep();
+          co_return;
+        }
+        to.refuse();
+        continue;
+      } catch (...) {
+        failed = detail::caught().code();
+        if (failed == operation_aborted()) throw;
+      }
     }
+    const bool lost = failed == errc::handle_lost;
+    if (failed == errc::peer_closed || failed == errc::closed) to.lose();
     to.release();
     if (!lost) waits.emplace(*this);  // it comes before those in the queue
     // Its descriptor table is full, or it drains and the word of that is still on its way: not again at once.

@@ -24,17 +24,31 @@ class lease_window {
 
   /// A handle that has been given. It counts for as long as it lives.
   struct lease {
-    lease(lease_window& in, const asio::any_io_executor& executor);
+    /// `changed` is notified of its answer; several leases may share one.
+    lease(lease_window& in, event& changed);
     lease(const lease&) = delete;
     ~lease();
 
     lease_window& window;
-    event changed;
+    event& changed;
     const std::uint64_t id;
     outbox::ticket sent = outbox::never;
     lease_window::state state = lease_window::state::pending;
     wire::refusal reason = wire::refusal::declined;
     int error = 0;  // why the kernel does not pass the handle
+  };
+
+  /// A place among those who wait to give a handle; `changed` is notified when it may have come to its turn.
+  struct place {
+    place(lease_window& in, event& changed) : window(in), mine(&changed) { window.queue_.push_back(mine); }
+    place(const place&) = delete;
+    ~place();
+
+    /// Whether it is the first, and there is room.
+    bool has_come() const noexcept { return window.queue_.front() == mine && window.given_.size() < window.size_; }
+
+    lease_window& window;
+    event* mine;
   };
 
   /// `size` leases may be there at a time; at least 1.
@@ -56,14 +70,6 @@ class lease_window {
   void wake_all();
 
  private:
-  struct place {
-    place(lease_window& in, event& e) : window(in), mine(&e) { window.queue_.push_back(mine); }
-    place(const place&) = delete;
-    ~place();
-    lease_window& window;
-    event* mine;
-  };
-
   [[noreturn]] static void malformed(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
 
   void admit_next();

@@ -7,8 +7,8 @@
 
 namespace cohort::detail {
 
-COHORT_INLINE lease_window::lease::lease(lease_window& in, const asio::any_io_executor& executor)
-    : window(in), changed(executor), id(++in.last_) {
+COHORT_INLINE lease_window::lease::lease(lease_window& in, event& e)
+    : window(in), changed(e), id(++in.last_) {
   window.given_.emplace(id, this);
 }
 
@@ -21,7 +21,7 @@ COHORT_INLINE asio::awaitable<void> lease_window::wait_room(asio::any_io_executo
                                                             std::function<void()> check) {
   event mine(executor);
   const place waits(*this, mine);
-  while (queue_.front() != &mine || given_.size() >= size_) {
+  while (!waits.has_come()) {
     check();
     co_await mine.wait();
   }

@@ -158,6 +158,13 @@ class link : public std::enable_shared_from_this<link> {
   static asio::awaitable<void> lease(std::shared_ptr<link> self, const char* step, std::size_t type, wire::kind kind,
                                      byte_buffer payload, std::size_t head, std::span<const int> fds);
 
+  detail::lease_window& given() noexcept { return given_; }
+
+  /// Takes a lease back that nobody waits for any more, or tells the peer to drop it.
+  void revoke(const detail::lease_window::lease& mine);
+
+  static errc error_of(wire::refusal reason) noexcept;
+
   // -- calls ----------------------------------------------------------------------------------------------------------
 
   detail::call_book& calls() noexcept { return calls_; }
@@ -298,8 +305,6 @@ class link : public std::enable_shared_from_this<link> {
 
   /// Queues this side's hello, which must be the first frame, and lets it go out; then its ring, if it is to have one.
   void greet();
-
-  static errc error_of(wire::refusal reason) noexcept;
 
   void settle(std::uint64_t id, lease_state answer, wire::refusal reason);
 

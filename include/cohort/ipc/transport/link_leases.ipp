@@ -23,7 +23,8 @@ COHORT_INLINE asio::awaitable<void> link::lease(std::shared_ptr<link> self, cons
   check();
   self->check_size(step, type, payload.size() - head, wire::max_frame - head);
 
-  detail::lease_window::lease mine(self->given_, self->get_executor());
+  event changed(self->get_executor());
+  detail::lease_window::lease mine(self->given_, changed);
   wire::store(payload.data(), mine.id, 8);
   mine.sent = self->out().append_handles(kind, payload, fds);
   self->flush_soon();
@@ -34,16 +35,11 @@ COHORT_INLINE asio::awaitable<void> link::lease(std::shared_ptr<link> self, cons
            (self->writes_.error() && self->out().begun() < mine.sent);
   };
   try {
-    co_await detail::read_baton::wait(self, mine.changed, settled);
+    co_await detail::read_baton::wait(self, changed, settled);
   } catch (...) {
     detail::caught();
     if (mine.state == lease_state::adopted) co_return;
-    if (mine.error == 0 && !self->state_.closed && !self->out().withdraw(mine.sent)) {
-      byte_buffer revoked;
-      wire::store(revoked.grow(8), mine.id, 8);
-      self->out().append(wire::kind::revoked, std::move(revoked));
-      self->flush_soon();
-    }
+    self->revoke(mine);
     throw;
   }
   if (mine.state == lease_state::adopted) co_return;
@@ -54,6 +50,14 @@ COHORT_INLINE asio::awaitable<void> link::lease(std::shared_ptr<link> self, cons
     throw_error(step, self->state_.closed ? errc::closed : errc::peer_closed);
   }
   throw_error(step, error_of(mine.reason));
+}
+
+COHORT_INLINE void link::revoke(const detail::lease_window::lease& mine) {
+  if (mine.error != 0 || state_.closed || out().withdraw(mine.sent)) return;
+  byte_buffer revoked;
+  wire::store(revoked.grow(8), mine.id, 8);
+  out().append(wire::kind::revoked, std::move(revoked));
+  flush_soon();
 }
 
 COHORT_INLINE asio::awaitable<void> link::wait_lease(std::shared_ptr<link> self) {

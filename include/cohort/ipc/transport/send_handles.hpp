@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <system_error>
@@ -16,6 +17,10 @@
 namespace cohort {
 
 class link;
+
+/// Hears of one of the handles that channel::send_handles() gives, by its place among them, and what became of it. Must
+/// not throw.
+using handle_ended = std::function<void(std::size_t which, std::error_code error)>;
 
 namespace detail {
 
@@ -72,9 +77,10 @@ inline constexpr std::size_t parcel_head = 8;
 asio::awaitable<void> send_handle(std::shared_ptr<link> self, std::size_t type, encoded_message message,
                                   handle_ref object);
 
-/// The same for many at once; see channel::send_handles().
+/// The same for many at once; see channel::send_handles(). `ended` may be none.
 asio::awaitable<std::vector<std::error_code>> send_handles(std::shared_ptr<link> self, std::size_t type,
-                                                           encoded_message message, std::vector<handle_ref> objects);
+                                                           encoded_message message, std::vector<handle_ref> objects,
+                                                           handle_ended ended);
 
 /// Sends a message with handles in it, and calls `taken(object)` when the peer has it, unless that is null; see
 /// channel::send().
