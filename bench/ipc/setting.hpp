@@ -17,8 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cohort/ipc/channel.hpp"
 #include <cohort/ipc/channel_pair.hpp>
+#include "cohort/ipc/channel.hpp"
 
 #include "../support.hpp"
 

@@ -143,7 +143,7 @@ class log {
   }
 
   std::vector<std::string> read_on() {
-    struct stat now {};
+    struct stat now{};
     if (!file_ || (::fstat(file_.get(), &now) == 0 && now.st_nlink == 0)) {  // the other agent has shortened it
       file_ = open("log", O_RDWR | O_CREAT);
       offset_ = 0;

@@ -21,11 +21,11 @@
 #include <fmt/format.h>
 #include <hiredis/async.h>
 
-#include <cohort/net/endpoint.hpp>
 #include <cohort/core/asio.hpp>
 #include <cohort/core/error.hpp>
 #include <cohort/core/event.hpp>
 #include <cohort/core/timeout.hpp>
+#include <cohort/net/endpoint.hpp>
 
 namespace redis {
 
@@ -151,7 +151,7 @@ class connection : public std::enable_shared_from_this<connection> {
   void wait_to_read() { wait(descriptor::wait_read, &connection::reads_, &redisAsyncHandleRead); }
   void wait_to_write() { wait(descriptor::wait_write, &connection::writes_, &redisAsyncHandleWrite); }
 
-  void wait(descriptor::wait_type what, bool connection::*waits, void (*go_on)(redisAsyncContext*)) {
+  void wait(descriptor::wait_type what, bool connection::* waits, void (*go_on)(redisAsyncContext*)) {
     if (std::exchange(this->*waits, true)) return;
     descriptor_.async_wait(what, [self = shared_from_this(), waits, go_on](std::error_code failed) {
       (*self).*waits = false;

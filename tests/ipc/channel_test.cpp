@@ -2,11 +2,11 @@
 #include "../../include/cohort/ipc/channel.hpp"
 #include "../../include/cohort/ipc/channel_pair.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <future>
-#include <algorithm>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <string>
 #include <utility>
@@ -498,8 +498,12 @@ ASYNC_TEST("a channel on several threads without a strand is refused when it is 
   }
   CHECK(code == std::error_code(EINVAL, std::system_category()));
   ends = make_channel_pair();
-  { const side alone(one.get_executor(), std::move(ends.first)); }
-  { const side ordered(asio::make_strand(several.get_executor()), std::move(ends.second)); }
+  {
+    const side alone(one.get_executor(), std::move(ends.first));
+  }
+  {
+    const side ordered(asio::make_strand(several.get_executor()), std::move(ends.second));
+  }
   several.join();
   one.join();
   co_return;

@@ -34,7 +34,8 @@ struct connected {
  private:
   connected(const asio::any_io_executor& executor, std::pair<descriptor, descriptor> ends,
             const channel_options& of_here, const channel_options& of_there)
-      : here(executor, std::move(ends.first), over_transport(of_here)), there(executor, std::move(ends.second), of_there) {}
+      : here(executor, std::move(ends.first), over_transport(of_here)),
+        there(executor, std::move(ends.second), of_there) {}
 };
 
 using any_message = std::variant<number, text, nothing>;

@@ -180,7 +180,9 @@ ASYNC_TEST("a child whose channel is closed hears the end") {
 }
 
 ASYNC_TEST("a peer that is destroyed takes its child with it") {
-  { const auto child = co_await start(); }
+  {
+    const auto child = co_await start();
+  }
   // the harness finds a child that is left, and the next test's end its descriptors
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Two processes that do everything to each other at once, one of which is killed again and again.
-#include "over_transport.hpp"
 #include "soak.hpp"
+#include "over_transport.hpp"
 
 #include <chrono>
 #include <cstdint>

@@ -163,7 +163,7 @@ PLAIN_TEST("the permissions of what a link leads to are not changed") {
   std::ofstream(file) << "x";
   REQUIRE(::chmod(file.c_str(), 0600) == 0);
   std::filesystem::create_symlink(file, link);
-  struct stat after {};
+  struct stat after{};
   CHECK(detail::set_rights(link, {}, 0666) == -1);
   CHECK(detail::set_rights(file, {}, 0666) == -1);
   CHECK(errno == ENOTSOCK);
@@ -190,7 +190,9 @@ PLAIN_TEST("an abstract name needs no file, and is free when the listener is gon
 PLAIN_TEST("a file that a killed server has left behind is replaced") {
   const directory scratch;
   const auto path = scratch / "app.sock";
-  { const auto left_behind = bound(path); }
+  {
+    const auto left_behind = bound(path);
+  }
   CHECK(exists(path));
   const auto listener = open_unix_listener(at(path), 8, 0600);
   CHECK(connect_to(at(path)) == 0);
@@ -229,7 +231,9 @@ PLAIN_TEST("a server that has bound and is about to listen is left alone") {
 PLAIN_TEST("what is put in the place of a stale file meanwhile is left alone") {
   const directory scratch;
   const auto path = scratch / "app.sock", aside = scratch / "old";
-  { const auto left_behind = bound(path); }
+  {
+    const auto left_behind = bound(path);
+  }
   descriptor other;
   {
     const intercept<&system::calls::socket> between([&](auto real, int domain, int type, int protocol) {
@@ -264,7 +268,9 @@ PLAIN_TEST("a file that is no stream socket is never removed") {
   CHECK(exists(path));
   ::unlink(path.c_str());
 
-  { const auto left_behind = bound(target); }
+  {
+    const auto left_behind = bound(target);
+  }
   REQUIRE(::symlink(target.c_str(), path.c_str()) == 0);
   CHECK(failure_of([&] { open_unix_listener(at(path), 8); }) == expected);
   CHECK(exists(path));
@@ -312,7 +318,9 @@ PLAIN_TEST("a socket file that is another one by now is not removed") {
   CHECK(exists(path));
   ::unlink(path.c_str());
   ::unlink(aside.c_str());
-  { const auto nothing = socket_file(path); }
+  {
+    const auto nothing = socket_file(path);
+  }
 }
 
 PLAIN_TEST("a socket file may be handed over, moved, and removed early") {

@@ -159,7 +159,9 @@ ASYNC_TEST("what a client does wrong in TLS ends its connection, and not the wor
   plain.write_some(asio::buffer("GET / HTTP/1.1\r\n\r\n", 18));
   const bool refused = co_await eventually([&] { return failed == 1; });
   CHECK(refused);
-  { const auto rude = co_await at.connect_tls(); }  // closes without a word of TLS
+  {
+    const auto rude = co_await at.connect_tls();
+  }  // closes without a word of TLS
   const bool truncated = co_await eventually([&] { return failed == 2; });
   CHECK(truncated);
 

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "../../include/cohort/ipc/peer.hpp"
-#include "../../include/cohort/worker/run_worker.hpp"
 #include "../../include/cohort/worker/protocol.hpp"
+#include "../../include/cohort/worker/run_worker.hpp"
 #include "line_server.hpp"
 #include "verb.hpp"
 
@@ -39,8 +39,8 @@ asio::awaitable<void> serve_packets(asio::ip::udp::socket socket, worker& self) 
   }
 }
 
-// `title=TEXT`, `drain=MS`, `grace=MS`, `descriptors=N`, `connections=N`, `set-up=MS`, `set-up-fails=1`, `tear-down-fails=1`,
-// `broken-by=PATH` (ends with 9 if there is such a file)
+// `title=TEXT`, `drain=MS`, `grace=MS`, `descriptors=N`, `connections=N`, `set-up=MS`, `set-up-fails=1`,
+// `tear-down-fails=1`, `broken-by=PATH` (ends with 9 if there is such a file)
 worker_options options_from(const verb::arguments& arguments) {
   worker_options options;
   options.idle_grace = std::chrono::milliseconds(20);

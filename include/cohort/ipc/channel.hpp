@@ -101,7 +101,8 @@ class channel {
   /// was. It must outlive the operation, hold 253 handles at most and be encoded in 128 KiB. (Before GCC 13, which does
   /// not let an rvalue of a struct through here: send it as an lvalue, and let go of it afterwards.)
   template <class M>
-  requires(outgoing::template contains<std::remove_cvref_t<M>>) [[nodiscard]] asio::awaitable<void> send(M&& message) {
+    requires(outgoing::template contains<std::remove_cvref_t<M>>)
+  [[nodiscard]] asio::awaitable<void> send(M&& message) {
     static_assert(detail::safe_in_await<M&&>,
                   "GCC before 13 would destroy this message twice inside co_await: "
                   "name it first (job j{1, \"x\"}; co_await ch.send(j);) "
@@ -112,8 +113,8 @@ class channel {
   /// Makes an M of `arguments` and sends it: `co_await ch.send<job>(1, "x")`. Not for one with handles, which would
   /// have nowhere to go if it failed: EINVAL.
   template <class M, class... Arguments>
-  requires(outgoing::template contains<M> && !std::is_reference_v<M>)
-      [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
+    requires(outgoing::template contains<M> && !std::is_reference_v<M>)
+  [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
     const M message = detail::make_message<M>(std::forward<Arguments>(arguments)...);
     return send_plain<false>(message);
   }
@@ -125,8 +126,8 @@ class channel {
   /// begun, and returns how many are sent all the same, or throws operation_aborted if that is none. The range must
   /// outlive the operation.
   template <std::ranges::input_range Range>
-  requires(outgoing::template contains<std::ranges::range_value_t<Range>>)
-      [[nodiscard]] asio::awaitable<std::size_t> send_many(Range&& messages) {
+    requires(outgoing::template contains<std::ranges::range_value_t<Range>>)
+  [[nodiscard]] asio::awaitable<std::size_t> send_many(Range&& messages) {
     return send_range(link_, messages);
   }
 
@@ -134,7 +135,8 @@ class channel {
   ///
   /// False when more than `high_water` bytes wait already: the message is not queued. Throws as send() does.
   template <class M>
-  requires(outgoing::template contains<M>) bool post(const M& message) {
+    requires(outgoing::template contains<M>)
+  bool post(const M& message) {
     link& self = open("post");
     self.check_sendable("post", number_of<M>);
     if (!self.has_room_to_post()) return false;
@@ -144,7 +146,8 @@ class channel {
   }
 
   template <class M, class... Arguments>
-  requires(outgoing::template contains<M>) bool post(std::in_place_type_t<M>, Arguments&&... arguments) {
+    requires(outgoing::template contains<M>)
+  bool post(std::in_place_type_t<M>, Arguments&&... arguments) {
     const M message = detail::make_message<M>(std::forward<Arguments>(arguments)...);
     return post(message);
   }
@@ -156,7 +159,8 @@ class channel {
   /// False as well when more than `high_water` bytes wait already. Throws message_too_large, and what the message's
   /// codec throws.
   template <class M>
-  requires(outgoing::template contains<M>) bool post_if_open(const M& message) {
+    requires(outgoing::template contains<M>)
+  bool post_if_open(const M& message) {
     return link_ && link_->is_sendable(number_of<M>) && post(message);
   }
 
@@ -203,8 +207,8 @@ class channel {
   /// if nothing there answers such a question, errc::schema_mismatch for an answer of another type, errc::peer_closed
   /// if the peer closes or dies first. Cancelling throws operation_aborted; the peer is told, and cancels its handler.
   template <class Reply, class M, class Progress = std::monostate>
-  requires(outgoing::template contains<M> && (incoming::template contains<Reply> || std::is_same_v<Reply, In>))
-      [[nodiscard]] asio::awaitable<Reply> call(const M& question, Progress&& progress = {}) {
+    requires(outgoing::template contains<M> && (incoming::template contains<Reply> || std::is_same_v<Reply, In>))
+  [[nodiscard]] asio::awaitable<Reply> call(const M& question, Progress&& progress = {}) {
     static_assert(detail::safe_callable_in_await<Progress&&>,
                   "GCC before 13 would destroy this function's captures twice inside co_await: name it first "
                   "(auto heard = [text](step s) { ... }; co_await ch.call<reply>(question, heard);)");
@@ -251,8 +255,8 @@ class channel {
   /// that has it too, as if it had been shared. The object must outlive the operation and not be closed meanwhile; many
   /// may be under way at once (`max_leases`).
   template <class M, class Handle>
-  requires(outgoing::template contains<std::remove_cvref_t<M>>)
-      [[nodiscard]] asio::awaitable<void> send_handle(M&& message, Handle&& object) {
+    requires(outgoing::template contains<std::remove_cvref_t<M>>)
+  [[nodiscard]] asio::awaitable<void> send_handle(M&& message, Handle&& object) {
     static_assert(detail::safe_in_await<M&&>,
                   "GCC before 13 would destroy this message twice inside co_await: name it first");
     constexpr bool give = !std::is_lvalue_reference_v<Handle>;
@@ -269,7 +273,7 @@ class channel {
   template <class M, std::ranges::forward_range Range>
     requires(outgoing::template contains<M>)
   [[nodiscard]] asio::awaitable<std::vector<std::error_code>> send_handles(const M& message, Range& objects,
-                                                                         handle_ended ended = {}) {
+                                                                           handle_ended ended = {}) {
     std::vector<detail::handle_ref> refs;
     for (auto& each : objects) refs.emplace_back(each, true);
     return detail::send_handles(link_, number_of<M>, detail::encode_now(detail::lease_head, number_of<M>, message),

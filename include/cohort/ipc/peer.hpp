@@ -33,10 +33,12 @@ namespace detail {
 /// What each side says, and a compile error that names what the protocol lacks.
 template <class P>
 struct directions {
-  static_assert(requires { typename P::to_child; },
-                "cohort: the protocol says nothing of what the parent sends: give it `using to_child = ...;`");
-  static_assert(requires { typename P::to_parent; },
-                "cohort: the protocol says nothing of what the child sends: give it `using to_parent = ...;`");
+  static_assert(
+      requires { typename P::to_child; },
+      "cohort: the protocol says nothing of what the parent sends: give it `using to_child = ...;`");
+  static_assert(
+      requires { typename P::to_parent; },
+      "cohort: the protocol says nothing of what the child sends: give it `using to_parent = ...;`");
   using to_child = std::monostate;
   using to_parent = std::monostate;
 };

@@ -51,7 +51,8 @@ class job_context {
   ///
   /// Completes when the kernel has it; suspends only while the parent does not read. Throws as channel::send() does.
   template <class... Arguments>
-  requires(detail::reports_progress<Job>) [[nodiscard]] asio::awaitable<void> report(Arguments&&... arguments) {
+    requires(detail::reports_progress<Job>)
+  [[nodiscard]] asio::awaitable<void> report(Arguments&&... arguments) {
     static_assert((detail::safe_in_await<Arguments&&> && ...),
                   "GCC before 13 would destroy this progress twice inside co_await: name it first, or let it be made "
                   "inside (co_await context.report(50, \"half\");)");

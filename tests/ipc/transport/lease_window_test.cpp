@@ -25,8 +25,7 @@ struct own_event {
 
 /// A lease with an event for it alone.
 struct lease : own_event, lease_window::lease {
-  lease(lease_window& in, const asio::any_io_executor& executor)
-      : own_event(executor), lease_window::lease(in, own) {}
+  lease(lease_window& in, const asio::any_io_executor& executor) : own_event(executor), lease_window::lease(in, own) {}
 };
 
 /// Somebody who waits for room, takes it and keeps it, in a coroutine of its own.

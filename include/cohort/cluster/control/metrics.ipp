@@ -57,7 +57,7 @@ COHORT_INLINE std::string to_prometheus(const cluster_stats& stats) {
     out.value(count, fmt::format("state=\"{}\"", to_string(state)));
   }
 
-  const auto of_listeners = [&](std::string_view name, std::string_view help, std::uint32_t accept_queue::*figure) {
+  const auto of_listeners = [&](std::string_view name, std::string_view help, std::uint32_t accept_queue::* figure) {
     out.begin(name, "gauge", help);
     for (const auto& each : stats.listeners) {
       if (!each.queue) continue;

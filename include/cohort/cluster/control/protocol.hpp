@@ -18,9 +18,9 @@
 #include "../../ipc/channel.hpp"
 #include "../../ipc/codec/codec.hpp"
 #include "../../process/exit_status.hpp"
+#include "../../schedule/schedule.hpp"
 #include "../events.hpp"
 #include "../reload.hpp"
-#include "../../schedule/schedule.hpp"
 #include "../stats.hpp"
 #include "../upgrade/result.hpp"
 

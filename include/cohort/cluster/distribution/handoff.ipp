@@ -131,9 +131,8 @@ COHORT_INLINE bool handoff_distributor::is_overdue(const worker_process& who, st
   const auto at = std::find_if(workers_.begin(), workers_.end(), is_his);
   if (at == workers_.end() || (*at)->in_flight == 0) return false;
   const auto now = worker_process::clock::now();
-  return std::any_of((*at)->begun.begin(), (*at)->begun.end(), [&](auto begun) {
-    return begun != none && now - begun > limit && who.figures.pinged_at > begun;
-  });
+  return std::any_of((*at)->begun.begin(), (*at)->begun.end(),
+                     [&](auto begun) { return begun != none && now - begun > limit && who.figures.pinged_at > begun; });
 }
 
 COHORT_INLINE handoff_distributor::high_number::high_number(handoff_distributor& o, int fd)
@@ -154,8 +153,7 @@ COHORT_INLINE int handoff_distributor::crowded_from() noexcept {
 
 COHORT_INLINE bool handoff_distributor::has_room() const {
   return undelivered_ == 0 && high_numbers_ == 0 &&
-         std::any_of(workers_.begin(), workers_.end(),
-                     [this](const auto& each) { return is_free(*each); });
+         std::any_of(workers_.begin(), workers_.end(), [this](const auto& each) { return is_free(*each); });
 }
 
 COHORT_INLINE handoff_distributor::lease_guard handoff_distributor::pick(const any_handle& connection) {

@@ -29,9 +29,9 @@ namespace cohort {
 COHORT_INLINE void listener_set::open(std::vector<upgrade::listener> handed, bool borrowed) {
   if (context_.dialect != nullptr) {
     if (!context_.options.listen.empty()) {
-      throw_error(fmt::format("listen {}: the workers say themselves where they listen",
-                              context_.options.listen.front().text),
-                  errc::invalid_option);
+      throw_error(
+          fmt::format("listen {}: the workers say themselves where they listen", context_.options.listen.front().text),
+          errc::invalid_option);
     }
     context_.dialect->inherit(std::move(handed));
     return;

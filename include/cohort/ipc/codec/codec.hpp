@@ -52,27 +52,19 @@ constexpr std::uint64_t custom_shape(std::string_view text) {
 namespace detail {
 
 template <class T>
-concept fixed = requires {
-  codec<T>::fixed_size;
-};
+concept fixed = requires { codec<T>::fixed_size; };
 
 /// Has unchecked `store(char*, const T&)` and `load(const char*, T&)` of fixed_size bytes, each returning what follows.
 template <class T>
-concept raw = fixed<T> && requires {
-  requires codec<T>::is_raw;
-};
+concept raw = fixed<T> && requires { requires codec<T>::is_raw; };
 
 /// Its memory is its encoding.
 template <class T>
-concept bulk = raw<T> && requires {
-  requires codec<T>::is_bulk;
-};
+concept bulk = raw<T> && requires { requires codec<T>::is_bulk; };
 
 /// What encode() of the library's codec is given lies in the message itself.
 template <class T>
-concept in_place = requires {
-  requires std::same_as<typename codec<T>::in_place, T>;
-};
+concept in_place = requires { requires std::same_as<typename codec<T>::in_place, T>; };
 
 /// Encodes a part of a message. A codec that is written by hand may encode what it has made for that, and which is gone
 /// when it returns.
@@ -208,7 +200,9 @@ struct product_codec<T, Visit, type_list<Member...>, true> {
   static constexpr bool is_raw = (raw<Member> && ...);
   static constexpr bool is_bulk = std::is_trivially_copyable_v<T> && (bulk<Member> && ...) && fixed_size == sizeof(T);
 
-  static char* store(char* to, const T& value) requires is_raw {
+  static char* store(char* to, const T& value)
+    requires is_raw
+  {
     // Member by member while it is small: a wide load of what has just been stored in parts waits until the
     // parts have left the processor's store buffer.
     if constexpr (is_bulk && sizeof(T) > 64) {
@@ -220,7 +214,9 @@ struct product_codec<T, Visit, type_list<Member...>, true> {
     }
   }
 
-  static const char* load(const char* from, T& value) requires is_raw {
+  static const char* load(const char* from, T& value)
+    requires is_raw
+  {
     if constexpr (is_bulk) {
       std::memcpy(static_cast<void*>(&value), from, sizeof(T));
       return from + sizeof(T);

@@ -29,7 +29,7 @@ namespace cohort {
 template <class T>
 constexpr std::uint64_t fingerprint() {
   constexpr std::string_view name = detail::type_name<T>();
-  constexpr bool is_named = (std::is_class_v<T> || std::is_enum_v<T>)&&!name.starts_with("std::");
+  constexpr bool is_named = (std::is_class_v<T> || std::is_enum_v<T>) && !name.starts_with("std::");
   constexpr std::uint64_t result =
       detail::mix(detail::shape_of<T>(detail::type_list<>()), is_named ? detail::hash_text(name) : std::uint64_t{0});
   return result;
@@ -58,7 +58,7 @@ struct message_list {
   static constexpr bool contains = (std::is_same_v<U, T> || ...);
 
   template <class U>
-  requires contains<U>
+    requires contains<U>
   static constexpr std::size_t index_of = position_in<U, T...>();
 
   static constexpr std::array<std::uint64_t, size> fingerprints{fingerprint<T>()...};

@@ -38,7 +38,7 @@ enum class kind : std::uint8_t {
   goodbye = 9,     ///< user: no payload; nothing follows in the user lane
   withdrawn = 10,  ///< user: a message that was cancelled before a byte of it was sent; to be skipped
   parcel = 11,     ///< user: u64 id, u16 type, encoding: a message with handles in it, a lease of them all
-  ring = 12,       ///< control: u64 capacity; takes one descriptor, alone; what follows is in that ring of shared memory
+  ring = 12,  ///< control: u64 capacity; takes one descriptor, alone; what follows is in that ring of shared memory
 };
 
 /// What stands in place of a message's type when the message is part of a call. Types are numbered from 0 and end far

@@ -50,17 +50,13 @@ struct large_part_range {
 };
 
 template <class T, class Allocator>
-requires(bulk<T> && sizeof(T) <= 1024 &&
-         in_place<std::vector<T, Allocator>>) struct large_part<std::vector<T, Allocator>>
-    : large_part_range<std::vector<T, Allocator>> {
-};
+  requires(bulk<T> && sizeof(T) <= 1024 && in_place<std::vector<T, Allocator>>)
+struct large_part<std::vector<T, Allocator>> : large_part_range<std::vector<T, Allocator>> {};
 
 template <class Char, class Traits, class Allocator>
-requires(
-    sizeof(Char) == 1 &&
-    in_place<std::basic_string<Char, Traits, Allocator>>) struct large_part<std::basic_string<Char, Traits, Allocator>>
-    : large_part_range<std::basic_string<Char, Traits, Allocator>> {
-};
+  requires(sizeof(Char) == 1 && in_place<std::basic_string<Char, Traits, Allocator>>)
+struct large_part<std::basic_string<Char, Traits, Allocator>>
+    : large_part_range<std::basic_string<Char, Traits, Allocator>> {};
 
 template <class T>
 concept plain_struct =
@@ -85,7 +81,8 @@ template <std::size_t Number, class... Member>
 std::tuple_element_t<Number, std::tuple<Member...>> member_of(type_list<Member...>);
 
 template <plain_struct T>
-requires(first_not_fixed(field_types<T>()) < field_types<T>::size) struct large_part<T> {
+  requires(first_not_fixed(field_types<T>()) < field_types<T>::size)
+struct large_part<T> {
   static constexpr std::size_t number = first_not_fixed(field_types<T>());
   using inner = large_part<decltype(member_of<number>(field_types<T>()))>;
   static constexpr bool exists = inner::exists;
@@ -94,9 +91,11 @@ requires(first_not_fixed(field_types<T>()) < field_types<T>::size) struct large_
     return std::size_t{0};
   }();
 
-  static auto& of(T& value) requires exists {
-    return visit_fields(
-        value, [](auto&... member) -> auto& { return inner::of(std::get<number>(std::tie(member...))); });
+  static auto& of(T& value)
+    requires exists
+  {
+    return visit_fields(value,
+                        [](auto&... member) -> auto& { return inner::of(std::get<number>(std::tie(member...))); });
   }
 };
 

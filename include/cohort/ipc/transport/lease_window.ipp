@@ -7,8 +7,7 @@
 
 namespace cohort::detail {
 
-COHORT_INLINE lease_window::lease::lease(lease_window& in, event& e)
-    : window(in), changed(e), id(++in.last_) {
+COHORT_INLINE lease_window::lease::lease(lease_window& in, event& e) : window(in), changed(e), id(++in.last_) {
   window.given_.emplace(id, this);
 }
 

@@ -61,9 +61,8 @@ COHORT_INLINE void link::revoke(const detail::lease_window::lease& mine) {
 }
 
 COHORT_INLINE asio::awaitable<void> link::wait_lease(std::shared_ptr<link> self) {
-  return detail::read_baton::wait(self, self->changed_.leases, [link = self.get()] {
-    return link->inbox_.has_lease() || link->messages_ended();
-  });
+  return detail::read_baton::wait(self, self->changed_.leases,
+                                  [link = self.get()] { return link->inbox_.has_lease() || link->messages_ended(); });
 }
 
 COHORT_INLINE detail::arrived_lease link::pop_lease() {

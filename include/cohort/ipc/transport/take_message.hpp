@@ -30,8 +30,8 @@ struct message_slot {
       : into(std::addressof(message)), decode(&decode_to<In, std::optional<In>>) {}
 
   template <class In>
-  requires(!std::is_same_v<In, message_slot>) explicit message_slot(In& message)
-      : into(std::addressof(message)), decode(&decode_to<In, In>) {}
+    requires(!std::is_same_v<In, message_slot>)
+  explicit message_slot(In& message) : into(std::addressof(message)), decode(&decode_to<In, In>) {}
 
   void* into;
   decoder decode;

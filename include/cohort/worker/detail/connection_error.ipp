@@ -24,7 +24,8 @@ COHORT_INLINE int errno_of(const std::error_code& code) noexcept {
 }
 
 COHORT_INLINE bool is_end_of_peer(const std::error_code& code) noexcept {
-  if (code == std::error_code(asio_error(asio::error::eof)) || code == operation_aborted() || code == errc::timed_out) return true;
+  if (code == std::error_code(asio_error(asio::error::eof)) || code == operation_aborted() || code == errc::timed_out)
+    return true;
   switch (errno_of(code)) {
     case ECONNRESET:
     case ECONNABORTED:
@@ -40,7 +41,8 @@ COHORT_INLINE bool is_end_of_peer(const std::error_code& code) noexcept {
   }
 }
 
-/// Whether an error is TLS's, told by the name of Asio's two categories for it, because the library does without OpenSSL.
+/// Whether an error is TLS's, told by the name of Asio's two categories for it, because the library does without
+/// OpenSSL.
 COHORT_INLINE bool is_of_tls(const std::error_code& code) noexcept {
   return std::string_view(code.category().name()).starts_with("asio.ssl");
 }

@@ -93,7 +93,9 @@ struct array_codec<Array, T, Count, true> : array_codec<Array, T, Count, false> 
   static constexpr bool is_raw = raw<T>;
   static constexpr bool is_bulk = bulk<T> && Count != 0;
 
-  static char* store(char* to, const Array& value) requires is_raw {
+  static char* store(char* to, const Array& value)
+    requires is_raw
+  {
     if constexpr (is_bulk) {
       std::memcpy(to, &value, sizeof(Array));
       return to + sizeof(Array);
@@ -103,7 +105,9 @@ struct array_codec<Array, T, Count, true> : array_codec<Array, T, Count, false> 
     }
   }
 
-  static const char* load(const char* from, Array& value) requires is_raw {
+  static const char* load(const char* from, Array& value)
+    requires is_raw
+  {
     if constexpr (is_bulk) {
       std::memcpy(static_cast<void*>(&value), from, sizeof(Array));
       return from + sizeof(Array);
@@ -136,7 +140,7 @@ class key_watch {
 
 /// Of a hash table: counts what lies in each bucket.
 template <class Table>
-requires requires(const Table& table) { table.bucket_count(); }
+  requires requires(const Table& table) { table.bucket_count(); }
 class key_watch<Table> {
  public:
   key_watch(Table& table, std::size_t count) : table_(table), probes_(count) {

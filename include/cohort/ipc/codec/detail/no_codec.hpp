@@ -8,19 +8,13 @@
 namespace cohort::detail {
 
 template <class T>
-inline constexpr bool is_shared_ptr = requires(const T& pointer) {
-  pointer.owner_before(pointer);
-};
+inline constexpr bool is_shared_ptr = requires(const T& pointer) { pointer.owner_before(pointer); };
 
 template <class T>
-inline constexpr bool is_span = std::is_trivially_copyable_v<T>&& requires(const T& view) {
-  view.subspan(0);
-};
+inline constexpr bool is_span = std::is_trivially_copyable_v<T> && requires(const T& view) { view.subspan(0); };
 
 template <class T>
-inline constexpr bool is_string_view = std::is_trivially_copyable_v<T>&& requires(T view) {
-  view.remove_prefix(1);
-};
+inline constexpr bool is_string_view = std::is_trivially_copyable_v<T> && requires(T view) { view.remove_prefix(1); };
 
 /// What is left when no specialisation fits: says what to do instead.
 template <class T>

@@ -123,7 +123,8 @@ struct codec<std::optional<T>> {
 
 /// May be empty.
 template <class T>
-requires(!std::is_array_v<T>) struct codec<std::unique_ptr<T>> {
+  requires(!std::is_array_v<T>)
+struct codec<std::unique_ptr<T>> {
   using in_place = std::unique_ptr<T>;
   static constexpr std::size_t min_size = 1;
 
@@ -169,8 +170,7 @@ struct codec<std::variant<T...>> {
       detail::fail_value("alternative of a variant", index);
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       static_cast<void>(((index == I ? (codec<T>::decode(in, detail::alternative<I>(value)), true) : false) || ...));
-    }
-    (std::index_sequence_for<T...>());
+    }(std::index_sequence_for<T...>());
   }
 
   static constexpr std::uint64_t shape_in(auto around) {
