@@ -66,7 +66,7 @@ COHORT_INLINE bool is_host_name(std::string_view host) {
   return std::all_of(host.begin(), host.end(), fits) && std::any_of(host.begin(), host.end(), is_letter);
 }
 
-COHORT_INLINE std::vector<asio::ip::address> addresses_of(const std::string& host, const std::string& text) {
+COHORT_INLINE std::vector<asio::ip::address> resolve_addresses(const std::string& host, const std::string& text) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
@@ -104,7 +104,7 @@ COHORT_INLINE std::vector<std::string> expand_endpoint(const std::string& text) 
   }
   if (!named) return {whole};
   std::vector<std::string> result;
-  for (const auto& each : detail::addresses_of(host, text)) {
+  for (const auto& each : detail::resolve_addresses(host, text)) {
     result.push_back(to_string(asio::ip::tcp::endpoint(each, number)));
   }
   return result;

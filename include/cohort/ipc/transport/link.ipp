@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "../../core/asio_error.hpp"
+#include "../../core/scope.hpp"
 
 namespace cohort {
 
