@@ -28,6 +28,7 @@
 #include <openssl/x509v3.h>
 #include <unistd.h>
 #include <asio/ssl/context.hpp>
+#include <asio/ssl/stream.hpp>
 
 #include <cohort/cohort.hpp>
 #include <cohort/net/endpoint.hpp>

@@ -22,6 +22,12 @@
 #include "../../include/cohort/worker/worker.hpp"
 #include "../support/harness.hpp"
 
+#ifdef COHORT_BOOST_ASIO
+#include <boost/asio/ssl/stream.hpp>
+#else
+#include <asio/ssl/stream.hpp>
+#endif
+
 namespace cohort::test {
 
 using tls_stream = asio::ssl::stream<asio::ip::tcp::socket>;

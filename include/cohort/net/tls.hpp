@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
-/// asio::ssl::stream as a stream of a worker's. For programs with OpenSSL alone: nothing else of the library includes
-/// this, or needs OpenSSL.
+/// asio::ssl::stream, and what is built like it (Beast's ssl_stream), as a stream of a worker's. For programs with
+/// OpenSSL alone: nothing else of the library includes this, or needs OpenSSL. It does not include Asio's TLS: the
+/// stream is the program's own choice.
 #pragma once
 
-#include "../core/asio.hpp"
-
-#ifdef COHORT_BOOST_ASIO
-#include <boost/asio/ssl/stream.hpp>
-#else
-#include <asio/ssl/stream.hpp>
-#endif
+#include <concepts>
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -18,13 +13,22 @@
 #include "buffered_input.hpp"
 
 namespace cohort {
+namespace detail {
+
+/// Whether OpenSSL decrypts a stream, and the stream shows its part of it.
+template <class Stream>
+concept decrypted_stream = requires(Stream& stream) {
+  { stream.native_handle() } -> std::same_as<SSL*>;
+};
+
+}  // namespace detail
 
 /// Bytes lie in three places behind the socket: decrypted in OpenSSL, as a part of a record in OpenSSL, and as records
 /// in the pair of BIOs through which Asio feeds it. What is left of a record without data, a KeyUpdate for example, is
 /// no input. The end of the stream is, and so is an error: both are for the reader to find.
-template <class Next>
-struct buffered_input<asio::ssl::stream<Next>> {
-  static bool holds(asio::ssl::stream<Next>& stream) noexcept {
+template <detail::decrypted_stream Stream>
+struct buffered_input<Stream> {
+  static bool holds(Stream& stream) noexcept {
     SSL* const tls = stream.native_handle();
     const auto in_records = [tls] { return SSL_has_pending(tls) == 1 || BIO_ctrl_pending(SSL_get_rbio(tls)) > 0; };
     if (!in_records()) return false;
