@@ -82,8 +82,9 @@ struct against_ring {
 
 std::string number_frame(std::uint64_t value) { return frame(wire::kind::message, number_payload(value)); }
 
-asio::awaitable<void> expect_refused(descriptor memory, std::uint64_t capacity, std::string_view behind = {}) {
-  against_raw<> both(co_await asio::this_coro::executor);
+asio::awaitable<void> expect_refused(descriptor memory, std::uint64_t capacity, std::string_view behind = {},
+                                     channel_options options = {}) {
+  against_raw<> both(co_await asio::this_coro::executor, options);
   const std::vector<int> handles{memory.get()};
   both.there.write(talking_hello());
   both.there.write(frame(wire::kind::ring, little(capacity, 8), 1).append(behind), handles);
@@ -183,6 +184,17 @@ ASYNC_TEST("memory that could be taken away is no ring") {
   co_await expect_refused(made(both, ring_memory::head_size + size), std::uint64_t{1} << 63);
   co_await expect_refused(descriptor(::eventfd(0, EFD_CLOEXEC)), size);
   co_await expect_refused(ring_memory::make(size), size, "more");
+}
+
+ASYNC_TEST("no ring is taken that is larger than this side allows") {
+  channel_options options;
+  options.max_peer_ring = 4096;
+  co_await expect_refused(ring_memory::make(8192), 8192, {}, options);
+  options.max_peer_ring = 0;
+  co_await expect_refused(ring_memory::make(4096), 4096, {}, options);
+  talking both(co_await asio::this_coro::executor, with_ring(8192), options);
+  const auto code = co_await error_of(both.there.receive());
+  CHECK(code == errc::malformed);
 }
 
 ASYNC_TEST("positions that cannot be break the channel") {

@@ -5,7 +5,9 @@
 /// first that do not fit; a message takes max_expansion times its bytes, and a MiB, when it is decoded; what waits here
 /// unread has a bound of bytes, of messages and of descriptors (channel_options), beyond which nothing is read; each
 /// frame costs constant or logarithmic time. It can send a descriptor of any kind: a type that is asked for is checked,
-/// `handle<descriptor>` is not. It can stop reading: sends wait then, and with_timeout() ends that.
+/// `handle<descriptor>` is not. It can stop reading: sends wait then, and with_timeout() ends that. It can have the
+/// channel go over to rings of shared memory of at most channel_options::max_peer_ring; those between the processes of
+/// a cluster and at its control socket take none.
 ///
 /// **A worker or an agent that has fewer rights than its primary** (command::user, seccomp, a container). Beside the
 /// above it is held to process_limits. Who sends a message is what the primary knows, and only the primary says what
@@ -15,7 +17,8 @@
 /// (distribution::least_connections). Under distribution::shared and reuse_port it has the listener itself: it can take
 /// connections and drop them, and shut the listener down, which resets those that wait; whoever accepts next has it
 /// listen again. Where workers are not to be trusted so far, the primary accepts: round_robin and its like. A worker of
-/// the same user can signal, and trace, the primary and its siblings: that is the kernel's to forbid, not the library's.
+/// the same user can signal, and trace, the primary and its siblings: that is the kernel's to forbid, not the
+/// library's.
 ///
 /// **A client of the control socket** is root or the primary's user, and may tell the cluster all that a signal may.
 /// Others are refused. Silent clients make room for others, those that do not read are disconnected.

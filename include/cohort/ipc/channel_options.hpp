@@ -13,7 +13,9 @@ enum class transport {
   /// Rings of shared memory, one in each direction. A message is copied into the ring and out of it; the kernel is
   /// asked only to wake a side that sleeps, and to pass descriptors.
   ///
-  /// It is enough that one side chooses it: the other learns it from the first bytes. All else is as over the socket:
+  /// It is enough that one side chooses it: the other learns it from the first bytes, unless its `max_peer_ring`
+  /// forbids
+  /// it. All else is as over the socket:
   /// errors, back-pressure (`send` completes when the ring has the whole message), cancellation; a message larger than
   /// the ring goes through it piece by piece. What a peer has written before it died is received.
   ///
@@ -47,6 +49,9 @@ struct channel_options {
   cohort::transport transport = cohort::transport::socket;
   /// Bytes of the ring that this side writes into, if it has one: a power of two, or the next above; 1 GiB at most.
   std::size_t ring_size = 1024 * 1024;
+  /// Bytes of the largest ring of the peer's that this side takes, whatever its own choice: pages that the peer leaves
+  /// empty become this side's when it reads them. A larger one breaks the channel (errc::malformed). 0: none is taken.
+  std::uint64_t max_peer_ring = 64 * 1024 * 1024;
 };
 
 }  // namespace cohort

@@ -84,6 +84,7 @@ COHORT_INLINE channel_options control_sessions::session::limits() {
   channel_options result;
   result.max_message = 1024 * 1024;
   result.max_calls = 8;
+  result.max_peer_ring = 0;
   return result;
 }
 

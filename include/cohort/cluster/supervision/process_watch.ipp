@@ -44,6 +44,7 @@ COHORT_INLINE asio::awaitable<void> process_watch::launch(worker_ptr who, comman
     channel_options channel;
     channel.max_message = limits.max_message;
     channel.max_calls = limits.max_messages;
+    channel.max_peer_ring = 0;
     if (context_.dialect != nullptr && who->agent.empty()) {
       who->peer = co_await context_.dialect->start(who, std::move(program), channel);
     } else {

@@ -315,6 +315,11 @@ COHORT_INLINE void link::break_off_malformed(const char* what) {
 
 COHORT_INLINE void link::on_ring(descriptor memory, std::uint64_t capacity) {
   if (bytes_.reads_ring()) throw_error("receive: a second ring", errc::malformed);
+  if (capacity > options_.max_peer_ring) {
+    throw_error(
+        "receive: a ring of " + std::to_string(capacity) + " bytes, at most " + std::to_string(options_.max_peer_ring),
+        errc::malformed);
+  }
   bytes_.attach(memory, capacity);
   if (bytes_.has_ring()) return;
   bytes_.make_ring(detail::ring_capacity(options_));

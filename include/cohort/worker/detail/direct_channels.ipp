@@ -11,11 +11,19 @@
 #include <variant>
 
 #include "../../core/asio_error.hpp"
+#include "../../ipc/channel_options.hpp"
 #include "../../ipc/channel_pair.hpp"
 #include "../../ipc/handle.hpp"
 #include "../../messaging/primarys_word.hpp"
 
 namespace cohort::detail {
+
+/// Of a channel to a process that this one knows by the primary's word alone.
+COHORT_INLINE channel_options without_rings() {
+  channel_options options;
+  options.max_peer_ring = 0;
+  return options;
+}
 
 COHORT_INLINE asio::awaitable<receipt> direct_channels::send(routed_message what) {
   const auto line = line_to({what.to, what.number, what.name});
@@ -33,7 +41,7 @@ COHORT_INLINE void direct_channels::accept_offer(descriptor end, const member& f
   if (kind_of(end.get()) != handle_kind::local_socket) return;
   std::shared_ptr<incoming> line;
   try {
-    line = std::make_shared<incoming>(tasks_.get_executor(), std::move(end));
+    line = std::make_shared<incoming>(tasks_.get_executor(), std::move(end), without_rings());
   } catch (const std::exception&) {
     return;  // its sender sees the end of it
   }
@@ -54,7 +62,7 @@ COHORT_INLINE std::shared_ptr<direct_channels::outgoing> direct_channels::line_t
   auto& known = out_[to];
   if (!known) {
     auto ends = make_channel_pair();
-    known = std::make_shared<outgoing>(tasks_.get_executor(), std::move(ends.first));
+    known = std::make_shared<outgoing>(tasks_.get_executor(), std::move(ends.first), without_rings());
     tasks_.start(watch(to, known), ignored("it catches what the channel throws"));
     tasks_.start(offer(to, std::move(ends.second)), ignored("the end is closed then, and the calls say so"));
   }
