@@ -33,7 +33,9 @@ class byte_buffer {
     return *this;
   }
 
-  ~byte_buffer() { std::free(data_); }
+  ~byte_buffer() {
+    if (data_ != nullptr) std::free(data_);
+  }
 
   char* data() noexcept { return data_; }
   const char* data() const noexcept { return data_; }
@@ -44,7 +46,8 @@ class byte_buffer {
 
   /// Appends `n` bytes without a value and returns where they begin; the caller writes them.
   char* grow(std::size_t n) {
-    if (n > capacity_ - size_) [[unlikely]] enlarge(n);
+    if (n > capacity_ - size_) [[unlikely]]
+      enlarge(n);
     char* added = data_ + size_;
     size_ += n;
     return added;
@@ -52,7 +55,8 @@ class byte_buffer {
 
   /// Makes room for `n` bytes more.
   void reserve(std::size_t n) {
-    if (n > capacity_ - size_) [[unlikely]] enlarge(n);
+    if (n > capacity_ - size_) [[unlikely]]
+      enlarge(n);
   }
 
   /// Drops the bytes from `size` on; `size` must not be above size().

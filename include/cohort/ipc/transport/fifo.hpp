@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -31,9 +32,15 @@ class fifo {
   void push_back(T item) { items_.push_back(std::move(item)); }
 
   void pop_front() {
-    front() = T();
+    if (size() == 1) {
+      items_.clear();
+      first_ = 0;
+      return;
+    }
+    std::destroy_at(&front());
+    std::construct_at(&front());
     ++first_;
-    if (empty() || (first_ >= 1024 && first_ * 2 >= items_.size())) {
+    if (first_ >= 1024 && first_ * 2 >= items_.size()) {
       items_.erase(items_.begin(), begin());
       first_ = 0;
     }

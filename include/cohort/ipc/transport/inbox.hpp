@@ -247,7 +247,11 @@ class inbox {
       case wire::kind::message:
         if (said_goodbye_) malformed("message after goodbye");
         if (header.size > max_message_) too_large();
-        keep(stored{payload, header.size, &from, {}, {}}, sink);
+        if (header.size >= 2 && wire::load(payload, 2) < wire::first_envelope) {
+          keep_plain(from, payload, header.size);
+        } else {
+          keep(stored{payload, header.size, &from, {}, {}}, sink);
+        }
         break;
       case wire::kind::parcel:
         if (said_goodbye_) malformed("message after goodbye");
@@ -332,6 +336,14 @@ class inbox {
       store(message);
       sink.on_answer(envelope, id, std::move(message));
     }
+  }
+
+  /// Keeps a message without handles that lies whole in a chunk: what most are.
+  void keep_plain(chunk& home, const char* data, std::size_t size) {
+    messages_.push_back(++came_, stored{data, size, &home, {}, {}});
+    ++home.live;
+    ++stored_;
+    stored_bytes_ += size;
   }
 
   void store(const stored& message);

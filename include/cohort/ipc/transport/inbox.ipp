@@ -13,14 +13,15 @@ namespace cohort::detail {
 COHORT_INLINE void inbox::drop(stored& message) {
   stored_bytes_ -= message.size;
   --stored_;
-  if (message.parcel) parcel_handles_ -= message.parcel->handles.size();
-  if (message.home) {
-    release(*message.home);
-  } else if (message.whole.capacity() <= kept_assembly && message.whole.capacity() > assembly_.spare.capacity()) {
+  if (message.parcel) {
+    parcel_handles_ -= message.parcel->handles.size();
+    message.parcel.reset();
+  }
+  if (message.home) return release(*message.home);
+  if (message.whole.capacity() <= kept_assembly && message.whole.capacity() > assembly_.spare.capacity()) {
     assembly_.spare = std::move(message.whole);
   }
   message.whole = byte_buffer();
-  message.parcel.reset();
 }
 
 COHORT_INLINE void inbox::pop_message() {
@@ -292,7 +293,7 @@ COHORT_INLINE void inbox::keep_message(stored message) {
   store(message);
   if (message.home) expects_large_ = false;
   ++came_;
-  if (message.parcel) parcels_.push_back(message.parcel->id, came_);
+  if (message.parcel) parcels_.push_back(message.parcel->id, std::uint64_t{came_});
   messages_.push_back(came_, std::move(message));
 }
 

@@ -24,8 +24,8 @@ class numbered_fifo {
   T& front() noexcept { return entries_.front().item; }
 
   /// `number` must be above those of all items that have been here.
-  void push_back(std::uint64_t number, T item) {
-    entries_.push_back(entry{number, true, std::move(item)});
+  void push_back(std::uint64_t number, T&& item) {
+    entries_.emplace_back(entry{number, true, std::move(item)});
     ++size_;
   }
 
