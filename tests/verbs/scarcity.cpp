@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include <dlfcn.h>
@@ -161,4 +162,14 @@ void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
   return is_refused() ? nullptr : __libc_memalign(alignment, size);
 }
 }
+#else
+// By hand, with Asio's cache off (ASIO_DISABLE_SMALL_BLOCK_RECYCLING, ASIO_DISABLE_STD_ALIGNED_ALLOC), the sanitizer
+// sees what a coroutine that is left over still uses.
+void* operator new(std::size_t size) {
+  if (cohort::test::scarcity::is_refused()) throw std::bad_alloc();
+  if (void* const got = std::malloc(size)) return got;
+  throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 #endif

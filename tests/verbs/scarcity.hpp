@@ -9,7 +9,7 @@ namespace cohort::test::scarcity {
 /// Has the n-th request for memory from now on fail, counted from 1, whoever makes it: operator new, malloc, realloc
 /// and aligned_alloc. Those after it succeed. 0: none fails.
 ///
-/// With a sanitizer nothing is refused.
+/// With a sanitizer, operator new alone is refused.
 ///
 /// A file with the name `mark`, if one is given, is made then.
 ///

@@ -108,7 +108,10 @@ class cluster {
   asio::awaitable<std::optional<cluster_event>> next_event();
 
  private:
-  std::unique_ptr<primary> primary_;
+  // A loop that is destroyed with run() in it does that after the cluster has gone.
+  static asio::awaitable<int> keep(std::shared_ptr<primary> which, asio::awaitable<int> running);
+
+  std::shared_ptr<primary> primary_;
 };
 
 }  // namespace cohort

@@ -9,14 +9,19 @@
 namespace cohort {
 
 COHORT_INLINE cluster::cluster(asio::any_io_executor executor, cluster_options options)
-    : primary_(std::make_unique<primary>(executor, std::move(options))) {}
+    : primary_(std::make_shared<primary>(executor, std::move(options))) {}
 
 COHORT_INLINE cluster::~cluster() = default;
 
 COHORT_INLINE asio::any_io_executor cluster::get_executor() { return primary_->context_.get_executor(); }
 
 COHORT_INLINE asio::awaitable<int> cluster::run(upgrade::predecessor* predecessor) {
-  return primary_->run(predecessor);
+  return keep(primary_, primary_->run(predecessor));
+}
+
+COHORT_INLINE asio::awaitable<int> cluster::keep(std::shared_ptr<primary>, asio::awaitable<int> running) {
+  const int status = co_await std::move(running);
+  co_return status;
 }
 
 COHORT_INLINE void cluster::stop(const std::string& why) { primary_->stop(why); }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <new>
 #include <set>
 
 #include <fmt/format.h>
@@ -132,16 +133,22 @@ COHORT_INLINE void primary::stop(const std::string& why) {
   leave(why);
   // Where nothing has served yet, nobody has to be told to go elsewhere.
   if (again || context_.gave_up || !context_.all_ready || context_.options.lame_duck.count() <= 0) {
-    end_serving();
-  } else {
+    return end_serving();
+  }
+  try {
     tell_all(worker_protocol::leaving());
     tasks_.start(be_lame_duck(), [this](const std::exception_ptr&) { end_serving(); });
+  } catch (const std::bad_alloc&) {
+    end_serving();
   }
 }
 
 COHORT_INLINE void primary::leave(const std::string& why) {
   if (std::exchange(context_.leaving, true)) return;
-  emit(cluster_event(cluster_event::kind::stopping, 0, 0, why));
+  try {
+    emit(cluster_event(cluster_event::kind::stopping, 0, 0, why));
+  } catch (const std::bad_alloc&) {  // then it stops unheard: whoever says so cannot do it again
+  }
   handover_.on_stop();
 }
 
@@ -201,8 +208,11 @@ COHORT_INLINE void primary::emit(cluster_event event) {
 
 COHORT_INLINE void primary::give_up(const std::string& why, const std::exception_ptr& failure) {
   if (std::exchange(context_.gave_up, true)) return;
-  const std::string text = failure ? fmt::format("{}: {}", why, detail::text_of(failure)) : why;
-  emit(cluster_event(cluster_event::kind::gave_up, 0, 0, text));
+  try {
+    const std::string text = failure ? fmt::format("{}: {}", why, detail::text_of(failure)) : why;
+    emit(cluster_event(cluster_event::kind::gave_up, 0, 0, text));
+  } catch (const std::bad_alloc&) {  // then it gives up unheard
+  }
   stop("gave up");
 }
 
