@@ -166,6 +166,28 @@ PLAIN_TEST("a frame that has come in part is torn, and a message when the rest h
   }
 }
 
+PLAIN_TEST("messages stay in order, however the reads cut them and whatever comes between") {
+  const auto words = message("one") + message("") + frame(wire::kind::adopted, little(5, 8)) + message("three") +
+                     envelope(wire::envelope::request, 1, "ty") + message("four") + message("five") +
+                     frame(wire::kind::withdrawn, "xx") + frame(wire::kind::piece, little(1, 2) + "s") +
+                     frame(wire::kind::message, "ix") + message("seven");
+  for (std::size_t cut = 1; cut < words.size(); ++cut) {
+    box b;
+    b.come(words.substr(0, cut));
+    std::string heard;
+    const auto take = [&] {
+      for (; b.in.has_message(); b.in.pop_message()) heard += b.first() + " ";
+    };
+    if (cut % 2 == 0) take();
+    b.come(words.substr(cut));
+    take();
+    CHECK(heard == "one  three four five six seven ");
+    CHECK(b.in.stored_bytes() == 12);
+    b.in.drop_messages();
+    CHECK(b.in.stored_memory() == 0);
+  }
+}
+
 PLAIN_TEST("pieces become one message, and other frames pass between them") {
   box b;
   b.come(frame(wire::kind::piece, little(1, 2) + "a") + frame(wire::kind::adopted, little(5, 8)));

@@ -8,8 +8,10 @@
 /// frames after it take them in order. Lost descriptors (MSG_CTRUNC) therefore never shift to another frame.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace cohort::wire {
 
@@ -78,6 +80,10 @@ struct header {
   std::uint8_t zero = 0;
 };
 
+/// The upper half of the header of a message, or of its last piece: what most frames are.
+inline constexpr std::uint64_t plain_message =
+    std::uint64_t{static_cast<std::uint8_t>(lane::user)} | std::uint64_t{static_cast<std::uint8_t>(kind::message)} << 8;
+
 inline wire::lane lane_of(wire::kind kind) noexcept {
   switch (kind) {
     case kind::hello:
@@ -89,13 +95,21 @@ inline wire::lane lane_of(wire::kind kind) noexcept {
 }
 
 inline void store(void* to, std::uint64_t value, std::size_t bytes) noexcept {
+  if constexpr (std::endian::native == std::endian::little) {
+    std::memcpy(to, &value, bytes);
+    return;
+  }
   auto* out = static_cast<unsigned char*>(to);
   for (std::size_t i = 0; i < bytes; ++i) out[i] = static_cast<unsigned char>(value >> (8 * i));
 }
 
 inline std::uint64_t load(const void* from, std::size_t bytes) noexcept {
-  const auto* in = static_cast<const unsigned char*>(from);
   std::uint64_t value = 0;
+  if constexpr (std::endian::native == std::endian::little) {
+    std::memcpy(&value, from, bytes);
+    return value;
+  }
+  const auto* in = static_cast<const unsigned char*>(from);
   for (std::size_t i = 0; i < bytes; ++i) value |= std::uint64_t{in[i]} << (8 * i);
   return value;
 }

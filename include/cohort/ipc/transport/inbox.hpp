@@ -38,10 +38,11 @@ class inbox {
   struct chunk;
 
  public:
-  /// A message that lies here. To be given to drop() in the end.
+  /// A message that lies here, or the first of several, frame behind frame. To be given to drop() in the end.
   struct stored {
     const char* data = nullptr;
     std::size_t size = 0;
+    std::size_t more = 0;                    // messages in the frames behind it
     chunk* home = nullptr;                   // where the bytes are, unless
     byte_buffer whole;                       // they came in pieces
     std::unique_ptr<arrived_parcel> parcel;  // the handles in it, if there are any
@@ -110,6 +111,21 @@ class inbox {
 
   /// Drops the first message.
   void pop_message();
+
+  /// Whether others lie right behind the first message, of which there must be one.
+  bool has_several() noexcept { return messages_.front().more != 0; }
+
+  /// Drops the first message if others lie right behind it; false if not.
+  bool pop_of_several() noexcept {
+    stored& first = messages_.front();
+    if (first.more == 0) return false;
+    stored_bytes_ -= first.size;
+    --stored_;
+    --first.more;
+    first.data += first.size + wire::header_size;
+    first.size = wire::load(first.data - wire::header_size, 4);
+    return true;
+  }
 
   void drop_messages();
 
@@ -211,7 +227,9 @@ class inbox {
 
   template <class Sink>
   void sort(chunk& from, Sink& sink) {
-    while (from.filled - from.parsed >= wire::header_size) {
+    for (;;) {
+      keep_plain(from);
+      if (from.filled - from.parsed < wire::header_size) break;
       const char* at = from.data.get() + from.parsed;
       const wire::header header = wire::get_header(at);
       if (!wire::is_valid(header) || greeted_ == (header.kind == wire::kind::hello)) {
@@ -247,11 +265,7 @@ class inbox {
       case wire::kind::message:
         if (said_goodbye_) malformed("message after goodbye");
         if (header.size > max_message_) too_large();
-        if (header.size >= 2 && wire::load(payload, 2) < wire::first_envelope) {
-          keep_plain(from, payload, header.size);
-        } else {
-          keep(stored{payload, header.size, &from, {}, {}}, sink);
-        }
+        keep(stored{payload, header.size, 0, &from, {}, {}}, sink);
         break;
       case wire::kind::parcel:
         if (said_goodbye_) malformed("message after goodbye");
@@ -313,7 +327,7 @@ class inbox {
     parcel->id = last_lease_ = check_rising(wire::load(payload, 8), last_lease_, "handle");
     for (unsigned i = 0; i < header.handles; ++i) parcel->handles.push_back(take_announced());
     if (!sink.on_parcel(*parcel)) return;
-    keep(stored{payload + 8, header.size - 8, &from, {}, std::move(parcel)}, sink);
+    keep(stored{payload + 8, header.size - 8, 0, &from, {}, std::move(parcel)}, sink);
   }
 
   template <class Sink>
@@ -338,13 +352,9 @@ class inbox {
     }
   }
 
-  /// Keeps a message without handles that lies whole in a chunk: what most are.
-  void keep_plain(chunk& home, const char* data, std::size_t size) {
-    messages_.push_back(++came_, stored{data, size, &home, {}, {}});
-    ++home.live;
-    ++stored_;
-    stored_bytes_ += size;
-  }
+  /// Keeps the messages that lie whole in a chunk, without handles, up to a frame that is something else: what most
+  /// are. All of them are one entry.
+  void keep_plain(chunk& home);
 
   void store(const stored& message);
 
@@ -385,7 +395,8 @@ class inbox {
   numbered_fifo<stored> messages_;        // by the order in which they came
   numbered_fifo<std::uint64_t> parcels_;  // which of them have handles, by the numbers of these
   numbered_fifo<arrived_lease> leases_;
-  std::uint64_t came_ = 0;  // messages so far
+  const char* last_end_ = nullptr;  // of the last message, if it is of those that are kept as one
+  std::uint64_t came_ = 0;          // messages so far
   std::uint64_t last_lease_ = 0;
   std::uint64_t last_request_ = 0;
   std::uint64_t not_cancelled_ = 0;  // calls so far, without those that have been cancelled

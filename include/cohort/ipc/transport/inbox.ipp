@@ -26,10 +26,12 @@ COHORT_INLINE void inbox::drop(stored& message) {
 
 COHORT_INLINE void inbox::pop_message() {
   landed_.reset();
+  if (pop_of_several()) return;
   stored& first = messages_.front();
   if (first.parcel) parcels_.remove(first.parcel->id);
   drop(first);
   messages_.pop_front();
+  if (messages_.empty()) last_end_ = nullptr;
 }
 
 COHORT_INLINE void inbox::drop_messages() {
@@ -190,7 +192,7 @@ COHORT_INLINE void inbox::make_landing_room() {
 COHORT_INLINE inbox::stored inbox::end_message() {
   if (assembly_.lands && assembly_.landed < assembly_.part.size) lift();  // and so malformed
   if (assembly_.lands) landed_ = assembly_.part;
-  stored whole{nullptr, assembly_.size, nullptr, std::move(assembly_.bytes), {}};
+  stored whole{nullptr, assembly_.size, 0, nullptr, std::move(assembly_.bytes), {}};
   assembly_.bytes = byte_buffer();
   assembly_.size = 0;
   assembly_.lands = false;
@@ -289,8 +291,40 @@ COHORT_INLINE void inbox::store(const stored& message) {
   if (message.parcel) parcel_handles_ += message.parcel->handles.size();
 }
 
+COHORT_INLINE void inbox::keep_plain(chunk& home) {
+  if (!greeted_ || said_goodbye_ || assembly_.size != 0) return;
+  const char* const begin = home.data.get() + home.parsed;
+  const char* const end = home.data.get() + home.filled;
+  const std::size_t most = std::min<std::size_t>(max_message_, wire::max_frame);
+  const char* at = begin;
+  std::size_t count = 0;
+  while (static_cast<std::size_t>(end - at) >= wire::header_size + 2) {
+    const std::uint64_t header = wire::load(at, wire::header_size);
+    const std::size_t size = header & 0xffffffff;
+    if (header >> 32 != wire::plain_message || size < 2 || size > most) break;
+    if (size > static_cast<std::size_t>(end - at) - wire::header_size) break;
+    if (wire::load(at + wire::header_size, 2) >= wire::first_envelope) break;
+    at += wire::header_size + size;
+    ++count;
+  }
+  if (count == 0) return;
+  if (last_end_ == begin && messages_.back().home == &home) {
+    messages_.back().more += count;
+  } else {
+    const std::size_t first = wire::load(begin, 4);
+    messages_.push_back(came_ + 1, stored{begin + wire::header_size, first, count - 1, &home, {}, {}});
+    ++home.live;
+  }
+  last_end_ = at;
+  came_ += count;
+  stored_ += count;
+  stored_bytes_ += static_cast<std::size_t>(at - begin) - count * wire::header_size;
+  home.parsed += static_cast<std::size_t>(at - begin);
+}
+
 COHORT_INLINE void inbox::keep_message(stored message) {
   store(message);
+  last_end_ = nullptr;
   if (message.home) expects_large_ = false;
   ++came_;
   if (message.parcel) parcels_.push_back(message.parcel->id, std::uint64_t{came_});

@@ -23,6 +23,9 @@ class numbered_fifo {
   /// The first item. There must be one.
   T& front() noexcept { return entries_.front().item; }
 
+  /// The item that was added last, which must still be here.
+  T& back() noexcept { return entries_.back().item; }
+
   /// `number` must be above those of all items that have been here.
   void push_back(std::uint64_t number, T&& item) {
     entries_.emplace_back(entry{number, true, std::move(item)});

@@ -85,12 +85,32 @@ struct receiving {
         // What cannot be taken is thrown by the call that finds it in front.
         if (count != 0 && !knows_first_message(self)) break;
         if (messages.size() == count) messages.emplace_back();
-        take_first_message(self, message_slot(messages[count]));
+        // One of several that lie behind one another has no handles and no part elsewhere.
+        if (!in.has_several() || !take_of_several(self, messages[count])) {
+          take_first_message(self, message_slot(messages[count]));
+        }
       }
     } catch (...) {
       if (count == 0) throw;
     }
     return count;
+  }
+
+  /// Takes the first of several messages; false if this program does not know it.
+  static bool take_of_several(link& self, In& message) {
+    inbox& in = self.in();
+    const auto& first = in.first_message();
+    const std::size_t number = wire::load(first.data, 2);
+    const auto& types = self.agreed().incoming;
+    if (number >= types.size() || types[number] < 0) return false;
+    reader bytes(first.data + 2, first.size - 2);
+    try {
+      message_set<In>::decode(static_cast<std::size_t>(types[number]), bytes, message);
+    } catch (...) {
+      self.reject(std::current_exception());
+    }
+    in.pop_of_several();
+    return true;
   }
 };
 
