@@ -7,6 +7,8 @@
 //   /abort        crashes the worker before it has answered
 //
 //   http_cluster --listen 127.0.0.1:8000 --workers 4 --distribution shared --control /run/http.ctl
+//
+// With --proxied yes, each connection begins with a header of the PROXY protocol, and an answer says who has asked.
 
 #include <array>
 #include <chrono>
@@ -55,18 +57,28 @@ reply route(const http::request_parser& request, std::string_view who) {
   return {{HTTP_STATUS_NOT_FOUND, "not found\n"}};
 }
 
+bool proxied = false;
+
 awaitable<void> serve_connection(tcp::socket socket, cohort::worker& self) {
-  static const std::string who = fmt::format("handled by worker {}, pid {}\n", self.slot(), ::getpid());
+  static const std::string worker = fmt::format("handled by worker {}, pid {}\n", self.slot(), ::getpid());
+  std::string_view who = worker;
+  std::string who_for_whom;
   http::request_parser request;
   std::array<char, 8192> bytes;
   std::string_view input;
   std::string output;  // all the answers to what was read at once
   bool first = true, no_delay = false, close = false, fatal = false;
 
+  if (proxied) {
+    const auto header = co_await cohort::read_proxy_header(socket);
+    const std::string client = header.source ? cohort::to_string(*header.source) : "the proxy";
+    who = who_for_whom = fmt::format("{}for {}\n", worker, client);
+  }
   socket.non_blocking(true);
   while (!close) {
-    // The first request is here already, see defer_accept below. Between two requests the connection is idle, and ends
-    // when the worker drains; not so in the middle of one.
+    // The first request is here already, see defer_accept below; behind a proxy's header it need not be, and is waited
+    // for when there is nothing to read. Between two requests the connection is idle, and ends when the worker drains;
+    // not so in the middle of one.
     if (request.in_request()) {
       co_await socket.async_wait(tcp::socket::wait_read, use_awaitable);
     } else if (!first) {
@@ -131,6 +143,8 @@ cohort::cluster_options parse_options(int argc, char* argv[]) {
       options.worker.drain_timeout = milliseconds(static_cast<int>(1000 * parse_value(option, value, 0.0, 86'400.0)));
     } else if (option == "--control") {
       options.control_socket = value;
+    } else if (option == "--proxied" && (value == "yes" || value == "no")) {
+      proxied = value == "yes";
     } else {
       throw std::invalid_argument(fmt::format("unknown option: {}", option));
     }
@@ -150,6 +164,7 @@ int main(int argc, char* argv[]) {
                "http_cluster: {}\n"
                "usage: http_cluster [--listen ADDRESS:PORT|fd:NAME] [--workers N]\n"
                "                    [--distribution NAME] [--drain-timeout SECONDS] [--control PATH]\n"
+               "                    [--proxied yes|no]\n"
                "NAME is round_robin, least_connections, by_address, shared or reuse_port\n",
                error.what());
     return 2;

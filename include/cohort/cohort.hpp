@@ -49,6 +49,7 @@
 // inside a worker: accept, serve, drain, exit
 #include "messaging/delivery.hpp"
 #include "net/acceptor.hpp"
+#include "net/proxy_protocol.hpp"
 #include "net/stop_listening.hpp"
 #include "worker/connection_handler.hpp"
 #include "worker/options.hpp"

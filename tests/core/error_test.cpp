@@ -12,7 +12,7 @@ namespace cohort::test::error_test {
 
 PLAIN_TEST("every errc has a text of its own") {
   std::set<std::string> texts;
-  constexpr int last = static_cast<int>(errc::not_ready);
+  constexpr int last = static_cast<int>(errc::bad_proxy_header);
   for (int value = 1; value <= last; ++value) {
     CAPTURE(value);
     const auto text = make_error_code(static_cast<errc>(value)).message();

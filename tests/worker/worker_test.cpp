@@ -359,6 +359,7 @@ ASYNC_TEST("a connection's own errors end that connection alone") {
       detail::asio_error(asio::error::connection_reset),
       detail::asio_error(asio::error::broken_pipe),
       make_error_code(errc::timed_out),
+      make_error_code(errc::bad_proxy_header),
       std::error_code(ECONNRESET, std::system_category()),
       std::error_code(ECONNABORTED, std::system_category()),
       std::error_code(EPIPE, std::system_category()),

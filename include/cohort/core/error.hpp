@@ -33,6 +33,7 @@ enum class errc {
   job_threw,          ///< a job of a process_pool has thrown an exception
   job_crashed,        ///< the process that did a job has ended
   not_ready,          ///< a process has ended before it could do what it was started for
+  bad_proxy_header,   ///< a connection does not begin as the PROXY protocol says
 };
 
 namespace detail {

@@ -32,6 +32,7 @@ COHORT_INLINE std::string category::message(int value) const {
     case errc::job_threw: return "the job has thrown";
     case errc::job_crashed: return "the job's process has ended";
     case errc::not_ready: return "the process was not ready yet";
+    case errc::bad_proxy_header: return "not a valid header of the PROXY protocol";
   }
   return "unknown error";
 }

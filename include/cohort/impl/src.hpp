@@ -70,6 +70,7 @@
 #include "../net/acceptor.ipp"
 #include "../net/endpoint.ipp"
 #include "../net/inherited_sockets.ipp"
+#include "../net/proxy_protocol.ipp"
 #include "../net/unix_listener.ipp"
 #include "../messaging/delivery.ipp"
 #include "../messaging/delivery_queue.ipp"

@@ -11,7 +11,7 @@ bool is_end_of_peer(const std::error_code& code) noexcept;
 
 /// Whether an error of a connection ends that connection; any other one ends the process. Besides those of
 /// is_end_of_peer(), these are of one send(2) that the kernel has no memory for, or that a signal has interrupted, and
-/// what TLS finds wrong with what the peer says.
+/// what TLS or the PROXY protocol finds wrong with what the peer says.
 bool is_of_connection(const std::error_code& code) noexcept;
 
 }  // namespace cohort::detail

@@ -49,7 +49,8 @@ COHORT_INLINE bool is_of_tls(const std::error_code& code) noexcept {
 
 COHORT_INLINE bool is_of_connection(const std::error_code& code) noexcept {
   const int number = errno_of(code);
-  return number == ENOBUFS || number == ENOMEM || number == EINTR || is_of_tls(code) || is_end_of_peer(code);
+  return number == ENOBUFS || number == ENOMEM || number == EINTR || is_of_tls(code) ||
+         code == errc::bad_proxy_header || is_end_of_peer(code);
 }
 
 }  // namespace cohort::detail
