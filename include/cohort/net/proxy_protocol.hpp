@@ -19,7 +19,7 @@
 
 namespace cohort {
 
-/// The types of additions of version 2 that the protocol names. Others may come too.
+/// The types of the additions (TLVs) of version 2 that the protocol names. Others may come too.
 namespace proxy_tlv {
 
 inline constexpr std::uint8_t alpn = 0x01, authority = 0x02, crc32c = 0x03, noop = 0x04, unique_id = 0x05, ssl = 0x20,
@@ -28,7 +28,7 @@ inline constexpr std::uint8_t ssl_version = 0x21, ssl_common_name = 0x22, ssl_ci
 
 }  // namespace proxy_tlv
 
-/// What a proxy has said. The proxy's word, and nobody else's: see read_proxy_header().
+/// What a proxy says about its client. Nothing here is verified: see read_proxy_header().
 struct proxy_header {
   proxy_header() {}  // user-declared: GCC 12 destroys aggregates made in an await expression twice (PR101976)
 
@@ -41,7 +41,7 @@ struct proxy_header {
   /// The paths of a client's connection by a local stream socket. An abstract name begins with a zero byte; empty:
   /// none.
   std::string source_path, destination_path;
-  /// The additions of version 2, whole ones alone, as they came. Not verified: a `crc32c` is not computed.
+  /// The additions (TLVs) of version 2, as they came, each of them whole. A checksum among them is not compared.
   std::string tlvs;
 
   /// The value of the first addition of a type, a part of `tlvs`; none if there is none.
@@ -53,6 +53,7 @@ struct proxy_header {
   void ssl_tlv(std::uint8_t type) const&& = delete;
 };
 
+/// What read_proxy_header() puts up with.
 struct proxy_header_options {
   proxy_header_options() {}  // user-declared: see proxy_header
 
@@ -108,17 +109,18 @@ asio::awaitable<void> read_rest(Socket& socket, proxy_header_reader& reader) {
 ///     const auto header = co_await cohort::read_proxy_header(socket);
 ///     const auto client = header.source ? *header.source : socket.remote_endpoint();
 ///
-/// Call it for each connection of a listener, or for none: the protocol forbids to guess. Whoever reaches the listener
-/// says who he is, so let only proxies reach it. The primary does not read the header: distribution::by_address goes by
-/// the address of the proxy.
+/// Call it for each connection of a listener, or for none: the protocol forbids to guess. Let only proxies reach such a
+/// listener, because whoever reaches it can claim any address. The primary does not read the header:
+/// distribution::by_address goes by the address of the proxy.
 ///
-/// Does not wait if the header is there, as it is with cluster_options::defer_accept. In a drain, a connection whose
-/// header has not come is not idle but busy, for no longer than the time limit.
+/// Does not wait if the whole header is there, as it is with cluster_options::defer_accept. In a drain, a connection
+/// whose header has not come is busy and not idle, for no longer than the time limit.
 ///
-/// Throws errc::bad_proxy_header with what is wrong, errc::timed_out when the header is not there in time, the end of
-/// the stream (asio::error::eof) when that comes first, or what recvmsg(2) fails with. Each of them ends the connection
-/// and not the worker, if the handler lets it pass, and nobody is told: catch it to log it. Cancelling throws
-/// operation_aborted. After any exception a part of the header may have been taken: close the socket.
+/// Throws errc::bad_proxy_header with what is wrong, errc::timed_out when the header has not come in time, the end of
+/// the stream (asio::error::eof) when that comes first, or what recvmsg(2) fails with. The first three, and a reset,
+/// end the connection and not the worker if they leave the handler, and the worker does not report them: a handler that
+/// wants them in a log catches them. Cancelling throws operation_aborted. After any exception a part of the header may
+/// have been taken: close the socket.
 template <class Protocol, class Executor>
 asio::awaitable<proxy_header> read_proxy_header(asio::basic_stream_socket<Protocol, Executor>& socket,
                                                 proxy_header_options options = proxy_header_options()) {
