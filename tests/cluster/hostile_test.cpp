@@ -12,6 +12,7 @@
 #include <signal.h>
 
 #include "../../include/cohort/messaging/messenger.hpp"
+#include "../../include/cohort/worker/counter.hpp"
 #include "../verbs/hostile.hpp"
 #include "running.hpp"
 
@@ -126,6 +127,28 @@ ASYNC_TEST("a worker cannot have answered more connections than it was given") {
   auto one = co_await client::connect(c->at());
   const bool counted = co_await eventually([&] { return c->primary.stats().workers.at(0).leased == 1; });
   CHECK(counted);
+  co_await end(*c);
+}
+
+ASYNC_TEST("what a worker counts has so many names of the primary, and a total only grows") {
+  auto options = options_of("counters", 2);
+  options.ping_interval = 10ms;
+  auto c = co_await running::ready(options);
+  // Names that are none, what is less than before, and what comes after the 64th name.
+  const bool refused = co_await eventually([&] { return c->primary.stats().workers.at(0).refused == 4 + 1000 - 63; });
+  CHECK(refused);
+  const auto counters = c->primary.stats().counters;
+  CHECK(counters.size() == counter::most);
+  CHECK(counters.at("orders") == 7);
+  CHECK_FALSE(counters.contains("a63"));
+  for (const auto* name : {"orders", "a0", "other"}) {  // of these the honest one can tell one, and dies of none
+    const auto answer = co_await ask_once(c->at(), std::string("count ") + name + " 2");
+    CHECK(answer == "count done");
+  }
+  const bool told = co_await eventually([&] { return c->primary.stats().workers.at(1).refused == 2; });
+  CHECK(told);
+  CHECK(c->primary.stats().counters.at("orders") == 9);
+  CHECK(c->primary.stats().counters.at("a0") == counters.at("a0"));
   co_await end(*c);
 }
 

@@ -452,5 +452,59 @@ ASYNC_TEST("connections that workers have served stay counted when the workers a
   co_await c->stop();
 }
 
+using counts = std::map<std::string, std::uint64_t>;
+
+ASYNC_TEST("what workers count is added up while they run, and stays when one is killed") {
+  auto options = options_for(distribution::round_robin, 2);
+  options.ping_interval = 10ms;
+  auto c = co_await running::ready(options);
+  for (const auto* request : {"count orders 1", "count orders 2", "count bytes_out 5000000000", "count refunds 0"}) {
+    const auto answer = co_await ask_once(c->at(), request);
+    CHECK(answer == "count done");
+  }
+  const counts all = {{"bytes_out", 5'000'000'000}, {"orders", 3}, {"refunds", 0}};
+  const bool counted = co_await eventually([&] { return c->primary.stats().counters == all; });
+  CHECK(counted);
+  ::kill(c->pid(1), SIGKILL);
+  co_await c->until(event_kind::ready, 3);
+  CHECK(c->primary.stats().counters == all);
+  for (int i = 0; i < 2; ++i) {
+    const auto answer = co_await ask_once(c->at(), "count orders 10");
+    CHECK(answer == "count done");
+  }
+  const bool goes_on = co_await eventually([&] { return c->primary.stats().counters.at("orders") == 23; });
+  CHECK(goes_on);
+  co_await c->stop();
+}
+
+ASYNC_TEST("the last word of a worker is what it has counted, in a reload and in a stop") {
+  auto options = options_for(distribution::round_robin, 2);
+  options.ping_interval = 1h;
+  options.hang_timeout = 4h;
+  auto c = co_await running::ready(options);
+  for (int i = 0; i < 2; ++i) {
+    const auto answer = co_await ask_once(c->at(), "count orders 1");
+    CHECK(answer == "count done");
+  }
+  const auto reloaded = co_await c->reload();
+  CHECK(reloaded.success());
+  co_await c->until(event_kind::exited, 2);
+  CHECK(c->primary.stats().counters == counts{{"orders", 2}});
+  const auto answer = co_await ask_once(c->at(), "count orders 3");
+  CHECK(answer == "count done");
+  const int status = co_await c->stop();
+  CHECK(status == 0);
+  CHECK(c->primary.stats().counters == counts{{"orders", 5}});
+}
+
+ASYNC_TEST("a name that no counter may have is an error of the program") {
+  auto c = co_await running::ready(options_for(distribution::round_robin, 1));
+  const auto answer = co_await ask_once(c->at(), "count or-ders 1");
+  CHECK(answer == client::closed);
+  co_await c->until(event_kind::draining);
+  CHECK(c->first(event_kind::draining).text.starts_with("counter \"or-ders\": want letters"));
+  co_await c->stop();
+}
+
 }  // namespace
 }  // namespace cohort::test::operations_test

@@ -57,6 +57,7 @@ class attacker {
     if (how == "letters") write_letters();
     if (how == "log") fill_log();
     if (how == "ended") tell_lies();
+    if (how == "counters") count_wildly();
   }
 
   /// Speaks as somebody else, and as the primary.
@@ -138,6 +139,23 @@ class attacker {
     worker_protocol::ended word;
     word.connections = std::numeric_limits<std::uint64_t>::max();
     up_.post(word);
+  }
+
+  /// A thousand names, names that are none, less than before, and more than there is room for.
+  void count_wildly() {
+    const auto say = [this](std::string name, std::uint64_t value) {
+      worker_protocol::counted word;
+      word.name = std::move(name);
+      word.value = value;
+      up_.post(word);
+    };
+    const auto all = std::numeric_limits<std::uint64_t>::max();
+    say("orders", 7);
+    say("orders", 6);
+    say("0rders", 1);
+    say("orders\"} 1\nup", 1);
+    say(std::string(1 << 17, 'x'), 1);
+    for (int i = 0; i < 1000; ++i) say("a" + std::to_string(i), all);
   }
 
   asio::io_context& context_;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
@@ -47,6 +48,7 @@ inline std::vector<int>& fillers() {
 ///     code N              throws the errno as a system_error
 ///     abort  exit N       ends the process
 ///     environment NAME    the variable's value, or "(none)"
+///     count NAME N        "count done", and the counter of that name has N more
 ///     in-service          "yes" or "no": worker::in_service
 ///     drain  fail  leave  worker::drain, fail, do_not_restart
 ///     shout               drains with a reason that is no line of a log
@@ -66,6 +68,12 @@ inline asio::awaitable<std::string> answer_to(const std::string& request, worker
     words >> name;
     const char* const value = std::getenv(name.c_str());
     co_return value != nullptr ? value : "(none)";
+  }
+  if (verb == "count") {
+    std::string name;
+    words >> name >> number;
+    self.counter(name).add(static_cast<std::uint64_t>(number));
+    co_return "count done";
   }
   words >> number;
   const std::chrono::milliseconds time(number);

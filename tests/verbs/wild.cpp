@@ -98,7 +98,7 @@ class wild {
 
   /// The body of a message of any type.
   std::string any_body() {
-    switch (any(9)) {
+    switch (any(10)) {
       case 0: return body(worker_protocol::ready());
       case 1: {
         worker_protocol::pong what;
@@ -125,6 +125,12 @@ class wild {
         worker_protocol::connect_request what;
         what.to = static_cast<std::uint8_t>(any(10));
         what.number = any(5);
+        return body(what);
+      }
+      case 8: {
+        worker_protocol::counted what;
+        what.name = any(2) == 0 ? text() : "c" + std::to_string(any(100));
+        what.value = any(2) == 0 ? random_() : any(1000);
         return body(what);
       }
       default: {

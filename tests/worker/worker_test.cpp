@@ -300,6 +300,61 @@ ASYNC_TEST("a worker that the parent asks to drain says so, accepts no more and 
   CHECK(status == 0);
 }
 
+ASYNC_TEST("a worker tells what it has counted, where that has changed") {
+  auto at = scene::start(co_await asio::this_coro::executor);
+  const auto told = [&](std::uint64_t ping) -> asio::awaitable<std::string> {
+    std::string result;
+    if (ping != 0) at->parent.post(worker_protocol::ping{ping});
+    while (const auto message = co_await at->parent.receive()) {
+      if (const auto* word = std::get_if<worker_protocol::counted>(&*message)) {
+        result += word->name + ' ' + std::to_string(word->value) + ' ';
+      }
+      if (ping != 0 && std::holds_alternative<worker_protocol::pong>(*message)) break;
+    }
+    co_return result;
+  };
+  counter& orders = at->self->counter("orders");
+  at->self->counter("bytes_out");
+  auto text = co_await told(1);
+  CHECK(text == "bytes_out 0 orders 0 ");
+  orders.add();
+  at->self->counter("orders").add(2);
+  CHECK(orders.value() == 3);
+  text = co_await told(2);
+  CHECK(text == "orders 3 ");
+  text = co_await told(3);
+  CHECK(text == "");
+  orders.add();
+  at->ask_to_drain();
+  text = co_await told(0);
+  CHECK(text == "orders 4 ");
+  const int status = co_await at->ended();
+  CHECK(status == 0);
+}
+
+ASYNC_TEST("a worker tells an older primary nothing that it does not know") {
+  const auto executor = co_await asio::this_coro::executor;
+  using older = std::variant<worker_protocol::ready, worker_protocol::draining, worker_protocol::pong>;
+  auto ends = make_channel_pair();
+  channel<worker_protocol::to_child, older> parent(executor, std::move(ends.first));
+  worker self(executor, parent_channel(executor, std::move(ends.second)), &serve_lines, quick());
+  self.counter("orders").add();
+  std::optional<int> status;
+  asio::co_spawn(executor, self.run(), [&](std::exception_ptr failure, int returned) {
+    if (!failure) status = returned;
+  });
+  parent.post(worker_protocol::ping{1});
+  parent.post(worker_protocol::drain());
+  std::size_t pongs = 0;
+  while (const auto message = co_await parent.receive()) {  // throws for what it does not know
+    pongs += std::holds_alternative<worker_protocol::pong>(*message) ? 1 : 0;
+  }
+  CHECK(pongs == 2);
+  const bool ended = co_await eventually([&] { return status.has_value(); });
+  CHECK(ended);
+  CHECK(status == 0);
+}
+
 ASYNC_TEST("SIGTERM makes a worker drain, and it ends with 0") {
   auto at = scene::start(co_await asio::this_coro::executor);
   ::raise(SIGTERM);

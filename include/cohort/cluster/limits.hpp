@@ -14,10 +14,11 @@
 /// agents do. A worker can waste the connections that it was given, its own messages, and the time in which it is
 /// replaced; it cannot take the primary's memory or descriptors, end or fill its siblings, or write more than lines of
 /// 256 bytes into the log, twenty in ten seconds. It can claim to serve fast, and so get more connections than others
-/// (distribution::least_connections). Under distribution::shared and reuse_port it has the listener itself: it can take
-/// connections and drop them, and shut the listener down, which resets those that wait; whoever accepts next has it
-/// listen again. Where workers are not to be trusted so far, the primary accepts: round_robin and its like. A worker of
-/// the same user can signal, and trace, the primary and its siblings: that is the kernel's to forbid, not the
+/// (distribution::least_connections). It can claim to have counted anything (worker::counter), which stays in the
+/// totals, and take every name that is free. Under distribution::shared and reuse_port it has the listener itself: it
+/// can take connections and drop them, and shut the listener down, which resets those that wait; whoever accepts next
+/// has it listen again. Where workers are not to be trusted so far, the primary accepts: round_robin and its like. A
+/// worker of the same user can signal, and trace, the primary and its siblings: that is the kernel's to forbid, not the
 /// library's.
 ///
 /// **A client of the control socket** is root or the primary's user, and may tell the cluster all that a signal may.

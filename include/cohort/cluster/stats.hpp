@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,7 +31,7 @@ struct worker_stats {
   /// them.
   std::size_t leased = 0;
 
-  std::uint64_t refused = 0;  ///< messages, introductions and events beyond process_limits
+  std::uint64_t refused = 0;  ///< messages, introductions, events and counters beyond process_limits
 
   // as of its last answer to a ping
   std::uint32_t open = 0;            ///< connections being served
@@ -77,6 +78,7 @@ struct cluster_stats {
   bool in_service = false;  ///< all have been ready, a worker serves, it was not told to stop: clients should come here
   std::uint64_t served = 0;          ///< connections that have ended, those of workers that are gone included
   std::uint64_t lost_log_lines = 0;  ///< see error_log::write
+  std::map<std::string, std::uint64_t> counters;  ///< see worker::counter(); those of processes that are gone included
   std::vector<listener_stats> listeners;
   std::vector<worker_stats> workers;
   std::vector<slot_stats> slots;

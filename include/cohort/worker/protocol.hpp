@@ -106,10 +106,17 @@ struct worker_protocol {
     std::uint64_t connections = 0;
   };
 
+  /// How much a process has counted under a name since it was started, see worker::counter(). Said before a pong, where
+  /// it is another number than before.
+  struct counted {
+    std::string name;
+    std::uint64_t value = 0;
+  };
+
   using to_child = std::variant<listen, unlisten, serve, drain, ping, reopen, count_connections, all_ready,
                                 routed_message, receipt, start_job, connect_offer, leaving>;
   using to_parent =
-      std::variant<ready, draining, pong, ended, failed, routed_message, receipt, job_result, connect_request>;
+      std::variant<ready, draining, pong, ended, failed, routed_message, receipt, job_result, connect_request, counted>;
 };
 
 }  // namespace cohort

@@ -8,9 +8,11 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "../core/asio.hpp"
 #include "../net/buffered_input.hpp"
+#include "counter.hpp"
 #include "detail/idle_connections.hpp"
 
 namespace cohort {
@@ -76,6 +78,18 @@ class worker {
 
   /// Connections being served.
   std::size_t open_connections() const noexcept;
+
+  /// The application's counter of this name, from 0 on: `self.counter("orders").add()`.
+  ///
+  /// The primary adds it up over all workers and agents, those that are gone included: cluster_stats::counters, and
+  /// `cohort_application_total{name="orders"}` in the metrics. It is told with the answer to each ping
+  /// (cluster_options::ping_interval), and once more at the end of run(). What a process has not told when it crashes
+  /// or is killed is lost. The totals are those of one primary: after cluster::upgrade() they begin at 0.
+  ///
+  /// To look the name up takes some thirty nanoseconds. Where that is much, keep the reference, which is good until
+  /// this worker is destroyed, and pay for counter::add() alone. Throws errc::invalid_option for what is no
+  /// counter::is_name(), and for a name more than counter::most.
+  cohort::counter& counter(std::string_view name);
 
   /// Waits until a connection has something to read, the end of its stream included.
   ///

@@ -42,6 +42,8 @@ COHORT_INLINE message_endpoint& worker::messages() noexcept { return impl_->pare
 
 COHORT_INLINE std::size_t worker::open_connections() const noexcept { return impl_->open_connections(); }
 
+COHORT_INLINE counter& worker::counter(std::string_view name) { return impl_->parent().counters().named(name); }
+
 COHORT_INLINE void worker::drain(const std::string& reason) { impl_->drain(worker_exit::asked, reason, false); }
 
 COHORT_INLINE void worker::fail(const std::string& reason) { impl_->drain(worker_exit::fatal, reason, false); }

@@ -150,6 +150,7 @@ cluster_stats some() {
   stats.reloads = 2;
   stats.served = 12'345'678'999;
   stats.lost_log_lines = 3;
+  stats.counters = {{"bytes_out", 12'345'678'999}, {"orders", 0}};
   stats.uptime = 61500ms;
   stats.listeners = {{"127.0.0.1:80", accept_queue{5, 128}},
                      {"unix:/a\\b\"c\nd", accept_queue{0, 1}},
@@ -185,6 +186,9 @@ PLAIN_TEST("metrics are the text format of Prometheus, in base units") {
   CHECK(found.type("cohort_served_connections_total") == "counter");
   CHECK(found.type("cohort_worker_served_connections") == "gauge");  // it begins again with the next process
   CHECK(found.value("cohort_lost_log_lines_total") == 3);
+  CHECK(found.value("cohort_application_total", {{"name", "bytes_out"}}) == 12'345'678'999);
+  CHECK(found.value("cohort_application_total", {{"name", "orders"}}) == 0);
+  CHECK(found.type("cohort_application_total") == "counter");
 
   const exposition::labels busy = {{"slot", "1"}, {"generation", "3"}, {"pid", "102"}};
   auto ready = busy;

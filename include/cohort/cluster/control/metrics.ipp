@@ -49,6 +49,12 @@ COHORT_INLINE std::string to_prometheus(const cluster_stats& stats) {
   out.single("cohort_lost_log_lines_total", "counter", "Lines that the error output has not taken.",
              stats.lost_log_lines);
 
+  if (!stats.counters.empty()) {
+    out.begin("cohort_application_total", "counter", "What the application counts under each name.");
+    for (const auto& [name, value] : stats.counters)
+      out.value(value, fmt::format("name=\"{}\"", detail::escape_label(name)));
+  }
+
   out.begin("cohort_workers", "gauge", "Workers in each state.");
   for (const auto state : {worker_state::waiting, worker_state::starting, worker_state::ready, worker_state::draining,
                            worker_state::stopping, worker_state::dead}) {

@@ -254,6 +254,7 @@ COHORT_INLINE cluster_stats primary::stats() const {
   result.stopping = context_.leaving;
   result.in_service = context_.all_ready && !context_.leaving && result.ready > 0;
   result.served = worker_supervisor_.served_before();
+  result.counters = context_.counters.all();
   result.lost_log_lines = error_log::lost();
   result.listeners = listeners_.stats();
   for (const auto& each : workers_) {

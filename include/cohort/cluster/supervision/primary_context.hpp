@@ -11,6 +11,7 @@
 #include "../../core/event.hpp"
 #include "../events.hpp"
 #include "../options.hpp"
+#include "counter_totals.hpp"
 #include "worker_process.hpp"
 
 namespace cohort {
@@ -49,6 +50,7 @@ struct primary_context {
   bool all_ready = false;  ///< all agents and workers have been ready at the same time
   bool gave_up = false;
   worker_dialect* dialect = nullptr;  ///< of the workers, if they have one
+  counter_totals counters;            ///< of the application
   std::function<void(cluster_event)> emit;
   /// Stops the cluster because it cannot go on. `failure`: what was thrown, if anything.
   std::function<void(std::string why, std::exception_ptr failure)> give_up;

@@ -150,6 +150,8 @@ COHORT_INLINE void process_watch::hear(const worker_ptr& who, const worker_proto
   } else if (const auto* count = std::get_if<worker_protocol::ended>(&message)) {
     who->figures.ended = std::min(count->connections, who->figures.leased);
     to_.on_figures(who);
+  } else if (const auto* sum = std::get_if<worker_protocol::counted>(&message)) {
+    if (!context_.counters.take(who->figures.counted, sum->name, sum->value)) ++who->figures.refused;
   } else if (const auto* trouble = std::get_if<worker_protocol::failed>(&message)) {
     complain(*who, detail::one_line(trouble->what));
   }

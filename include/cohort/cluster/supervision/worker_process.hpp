@@ -19,6 +19,7 @@
 #include "../../messaging/delivery_queue.hpp"
 #include "../../worker/protocol.hpp"
 #include "../worker_state.hpp"
+#include "counter_totals.hpp"
 
 namespace cohort {
 
@@ -42,6 +43,7 @@ struct process_figures {
   std::uint64_t leased = 0;      ///< connections given to it, those under way included
   std::uint64_t ended = 0;       ///< of those connections, as it has said last
   worker_protocol::pong health;  ///< its last answer to a ping
+  counter_totals::said counted;  ///< as it has said last
   std::uint64_t pinged = 0;      ///< the number of the last ping
   std::chrono::steady_clock::time_point pinged_at{};
   std::size_t bytes_under_way = 0;  ///< of its messages that the primary works on

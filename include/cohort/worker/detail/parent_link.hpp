@@ -17,6 +17,7 @@
 #include "../exit_codes.hpp"
 #include "../parent_channel.hpp"
 #include "../protocol.hpp"
+#include "counter_set.hpp"
 #include "direct_channels.hpp"
 
 namespace cohort::detail {
@@ -58,6 +59,8 @@ class parent_link {
   message_endpoint& messages() noexcept { return messages_; }
   const message_endpoint& messages() const noexcept { return messages_; }
 
+  counter_set& counters() noexcept { return counters_; }
+
   asio::awaitable<void> all_ready() { return all_ready_.wait(); }
 
   /// Whether the whole cluster has been ready, and has not been told to stop.
@@ -84,7 +87,7 @@ class parent_link {
   /// Ends what this side says, and closes the channel. A parent that does not read is given a second.
   asio::awaitable<void> disconnect();
 
-  /// Says once more how the worker is, unasked: its last word about what it has served.
+  /// Says once more how the worker is, unasked: its last word about what it has served and counted.
   void say_figures();
 
   /// What runs for direct_channels: cancel it and wait for it before this goes.
@@ -108,6 +111,8 @@ class parent_link {
 
   void answer(const worker_protocol::ping& question);
 
+  void say_counters();
+
   void tell_ended_soon();
 
   asio::awaitable<void> tell_ended();
@@ -122,6 +127,7 @@ class parent_link {
   event all_ready_;
   message_endpoint messages_;
   direct_channels direct_;
+  counter_set counters_;
   std::uint64_t last_ping_ = 0;
   std::uint64_t ended_ = 0;  // of the connections that the parent has accepted
   bool leaving_ = false;     // the cluster stops soon

@@ -166,7 +166,19 @@ COHORT_INLINE std::uint64_t resident_memory() {
   return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+COHORT_INLINE void parent_link::say_counters() {
+  // A primary ends a process that says what it does not know. What an older one knows, its hello says.
+  if (!channel_.has_greeted()) return;
+  counters_.say_changes([this](const std::string& name, std::uint64_t value) {
+    worker_protocol::counted word;
+    word.name = name;
+    word.value = value;
+    return channel_.post_if_open(word);
+  });
+}
+
 COHORT_INLINE void parent_link::say_figures() {
+  say_counters();
   worker_protocol::pong how;
   how.number = last_ping_;
   orders_.count(how);
