@@ -178,6 +178,9 @@ std::vector<std::string> heading(const cluster_stats& stats, pid_t pid, std::opt
     lines.push_back(
         cut(fmt::format("agent {}  {}{}{}", printable(each.name), to_string(each.state), what, again), to.width()));
   }
+  std::string counters;
+  for (const auto& [name, value] : stats.counters) counters += fmt::format("  {} {}", name, count(value));
+  if (!counters.empty()) lines.push_back(cut("counted" + counters, to.width()));
   std::uint64_t open = 0;  // as the workers say it; the primary's own count knows only those that it has accepted
   for (const auto& each : stats.workers) open += each.open;
   std::string line = plural(open, "open connection");

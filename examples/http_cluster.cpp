@@ -61,6 +61,7 @@ bool proxied = false;
 
 awaitable<void> serve_connection(tcp::socket socket, cohort::worker& self) {
   static const std::string worker = fmt::format("handled by worker {}, pid {}\n", self.slot(), ::getpid());
+  cohort::counter& requests = self.counter("requests");
   std::string_view who = worker;
   std::string who_for_whom;
   http::request_parser request;
@@ -102,6 +103,7 @@ awaitable<void> serve_connection(tcp::socket socket, cohort::worker& self) {
       fatal = answer.fatal;
       close = fatal || !request.keep_alive() || (self.draining() && input.empty());
       http::append(output, request, answer.what, close);
+      requests.add();
     }
     if (request.failed()) {
       http::append(output, request, http::bad_request(request), true);

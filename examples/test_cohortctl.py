@@ -79,12 +79,15 @@ def table(server):
 def leased(server):
     """A connection counts for its worker until it ends."""
     def given():
-        rows = [line.split() for line in server.control('status').split('\n')[5:7]]
-        return sum(int(row[6]) for row in rows)
+        rows = server.control('status').split('LAST EXIT\n')[1].splitlines()
+        return sum(int(row.split()[6]) for row in rows)
     with smoke.Client(int(server.wait_for(r'^listening on .*:(\d+)$')[0][1])) as one:
         assert one.get('/')[0] == 200
         assert given() == 1
+        assert one.get('/')[0] == 200
     smoke.eventually(lambda: given() == 0, 'the connection has ended')
+    smoke.eventually(lambda: '\ncounted  requests 2\n' in server.control('status'), 'the requests are counted')
+    assert 'cohort_application_total{name="requests"} 2\n' in server.control('metrics')
 
 
 @cluster

@@ -90,6 +90,9 @@ std::string to_json(const cohort::cluster_stats& stats) {
                    quoted(each.name), each.pid, to_string(each.state), seconds(each.uptime), each.restarts,
                    each.memory);
   });
+  out += R"(],"counters":[)";
+  list(stats.counters,
+       [&](const auto& each) { fmt::format_to(into, R"({{"name":{},"value":{}}})", quoted(each.first), each.second); });
   return out + "]}";
 }
 

@@ -30,6 +30,7 @@ inline constexpr std::string_view page = R"page(<!doctype html>
 <h2>connections a second</h2><canvas id="rate" width="900" height="70"></canvas>
 <h2>workers</h2><table id="workers"></table>
 <h2>agents</h2><table id="agents"></table>
+<h2>counters</h2><table id="counters"></table>
 <h2>what happens</h2><div id="log"></div>
 <script>
 const $ = id => document.getElementById(id);
@@ -78,6 +79,7 @@ function show(stats) {
       each.served, rate(each).toFixed(0), `${(1000 * each.lag).toFixed(1)} ms`, size(each.memory), restarts.get(each.slot) ?? 0]));
   table('agents', ['name', 'pid', 'state', 'up', 'memory', 'restarts'], stats.agents.map(each =>
     [each.name, each.pid, {state: each.state}, time(each.uptime), size(each.memory), each.restarts]));
+  table('counters', ['name', 'counted'], stats.counters.map(each => [each.name, each.value]));
   before = {now, served};
 }
 
