@@ -61,6 +61,7 @@
 #include "../ipc/transport/ring.ipp"
 #include "../ipc/transport/send_handles.ipp"
 #include "../ipc/transport/take_message.ipp"
+#include "../ipc/transport/unclaimed_handles.ipp"
 #include "../ipc/transport/write_pump.ipp"
 #include "../schedule/cron.ipp"
 #include "../schedule/planner.ipp"

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,6 +24,7 @@
 #include "frame.hpp"
 #include "landing.hpp"
 #include "numbered_fifo.hpp"
+#include "unclaimed_handles.hpp"
 
 namespace cohort::detail {
 
@@ -80,7 +80,7 @@ class inbox {
       if (errno == ECONNRESET) return outcome::end;
       throw_error("receive: recvmsg", errno);
     }
-    const bool came_with_handles = take_handles(message);
+    const bool came_with_handles = handles_.take_from(message);
     if (got == 0) return outcome::end;
     const auto size = static_cast<std::size_t>(got);
     chunks_.back()->filled += count_piece(size);
@@ -111,9 +111,6 @@ class inbox {
 
   /// Drops the first message.
   void pop_message();
-
-  /// Whether others lie right behind the first message, of which there must be one.
-  bool has_several() noexcept { return messages_.front().more != 0; }
 
   /// Drops the first message if others lie right behind it; false if not.
   bool pop_of_several() noexcept {
@@ -154,7 +151,7 @@ class inbox {
   void drop_handles();
 
   /// Closes the descriptors that no frame has taken yet.
-  void drop_unclaimed();
+  void drop_unclaimed() noexcept { handles_.clear(); }
 
   /// Bytes of messages, leases and answers that wait to be taken.
   std::size_t stored_bytes() const noexcept { return stored_bytes_; }
@@ -194,11 +191,6 @@ class inbox {
     std::size_t live = 0;  // messages in it that have not been taken
   };
 
-  struct batch {
-    std::vector<descriptor> handles;
-    bool truncated = false;
-  };
-
   [[noreturn]] static void malformed(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
 
   [[noreturn]] void too_large() const;
@@ -222,8 +214,6 @@ class inbox {
   chunk& writable_chunk();
 
   void release(chunk& home);
-
-  bool take_handles(msghdr& message);
 
   template <class Sink>
   void sort(chunk& from, Sink& sink) {
@@ -252,7 +242,8 @@ class inbox {
       if (header.kind == wire::kind::ring && from.parsed != from.filled) malformed("bytes behind a ring");
     }
     // Descriptors come with the first byte of the frame that announces them, the rest of which may still be to come.
-    if (batches_.size() > (from.filled == from.parsed ? 0u : 1u)) malformed("descriptors that no frame announces");
+    if (handles_.unannounced() > (from.filled == from.parsed ? 0u : 1u))
+      malformed("descriptors that no frame announces");
   }
 
   template <class Sink>
@@ -271,7 +262,7 @@ class inbox {
         if (said_goodbye_) malformed("message after goodbye");
         take_parcel(from, header, payload, sink);
         break;
-      case wire::kind::handles: announce(header.handles); break;
+      case wire::kind::handles: handles_.announce(header.handles); break;
       case wire::kind::lease:
         if (said_goodbye_) malformed("lease after goodbye");
         take_lease(header, payload, sink);
@@ -284,7 +275,7 @@ class inbox {
         said_goodbye_ = true;
         sink.on_goodbye();
         break;
-      case wire::kind::ring: sink.on_ring(take_ring(), wire::load(payload, 8)); break;
+      case wire::kind::ring: sink.on_ring(handles_.ring(), wire::load(payload, 8)); break;
       case wire::kind::piece:
       case wire::kind::withdrawn: break;
     }
@@ -325,7 +316,7 @@ class inbox {
     if (assembly_.size != 0) malformed("message inside another");
     auto parcel = std::make_unique<arrived_parcel>();
     parcel->id = last_lease_ = check_rising(wire::load(payload, 8), last_lease_, "handle");
-    for (unsigned i = 0; i < header.handles; ++i) parcel->handles.push_back(take_announced());
+    for (unsigned i = 0; i < header.handles; ++i) parcel->handles.push_back(handles_.next());
     if (!sink.on_parcel(*parcel)) return;
     keep(stored{payload + 8, header.size - 8, 0, &from, {}, std::move(parcel)}, sink);
   }
@@ -371,18 +362,11 @@ class inbox {
   /// `id`, which must be one of those up to `last`.
   static std::uint64_t check_seen(std::uint64_t id, std::uint64_t last, const char* what);
 
-  descriptor take_announced();
-
-  void announce(std::size_t count);
-
-  /// The memory of a ring, which came with the frame.
-  descriptor take_ring();
-
   template <class Sink>
   void take_lease(const wire::header& header, const char* payload, Sink& sink) {
     if (header.size - 9 > max_message_) too_large();
     arrived_lease lease;
-    lease.fd = take_announced();
+    lease.fd = handles_.next();
     lease.id = last_lease_ = check_rising(wire::load(payload, 8), last_lease_, "handle");
     lease.kind = static_cast<handle_kind>(payload[8]);
     std::memcpy(lease.message.grow(header.size - 9), payload + 9, header.size - 9);
@@ -408,8 +392,7 @@ class inbox {
   std::optional<outside_range> landed_;  // a part of the first message
   bool expects_large_ = false;           // the last message had a part that landed
   bool piece_ended_ = false;
-  std::deque<batch> batches_;         // read, not yet announced
-  std::deque<descriptor> announced_;  // announced, not yet taken by a frame
+  unclaimed_handles handles_;
   bool greeted_ = false;
   bool said_goodbye_ = false;
 };

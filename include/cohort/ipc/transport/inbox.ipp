@@ -6,7 +6,6 @@
 #include "../../core/config.hpp"
 
 #include <array>
-#include <iterator>
 
 namespace cohort::detail {
 
@@ -88,11 +87,6 @@ COHORT_INLINE void inbox::drop_handles() {
     drop(*messages_.find(number));
     messages_.remove(number);
   }
-}
-
-COHORT_INLINE void inbox::drop_unclaimed() {
-  batches_.clear();
-  announced_.clear();
 }
 
 COHORT_INLINE bool inbox::is_torn() const noexcept {
@@ -262,28 +256,6 @@ COHORT_INLINE void inbox::release(chunk& home) {
   }
 }
 
-COHORT_INLINE bool inbox::take_handles(msghdr& message) {
-  const bool truncated = (message.msg_flags & MSG_CTRUNC) != 0;
-  if (CMSG_FIRSTHDR(&message) == nullptr && !truncated) return false;
-  std::array<descriptor, wire::max_handles> here;  // at once: what needs memory may fail
-  std::size_t came = 0;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
-      here.at(came++).reset(fd);
-    }
-  }
-  if (came == 0 && !truncated) return false;
-  batch& arrived = batches_.emplace_back();
-  arrived.truncated = truncated;
-  arrived.handles.assign(std::make_move_iterator(here.begin()),
-                         std::make_move_iterator(here.begin() + static_cast<std::ptrdiff_t>(came)));
-  return true;
-}
-
 COHORT_INLINE void inbox::store(const stored& message) {
   if (message.home) ++message.home->live;
   stored_bytes_ += message.size;
@@ -352,33 +324,6 @@ COHORT_INLINE std::uint64_t inbox::check_rising(std::uint64_t id, std::uint64_t 
 COHORT_INLINE std::uint64_t inbox::check_seen(std::uint64_t id, std::uint64_t last, const char* what) {
   if (id != 0 && id <= last) return id;
   malformed(std::string(what) + " taken back that was not sent");
-}
-
-COHORT_INLINE descriptor inbox::take_announced() {
-  if (announced_.empty()) malformed("handle without a descriptor");
-  descriptor taken = std::move(announced_.front());
-  announced_.pop_front();
-  return taken;
-}
-
-COHORT_INLINE descriptor inbox::take_ring() {
-  if (batches_.empty()) malformed("a ring without memory");
-  batch arrived = std::move(batches_.front());
-  batches_.pop_front();
-  if (arrived.truncated) throw_error("receive: no descriptor is free for the peer's ring", errc::handle_lost);
-  if (arrived.handles.size() != 1) malformed("a ring of " + std::to_string(arrived.handles.size()) + " descriptors");
-  return std::move(arrived.handles.front());
-}
-
-COHORT_INLINE void inbox::announce(std::size_t count) {
-  if (batches_.empty() || !announced_.empty()) malformed("descriptors announced that did not come");
-  batch arrived = std::move(batches_.front());
-  batches_.pop_front();
-  if (arrived.handles.size() > count || (arrived.handles.size() < count && !arrived.truncated)) {
-    malformed(std::to_string(count) + " descriptors announced, " + std::to_string(arrived.handles.size()) + " came");
-  }
-  for (auto& each : arrived.handles) announced_.push_back(std::move(each));
-  announced_.resize(count);  // the lost ones are none
 }
 
 }  // namespace cohort::detail

@@ -86,7 +86,7 @@ struct receiving {
         if (count != 0 && !knows_first_message(self)) break;
         if (messages.size() == count) messages.emplace_back();
         // One of several that lie behind one another has no handles and no part elsewhere.
-        if (!in.has_several() || !take_of_several(self, messages[count])) {
+        if (in.first_message().more == 0 || !take_of_several(self, messages[count])) {
           take_first_message(self, message_slot(messages[count]));
         }
       }
