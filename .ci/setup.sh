@@ -20,6 +20,7 @@ has_package() {
     libhttp-parser-dev) has_header http_parser.h ;;
     libhiredis-dev) has_header hiredis/async.h && pkg-config --exists hiredis ;;
     libwslay-dev) has_header wslay/wslay.h ;;
+    libnghttp2-dev) has_header nghttp2/nghttp2.h && pkg-config --exists libnghttp2 ;;
     nlohmann-json3-dev) has_header nlohmann/json.hpp && pkg-config --exists nlohmann_json ;;
     libssl-dev) has_header openssl/ssl.h && pkg-config --exists 'openssl >= 3' ;;
     nodejs) command -v node || command -v nodejs ;;

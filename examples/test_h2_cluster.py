@@ -4,9 +4,11 @@ import os
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
+import tempfile
 
 import smoke
 
@@ -20,6 +22,8 @@ NO_ERROR = 0
 
 
 class Server(smoke.Program):
+    scheme = 'http'
+
     def __init__(self, *options):
         super().__init__(PROGRAM, '--listen', '127.0.0.1:0', '--workers', str(WORKERS), *options)
 
@@ -30,11 +34,12 @@ class Server(smoke.Program):
 
     def curl(self, path, *options, data=None):
         """The status, and the body."""
-        words = ['curl', '--silent', '--show-error', '--http2-prior-knowledge', '--max-time', str(smoke.PATIENCE),
+        way = ['--http2', '--insecure'] if self.scheme == 'https' else ['--http2-prior-knowledge']
+        words = ['curl', '--silent', '--show-error', *way, '--max-time', str(smoke.PATIENCE),
                  '--write-out', r'%{stderr}%{http_code} %{http_version}', *options]
         if data is not None:
             words += ['--header', 'Expect:', '--data-binary', '@-']
-        done = subprocess.run([*words, f'http://127.0.0.1:{self.port}{path}'], input=data or b'', capture_output=True)
+        done = subprocess.run([*words, f'{self.scheme}://127.0.0.1:{self.port}{path}'], input=data or b'', capture_output=True)
         assert done.returncode == 0, done
         status, version = done.stderr.split()
         assert version == b'2', done
@@ -47,8 +52,11 @@ class Server(smoke.Program):
 class Client:
     """A connection, frame by frame."""
 
-    def __init__(self, port, settings=b''):
+    def __init__(self, port, settings=b'', tls=None):
         self.socket = socket.create_connection(('127.0.0.1', port), smoke.PATIENCE)
+        if tls:
+            # not suppressed: an end of the stream without close_notify raises
+            self.socket = tls.wrap_socket(self.socket, suppress_ragged_eofs=False)
         self.file = self.socket.makefile('rb')
         self.socket.sendall(PREFACE)
         self.send(SETTINGS, 0, 0, settings)
@@ -212,6 +220,40 @@ def unread():
             smoke.eventually(lambda: all(descriptors(pid) <= before[pid][0] for pid in before), 'its end')
         for pid, (_, memory) in before.items():
             assert peak(pid) - memory < 30_000, f'{memory} and then {peak(pid)} kB'
+
+
+def secure():
+    """The same by TLS, for clients that know HTTP/2; a reload ends a connection as TLS wants it."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, 'certificate')
+        smoke.make_certificate(file, 'one.test')
+        with Server('--certificate', file) as server:
+            server.scheme = 'https'
+            text = os.urandom(60_000)
+            assert server.curl('/echo', data=text) == (200, text)
+            assert server.curl('/large?bytes=3000000') == (200, 3000000 * b'x')
+            tls.set_alpn_protocols(['http/1.1'])
+            try:
+                Client(server.port, tls=tls)
+            except ssl.SSLError as error:
+                assert 'no application protocol' in str(error), error
+            else:
+                raise AssertionError('HTTP/1.1')
+            tls.set_alpn_protocols(['h2', 'http/1.1'])
+            with Client(server.port, tls=tls) as client:
+                client.get(1, '/slow?ms=500')
+                client.until(DATA, 1)
+                server.send_signal(signal.SIGHUP)
+                goodbye(client, 1)
+                client.body(1)
+                assert client.next() is None
+            server.wait_for(r'^worker \d+ exited.* status 0$', WORKERS)
+            assert server.curl('/')[0] == 200
+            server.terminate()
+            assert server.wait() == 0
 
 
 sys.exit(smoke.run({**globals(), 'reload': reload_}, CASE))

@@ -6,7 +6,6 @@ import select
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,20 +19,12 @@ LAST_REQUEST = b'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
 HALF_A_HELLO = b'\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03'
 
 
-def make_certificate(path, name):
-    """A file with a certificate and its key, in place of the one before all at once."""
-    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes',
-                    '-subj', f'/CN={name}', '-addext', f'subjectAltName=DNS:{name}', '-days', '1',
-                    '-keyout', path + '.new', '-out', path + '.new'], check=True, capture_output=True)
-    os.rename(path + '.new', path)
-
-
 class Server(smoke.Program):
     def __init__(self, *certificates, options=()):
         self.folder = tempfile.TemporaryDirectory()
         self.files = [os.path.join(self.folder.name, name) for name in certificates]
         for file, name in zip(self.files, certificates):
-            make_certificate(file, name)
+            smoke.make_certificate(file, name)
         files = [word for file in self.files for word in ('--certificate', file)]
         super().__init__(PROGRAM, '--listen', '127.0.0.1:0', '--workers', str(WORKERS), '--handshake', '60', *files,
                          *options)
@@ -139,7 +130,7 @@ def reload_():
                 idle.sendall(REQUEST)
                 assert idle.recv(4096).startswith(b'HTTP/1.1 200 ')
                 old = idle.getpeercert(binary_form=True)
-                make_certificate(server.files[0], 'one.test')
+                smoke.make_certificate(server.files[0], 'one.test')
                 server.send_signal(signal.SIGHUP)
                 assert idle.recv(4096) == b''  # by a close_notify, else it raises
             server.wait_reloaded(2)

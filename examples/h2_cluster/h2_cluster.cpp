@@ -5,9 +5,9 @@
 //   /pid            of the worker    /slow?ms=N       ten lines, the last one after N milliseconds
 //   /echo           what was sent, up to 64 KiB
 //
-//   h2_cluster [--listen 127.0.0.1:8000] [--workers 4] [--idle SECONDS] [--streams NUMBER]
+//   h2_cluster [--listen 127.0.0.1:8000] [--workers 4] [--certificate FILE]… [--idle SECONDS] [--streams NUMBER]
 //
-// Without TLS, so a client has to know that it is HTTP/2: curl --http2-prior-knowledge.
+// Without a certificate it does without TLS, and a client has to know that it is HTTP/2: curl --http2-prior-knowledge.
 
 #include <chrono>
 #include <cstdint>
@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@
 #include <cohort/net/endpoint.hpp>
 
 #include "../http.hpp"
+#include "../https_cluster/tls_server.hpp"
 #include "h2_session.hpp"
 
 using asio::awaitable;
@@ -80,19 +82,29 @@ awaitable<void> route(h2::exchange& each) {
   return say(each, 404, "not found\n");
 }
 
-awaitable<void> serve_connection(tcp::socket socket, cohort::worker& self, const h2::limits& limits) {
-  socket.set_option(tcp::no_delay(true));
-  h2::session session(self, limits, &route);
-  co_await session.run(socket);
-  co_await http::end(socket, true);
-}
-
 struct settings {
   std::string listen = "127.0.0.1:8000";
   unsigned workers = 4;
   double idle = 60;  // seconds
+  std::vector<std::string> certificates;
   h2::limits limits;
 };
+
+awaitable<void> serve_connection(tcp::socket socket, cohort::worker& self, tls::server& security,
+                                 const settings& wanted) {
+  socket.set_option(tcp::no_delay(true));
+  h2::session session(self, wanted.limits, &route);
+  if (wanted.certificates.empty()) {
+    co_await session.run(socket);
+    co_await http::end(socket, true);
+  } else {
+    tls::stream stream(std::move(socket), security.context());
+    const bool secure = co_await tls::greet_in_time(stream, security.handshakes, 256, tls::seconds(10));
+    if (!secure) co_return;
+    co_await session.run(stream);
+    co_await tls::end(stream);
+  }
+}
 
 settings parse_options(int argc, char* argv[]) {
   settings result;
@@ -101,6 +113,8 @@ settings parse_options(int argc, char* argv[]) {
     const std::string value = i + 1 < argc ? argv[i + 1] : "";
     if (option == "--listen") {
       result.listen = cohort::to_string(cohort::parse_endpoint(value));
+    } else if (option == "--certificate" && !value.empty()) {
+      result.certificates.push_back(value);
     } else if (!(option == "--workers" && http::parse_number(value, 1u, 1024u, result.workers)) &&
                !(option == "--idle" && http::parse_number(value, 0.01, 86'400.0, result.idle)) &&
                !(option == "--streams" && http::parse_number(value, 1u, 10'000u, result.limits.streams))) {
@@ -116,23 +130,24 @@ int main(int argc, char* argv[]) {
   try {
     wanted = parse_options(argc, argv);
   } catch (const std::exception& error) {
-    fmt::print(
-        stderr,
-        "h2_cluster: {}\nusage: h2_cluster [--listen ADDRESS:PORT] [--workers N] [--idle SECONDS] [--streams N]\n",
-        error.what());
+    fmt::print(stderr,
+               "h2_cluster: {}\n"
+               "usage: h2_cluster [--listen ADDRESS:PORT] [--workers N] [--certificate FILE]… [--idle SECONDS] "
+               "[--streams N]\n",
+               error.what());
     return 2;
   }
   cohort::cluster_options options;
   options.listen = {wanted.listen};
   options.workers = wanted.workers;
   options.defer_accept = true;  // in HTTP/2 the client speaks first
-  options.on_event = [](const cohort::cluster_event& event) {
-    const auto text = cohort::to_string(event);
-    if (event.what != cohort::cluster_event::kind::listening) return cohort::error_log::write(text);
-    std::puts(text.c_str());
-    std::fflush(stdout);
-  };
+  tls::server security("h2");
+  tls::key_maker maker;
+  if (!wanted.certificates.empty()) {
+    options.worker.set_up = [&](cohort::worker& self) { return security.set_up(self, wanted.certificates); };
+    options.agents = {tls::ticket_agent(maker, std::chrono::hours(1))};
+  }
   return cohort::serve(options, [&](tcp::socket socket, cohort::worker& self) {
-    return serve_connection(std::move(socket), self, wanted.limits);
+    return serve_connection(std::move(socket), self, security, wanted);
   });
 }
