@@ -40,15 +40,12 @@ awaitable<void> say(h2::exchange& each, int status, std::string text) {
 awaitable<void> echo(h2::exchange& each) {
   constexpr std::size_t most = 64 * 1024;
   std::string all;
-  for (std::string piece = co_await each.read(); !piece.empty(); piece = co_await each.read()) {
+  while (all.size() <= most) {
+    const std::string piece = co_await each.read();
+    if (piece.empty()) co_return co_await say(each, 200, all);
     all += piece;
-    if (all.size() > most) break;
   }
-  if (all.size() > most)
-    all.clear(), each.respond(413);
-  else
-    each.respond(200);
-  co_await each.write(all);
+  each.respond(413);
 }
 
 awaitable<void> slowly(h2::exchange& each, std::chrono::milliseconds time) {
