@@ -84,7 +84,8 @@ class worker {
   /// The primary adds it up over all workers and agents, those that are gone included: cluster_stats::counters, and
   /// `cohort_application_total{name="orders"}` in the metrics. It is told with the answer to each ping
   /// (cluster_options::ping_interval), and once more at the end of run(). What a process has not told when it crashes
-  /// or is killed is lost. The totals are those of one primary: after cluster::upgrade() they begin at 0.
+  /// or is killed is lost. The totals are those of one primary: after cluster::upgrade() they begin at 0. A primary of
+  /// Node (run_node_worker()) and an older one are told nothing.
   ///
   /// To look the name up takes some thirty nanoseconds. Where that is much, keep the reference, which is good until
   /// this worker is destroyed, and pay for counter::add() alone. Throws errc::invalid_option for what is no
