@@ -181,7 +181,7 @@ class inbox {
   // Read at a time where most of what follows goes somewhere else.
   static constexpr std::size_t first_look = 1024;
 
-  // What a message takes in a queue, whose memory doubles when it is full.
+  // What a message takes in a queue at most, whose memory doubles when it is full.
   static constexpr std::size_t overhead = 2 * (sizeof(stored) + 16);
 
   struct chunk {

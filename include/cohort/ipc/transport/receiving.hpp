@@ -82,11 +82,13 @@ struct receiving {
     std::size_t count = 0;
     try {
       for (; count < most && in.has_message(); ++count) {
+        const bool known = knows_first_message(self);
         // What cannot be taken is thrown by the call that finds it in front.
-        if (count != 0 && !knows_first_message(self)) break;
+        if (count != 0 && !known) break;
         if (messages.size() == count) messages.emplace_back();
-        // One of several that lie behind one another has no handles and no part elsewhere.
-        if (in.first_message().more == 0 || !take_of_several(self, messages[count])) {
+        if (known && in.first_message().more != 0) {
+          take_of_several(self, messages[count]);
+        } else {
           take_first_message(self, message_slot(messages[count]));
         }
       }
@@ -96,21 +98,19 @@ struct receiving {
     return count;
   }
 
-  /// Takes the first of several messages; false if this program does not know it.
-  static bool take_of_several(link& self, In& message) {
+  /// Takes the first of several messages that lie behind one another, which this program knows: it has no handles and
+  /// no part elsewhere.
+  static void take_of_several(link& self, In& message) {
     inbox& in = self.in();
     const auto& first = in.first_message();
-    const std::size_t number = wire::load(first.data, 2);
-    const auto& types = self.agreed().incoming;
-    if (number >= types.size() || types[number] < 0) return false;
+    const auto number = self.agreed().incoming[wire::load(first.data, 2)];
     reader bytes(first.data + 2, first.size - 2);
     try {
-      message_set<In>::decode(static_cast<std::size_t>(types[number]), bytes, message);
+      message_set<In>::decode(static_cast<std::size_t>(number), bytes, message);
     } catch (...) {
       self.reject(std::current_exception());
     }
     in.pop_of_several();
-    return true;
   }
 };
 
