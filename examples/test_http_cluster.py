@@ -17,8 +17,9 @@ WORKERS = 2
 
 
 class Server(smoke.Program):
-    def __init__(self):
-        super().__init__(PROGRAM, '--listen', '127.0.0.1:0', '--workers', str(WORKERS), '--distribution', DISTRIBUTION)
+    def __init__(self, *more):
+        super().__init__(PROGRAM, '--listen', '127.0.0.1:0', '--workers', str(WORKERS), '--distribution', DISTRIBUTION,
+                         *more)
 
     def start(self):
         self.port = int(self.wait_for(r'^listening on 127\.0\.0\.1:(\d+)$')[0][1])
@@ -119,6 +120,24 @@ def routes():
         status, headers, _ = client.get('/', 'Connection: close')
         assert headers['Connection'] == 'close'
         client.assert_closed()
+
+
+def proxied():
+    """Behind a proxy: the answer is for the client that the header names, and a connection without a header ends."""
+    with Server('--proxied', 'yes').start() as server:
+        with Client(server.port) as client:
+            client.send('PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\nGET / HTTP/1.1\r\n\r\n')
+            assert 'for 192.0.2.7:40000\n' in client.answer()[2]
+            assert 'for 192.0.2.7:40000\n' in client.get('/')[2]
+        with Client(server.port) as client:
+            client.send('PROXY UNKNOWN\r\n')
+            assert 'for the proxy\n' in client.get('/')[2]
+        with Client(server.port) as client:
+            client.send('GET / HTTP/1.1\r\n\r\n')
+            try:
+                client.assert_closed()
+            except ConnectionResetError:  # of a request that nobody has read to its end
+                pass
 
 
 def versions():
