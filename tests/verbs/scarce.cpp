@@ -76,9 +76,9 @@ outcome run_loop(const scene& which) {
   mark = (std::filesystem::temp_directory_path() / ("cohort-scarce-" + std::to_string(::getpid()))).string();
   ::setenv(count_variable, std::to_string(n).c_str(), 1);
   const std::size_t before = descriptors();
-  if (!which.in_worker) scarcity::refuse(n);
+  if (!which.refuses_itself) scarcity::refuse(n);
   outcome became = run_loop(which);
-  const bool reached = which.in_worker ? ::unlink(mark.c_str()) == 0 : scarcity::has_refused();
+  const bool reached = which.refuses_itself ? ::unlink(mark.c_str()) == 0 : scarcity::has_refused();
   if (scarcity::is_out_of_reach()) ::_exit(out_of_reach);
   scarcity::refuse(0);
   const std::size_t after = descriptors();
@@ -146,7 +146,7 @@ const verb scarce("scarce", [](const verb::arguments& arguments) {
     const auto became = run_one(which, n, good);
     // A worker may have been stopped before it came to that request.
     not_reached_in_a_row = became == not_reached ? not_reached_in_a_row + 1 : 0;
-    if (not_reached_in_a_row == (which.in_worker ? 10 : 1)) break;
+    if (not_reached_in_a_row == (which.refuses_itself ? 10 : 1)) break;
     if (became == not_reached) continue;
     ++cases;
     ++counts[became];

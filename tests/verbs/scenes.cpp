@@ -241,6 +241,7 @@ asio::awaitable<void> use_when_ready(cluster& primary, use_of_cluster use) {
 
 asio::awaitable<void> run_cluster(cluster_options options, use_of_cluster use) {
   const auto executor = co_await asio::this_coro::executor;
+  const std::string why = "the scene ends, which takes memory to say";
   cluster primary(executor, std::move(options));
   event ended(executor);
   std::exception_ptr failure, other;
@@ -256,7 +257,7 @@ asio::awaitable<void> run_cluster(cluster_options options, use_of_cluster use) {
   } catch (...) {
     failure = std::current_exception();
   }
-  primary.stop("the scene ends");
+  primary.stop(why);
   co_await ended.wait();
   if (failure) std::rethrow_exception(failure);
   if (other) std::rethrow_exception(other);
@@ -292,6 +293,14 @@ asio::awaitable<void> talk(cluster& primary, asio::ip::tcp::endpoint at) {
 
 asio::awaitable<void> messenger_scene() { return run_cluster(options_for("scarce-worker"), &talk); }
 
+/// Memory is refused from the moment on at which the primary is told to stop.
+asio::awaitable<void> stop_soon(cluster& primary, asio::ip::tcp::endpoint at) {
+  co_await request(primary, at);
+  scarcity::refuse(std::strtoull(std::getenv(count_variable), nullptr, 10), mark.c_str());
+}
+
+asio::awaitable<void> stop_scene() { return run_cluster(options_for("scarce-worker"), &stop_soon); }
+
 /// The first worker is refused its memory, and not the primary.
 asio::awaitable<void> worker_scene() {
   auto options = options_for("scarce-worker");
@@ -305,10 +314,10 @@ asio::awaitable<void> worker_scene() {
 }
 
 const scene all_scenes[] = {
-    {"spawn", &spawn_scene},     {"exec", &exec_scene},           {"channel", &channel_scene},
-    {"lease", &lease_scene},     {"peer", &peer_scene},           {"cluster", &cluster_scene},
-    {"shared", &shared_scene},   {"reload", &reload_scene},       {"messenger", &messenger_scene},
-    {"worker", &worker_scene, true},
+    {"spawn", &spawn_scene},         {"exec", &exec_scene},       {"channel", &channel_scene},
+    {"lease", &lease_scene},         {"peer", &peer_scene},       {"cluster", &cluster_scene},
+    {"shared", &shared_scene},       {"reload", &reload_scene},   {"messenger", &messenger_scene},
+    {"worker", &worker_scene, true}, {"stop", &stop_scene, true},
 };
 
 asio::awaitable<void> answer_once(channel_of_texts& up) {

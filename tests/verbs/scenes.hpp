@@ -25,7 +25,7 @@ inline std::string mark;
 struct scene {
   const char* name;
   asio::awaitable<void> (*run)();
-  bool in_worker = false;
+  bool refuses_itself = false;  // in its own time or place; otherwise memory is refused from its beginning
 };
 
 /// Throws if there is no such scene.
