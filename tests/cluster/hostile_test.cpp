@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
-#include <filesystem>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,6 +12,7 @@
 #include "../../include/cohort/messaging/messenger.hpp"
 #include "../../include/cohort/worker/counter.hpp"
 #include "../verbs/hostile.hpp"
+#include "figures.hpp"
 #include "running.hpp"
 
 namespace cohort::test::hostile_test {
@@ -21,90 +20,106 @@ namespace {
 
 using hostile::note;
 
-/// Connections go to the honest worker in slot 2.
-cluster_options options_of(const std::string& attack, unsigned workers) {
-  auto options = options_for(distribution::custom, workers);
-  options.program = helper("hostile", attack);
-  options.picker = [](const any_handle&, std::span<const candidate> among) {
-    std::size_t chosen = 0;
-    while (chosen + 1 < among.size() && among[chosen].slot != 2) ++chosen;
-    return chosen;
-  };
-  return options;
-}
+/// An attack by the worker in slot 1, and what it costs the primary, which is this process.
+class siege {
+ public:
+  explicit siege(std::string attack) : attack_(std::move(attack)) { before_.add({}); }
 
-asio::awaitable<void> check_service(running& c) {
-  const auto answer = co_await ask_once(c.at(), "pid");
-  CHECK(answer == std::to_string(c.pid(2)) + " 2");
-}
+  /// Connections go to the honest worker in slot 2.
+  cluster_options options(unsigned workers) const {
+    auto result = options_for(distribution::custom, workers);
+    result.program = helper("hostile", attack_);
+    result.picker = [](const any_handle&, std::span<const candidate> among) {
+      std::size_t chosen = 0;
+      while (chosen + 1 < among.size() && among[chosen].slot != 2) ++chosen;
+      return chosen;
+    };
+    return result;
+  }
 
-/// Kills all, for those that do not listen.
-asio::awaitable<void> end(running& c) {
-  c.primary.kill("the test ends");
-  const int status = co_await c.ended();
-  CHECK(status == 1);
-}
+  /// The honest worker answers, again and again.
+  asio::awaitable<void> check_service(running& c) {
+    for (int i = 0; i < 10; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      const auto answer = co_await ask_once(c.at(), "pid");
+      CHECK(answer == std::to_string(c.pid(2)) + " 2");
+      most_.add(std::chrono::steady_clock::now() - begin);
+    }
+  }
 
-std::size_t descriptors() {
-  const std::filesystem::directory_iterator all("/proc/self/fd");
-  return static_cast<std::size_t>(std::distance(begin(all), std::filesystem::directory_iterator()));
-}
+  /// Looks once more, and kills all, for those that do not listen.
+  asio::awaitable<void> end(running& c) {
+    most_.add({});
+    const std::string text = attack_ + ": before: " + before_.text() + "; at most: " + most_.text();
+    MESSAGE(text);
+    if (!sanitized) CHECK(most_.memory < before_.memory + 32);
+    // What each process has of the primary, what the test has of its clients, and what max_leases lets wait.
+    CHECK(most_.descriptors < before_.descriptors + 64 + 64);
+    c.primary.kill("the test ends");
+    const int status = co_await c.ended();
+    CHECK(status == 1);
+  }
+
+ private:
+  std::string attack_;
+  figures before_, most_;
+};
 
 ASYNC_TEST("a worker cannot speak as another one, and not as the primary") {
+  siege attack("forge");
   std::optional<messenger<note>> notes;
   member from;
   const auto listen = [&](cluster& primary) {
     notes.emplace(primary).on<note>([&](const note&, const member& who) { from = who; });
   };
-  auto c = running::start(co_await asio::this_coro::executor, options_of("forge", 2), listen);
+  auto c = running::start(co_await asio::this_coro::executor, attack.options(2), listen);
   co_await c->until(event_kind::failed);
   co_await c->until(event_kind::ready, 2);
   CHECK(from.slot == 1);
   CHECK(from.pid == c->pid(1));
   CHECK(c->last(event_kind::failed).text.find("only the primary says this") != std::string::npos);
-  co_await check_service(*c);
-  co_await end(*c);
+  co_await attack.check_service(*c);
+  co_await attack.end(*c);
 }
 
 ASYNC_TEST("an introduction with something that is no socket ends who has sent it, and not who would get it") {
-  auto c = co_await running::ready(options_of("introduce", 2));
+  siege attack("introduce");
+  auto c = co_await running::ready(attack.options(2));
   const pid_t honest = c->pid(2);
   co_await c->until(event_kind::exited);
   CHECK(c->first(event_kind::exited).slot == 1);
   CHECK(c->first(event_kind::failed).text == "it has sent what is no end of a channel");
-  co_await check_service(*c);
+  co_await attack.check_service(*c);
   CHECK(c->pid(2) == honest);
-  co_await end(*c);
+  co_await attack.end(*c);
 }
 
 ASYNC_TEST("introductions that nobody takes have few descriptors of the primary") {
-  auto options = options_of("flood", 3);
-  const auto before = descriptors();
+  siege attack("flood");
+  auto options = attack.options(3);
   auto c = co_await running::ready(options);
-  std::size_t most = 0;
   const auto until = std::chrono::steady_clock::now() + 300ms;
   while (std::chrono::steady_clock::now() < until) {
-    most = std::max(most, descriptors());
-    co_await check_service(*c);
+    co_await attack.check_service(*c);
   }
-  // What each process has of the primary, what the test has of its clients, and what max_leases lets wait.
-  CHECK(most - before < 64 + 64);
   CHECK(c->count(event_kind::exited) == 0);
-  co_await end(*c);
+  co_await attack.end(*c);
 }
 
 ASYNC_TEST("letters that nobody answers have so many bytes of the primary, and no more") {
-  auto options = options_of("letters", 3);
+  siege attack("letters");
+  auto options = attack.options(3);
   options.limits.max_bytes = 2 << 20;
   auto c = co_await running::ready(options);
   const bool refused = co_await eventually([&] { return c->primary.stats().workers.at(0).refused >= 50; });
   CHECK(refused);
-  co_await check_service(*c);
-  co_await end(*c);
+  co_await attack.check_service(*c);
+  co_await attack.end(*c);
 }
 
 ASYNC_TEST("what a worker says of itself fills no log, and is one line") {
-  auto c = co_await running::ready(options_of("log", 2));
+  siege attack("log");
+  auto c = co_await running::ready(attack.options(2));
   co_await c->until(event_kind::draining);
   const pid_t attacker = c->first(event_kind::draining).pid;  // another may have its slot by now
   const auto of_attacker = [&](event_kind what) {
@@ -114,12 +129,13 @@ ASYNC_TEST("what a worker says of itself fills no log, and is one line") {
   CHECK(of_attacker(event_kind::failed) == 20);
   CHECK(of_attacker(event_kind::draining) == 1);
   CHECK(c->first(event_kind::failed).text == "?primary failed: all is lost?[2J");
-  co_await check_service(*c);
-  co_await end(*c);
+  co_await attack.check_service(*c);
+  co_await attack.end(*c);
 }
 
 ASYNC_TEST("a worker cannot have answered more connections than it was given") {
-  auto options = options_of("ended", 1);
+  siege attack("ended");
+  auto options = attack.options(1);
   options.distribution = distribution::least_connections;
   options.limits.lease_timeout = 1h;
   auto c = co_await running::ready(options);
@@ -127,11 +143,12 @@ ASYNC_TEST("a worker cannot have answered more connections than it was given") {
   auto one = co_await client::connect(c->at());
   const bool counted = co_await eventually([&] { return c->primary.stats().workers.at(0).leased == 1; });
   CHECK(counted);
-  co_await end(*c);
+  co_await attack.end(*c);
 }
 
 ASYNC_TEST("what a worker counts has so many names of the primary, and a total only grows") {
-  auto options = options_of("counters", 2);
+  siege attack("counters");
+  auto options = attack.options(2);
   options.ping_interval = 10ms;
   auto c = co_await running::ready(options);
   // Names that are none, what is less than before, and what comes after the 64th name.
@@ -149,11 +166,12 @@ ASYNC_TEST("what a worker counts has so many names of the primary, and a total o
   CHECK(told);
   CHECK(c->primary.stats().counters.at("orders") == 9);
   CHECK(c->primary.stats().counters.at("a0") == counters.at("a0"));
-  co_await end(*c);
+  co_await attack.end(*c);
 }
 
 ASYNC_TEST("a worker that takes no connection, and answers pings, is ended, and others get its connections") {
-  auto options = options_of("nothing", 2);
+  siege attack("nothing");
+  auto options = attack.options(2);
   options.distribution = distribution::round_robin;
   options.ping_interval = 20ms;
   options.limits.lease_timeout = 200ms;
@@ -166,7 +184,7 @@ ASYNC_TEST("a worker that takes no connection, and answers pings, is ended, and 
   co_await c->until(event_kind::exited);
   CHECK(c->first(event_kind::exited).pid == idle);
   CHECK(c->first(event_kind::failed).text == "it has left a connection untaken for 0.2 s");
-  co_await end(*c);
+  co_await attack.end(*c);
 }
 
 ASYNC_TEST("a worker that has stopped keeps the connections of its own clients at most, whatever chooses the worker") {
