@@ -8,7 +8,12 @@ For each scene and each call, the call fails when it is made for the N-th time: 
 last one that the scene makes. The scene must end by itself, with an error or without one: never by a signal, never
 after the time limit, and with no descriptor and no child left, which the helper looks at itself. Without strace, or
 where nothing may be traced, it says so and ends with 77.
+
+Of epoll_ctl only the calls count that begin to watch a descriptor: these take memory of the kernel. Asio does not look
+at the result of a change (EPOLL_CTL_MOD), which takes none, nor at that for its own two descriptors, which it watches
+before anything of ours runs and without EPOLLPRI.
 """
+import re
 import shutil
 import subprocess
 import sys
@@ -36,12 +41,14 @@ def run(helper, scene, call, error, number):
                 ['strace', '-qq', '-o', log.name, '-e', f'trace={call}',
                  '-e', f'inject={call}:error={error}:when={number}', helper, 'scarce-once', scene],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT)
+            status = f'ended with {done.returncode}: {done.stdout.strip()}'
+            good = done.returncode in (0, 1)
         except subprocess.TimeoutExpired:
-            return f'not ended after {LIMIT} s', True
-        injected = '(INJECTED)' in log.read()
-    if done.returncode in (0, 1):
-        return None, injected
-    return f'ended with {done.returncode}: {done.stdout.strip()}', injected
+            status, good = f'not ended after {LIMIT} s', False
+        made = re.search(r'.*\(INJECTED\)', log.read())
+    injected = made is not None
+    spared = injected and call == 'epoll_ctl' and not ('EPOLL_CTL_ADD' in made[0] and 'EPOLLPRI' in made[0])
+    return None if good or spared else status, injected
 
 
 def main():

@@ -212,7 +212,7 @@ asio::awaitable<std::string> ask_once(asio::ip::tcp::endpoint to, std::string re
   asio::ip::tcp::socket socket(co_await asio::this_coro::executor);
   detail::asio_error error;
   co_await socket.async_connect(to, asio::redirect_error(asio::use_awaitable, error));
-  socket.write_some(asio::buffer(request), error);
+  if (!error) socket.write_some(asio::buffer(request), error);
   std::string got;
   char piece[64];
   while (!error && !got.ends_with('\n')) {
