@@ -2,14 +2,13 @@
 #pragma once
 
 #include <chrono>
-#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "../core/asio.hpp"
 #include "../process/command.hpp"
-#include "../worker/options.hpp"
+#include "../worker/worker_function.hpp"
 
 namespace cohort {
 
@@ -22,19 +21,18 @@ namespace cohort {
 /// workers go on; they hear agent_gone and agent_back. There are never two of one name at a time, but for an upgrade of
 /// the primary, whose successor has its own until it takes over. A reload does not touch agents.
 struct agent_options {
-  using function = std::function<asio::awaitable<void>(worker&)>;
-
-  explicit agent_options(std::string name_, function run_ = nullptr) : name(std::move(name_)), run(std::move(run_)) {}
+  explicit agent_options(std::string name_, worker_function run_ = nullptr)
+      : name(std::move(name_)), run(std::move(run_)) {}
 
   /// Not empty, and no other agent's.
   std::string name;
   /// Runs from when it is ready until it is to stop, when this is cancelled. Need not go on so long: the process lives
   /// on, and hears messages.
-  function run;
+  worker_function run;
   /// Runs before it is ready. What it throws ends the process, and counts as a failed boot.
-  function set_up;
+  worker_function set_up;
   /// Runs after `run` has ended, within the drain timeout.
-  function tear_down;
+  worker_function tear_down;
   /// Lets it live on after an exception of `run` or a job, which is an event (cluster_event::kind::failed). If not, the
   /// process exits with status 1 and is started again.
   bool survives_exceptions = true;

@@ -50,13 +50,11 @@ using dialect_factory = std::function<std::shared_ptr<worker_dialect>(primary_co
 
 /// A schedule, and what a worker or an agent does when it is time.
 struct scheduled_job {
-  using function = std::function<asio::awaitable<void>(worker&)>;
-
-  scheduled_job(schedule when_, function job_) : when(std::move(when_)), job(std::move(job_)) {}
+  scheduled_job(schedule when_, worker_function job_) : when(std::move(when_)), job(std::move(job_)) {}
 
   schedule when;
   /// May be empty where workers are a program of their own, which has the job in worker_options::jobs.
-  function job;
+  worker_function job;
 };
 
 /// What a cluster is to be.

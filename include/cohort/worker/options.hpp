@@ -9,6 +9,7 @@
 #include <string>
 
 #include "../core/asio.hpp"
+#include "worker_function.hpp"
 
 namespace cohort {
 
@@ -38,12 +39,12 @@ struct worker_options {
   std::size_t max_connections = 0;
   /// Runs before the worker says that it is ready: opens the database, warms the cache. What it throws is fatal, and
   /// counts as a failed boot.
-  std::function<asio::awaitable<void>(worker&)> set_up;
+  worker_function set_up;
   /// Runs beside the connections, from when the worker is ready until its last connection has ended, when it is
   /// cancelled. Need not go on so long. What it throws is fatal, see `survives_exceptions`.
-  std::function<asio::awaitable<void>(worker&)> run;
+  worker_function run;
   /// The jobs of schedules, by their names. What one throws is the result of that run.
-  std::map<std::string, std::function<asio::awaitable<void>(worker&)>> jobs;
+  std::map<std::string, worker_function> jobs;
   /// Lets the worker live on after an exception of `run` or of what else is no connection: the cluster is told
   /// (cluster_event::kind::failed). Default: off; on for agents.
   bool survives_exceptions = false;
@@ -55,7 +56,7 @@ struct worker_options {
   /// Runs when the cluster is told to open its log files again (SIGUSR1).
   std::function<void()> on_reopen;
   /// Runs after the last connection has ended, within the drain timeout. What it throws is fatal.
-  std::function<asio::awaitable<void>(worker&)> tear_down;
+  worker_function tear_down;
 };
 
 }  // namespace cohort

@@ -12,6 +12,7 @@
 
 #include "../../core/asio.hpp"
 #include "../protocol.hpp"
+#include "../worker_function.hpp"
 
 namespace cohort {
 
@@ -22,7 +23,7 @@ namespace detail {
 /// Distinct objects: safe. Shared objects: unsafe. Must outlive the runs, and `jobs` must outlive it.
 class job_runner {
  public:
-  using job_map = std::map<std::string, std::function<asio::awaitable<void>(worker&)>>;
+  using job_map = std::map<std::string, worker_function>;
 
   /// `ended()` is called after each run.
   job_runner(worker& self, const job_map& jobs, std::function<void()> ended)
