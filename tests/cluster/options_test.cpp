@@ -4,16 +4,20 @@
 #include <chrono>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include <signal.h>
 
+#include "../../include/cohort/ipc/channel_pair.hpp"
+#include "../../include/cohort/worker/connection_handler.hpp"
+#include "../../include/cohort/worker/parent_channel.hpp"
+#include "../../include/cohort/worker/worker.hpp"
 #include "../support/harness.hpp"
 
 namespace cohort::test::options_test {
 namespace {
 
-asio::awaitable<void> job_of_worker(worker&) { co_return; }
-asio::awaitable<void> job_of_schedule(worker&) { co_return; }
+asio::awaitable<void> no_connections(asio::ip::tcp::socket, worker&) { co_return; }
 
 PLAIN_TEST("options have defaults that a server can start with") {
   const cluster_options options;
@@ -62,21 +66,25 @@ PLAIN_TEST("a signal can be given another meaning, or none") {
   CHECK(options.signals.at(SIGHUP) == cluster_action::none);
 }
 
-PLAIN_TEST("workers have the jobs of the schedules beside their own, which stay") {
+ASYNC_TEST("workers have the jobs of the schedules beside their own, which stay") {
+  std::string done;
+  const auto job_of_schedule = [&] { done = "the schedule's"; };
   cluster_options options;
-  options.schedules.push_back({schedule("both").at_start(), &job_of_schedule});
-  options.schedules.push_back({schedule("one").at_start(), &job_of_schedule});
-  options.worker.jobs["both"] = &job_of_worker;
+  options.schedules.push_back({schedule("both").at_start(), job_of_schedule});
+  options.schedules.push_back({schedule("one").at_start(), job_of_schedule});
+  options.worker.jobs["both"] = [&] { done = "the worker's"; };
   options.worker.title = "shop";
-  const auto worker = options.worker_with_jobs();
-  CHECK(worker.title == "shop");
-  CHECK(worker.jobs.size() == 2);
-  CHECK(worker.jobs.contains("one"));
+  const auto all = options.worker_with_jobs();
+  CHECK(all.title == "shop");
+  CHECK(all.jobs.size() == 2);
   CHECK(options.worker.jobs.size() == 1);
-  const auto* const both = worker.jobs.at("both").target<asio::awaitable<void> (*)(cohort::worker&)>();
-  REQUIRE(both != nullptr);
-  const bool stayed = *both == &job_of_worker;
-  CHECK(stayed);
+  const auto executor = co_await asio::this_coro::executor;
+  auto ends = make_channel_pair();
+  worker self(executor, parent_channel(executor, std::move(ends.second)), &no_connections, worker_options());
+  co_await all.jobs.at("both")(self);
+  CHECK(done == "the worker's");
+  co_await all.jobs.at("one")(self);
+  CHECK(done == "the schedule's");
 }
 
 PLAIN_TEST("times without end are cut to what a timer can count") {
