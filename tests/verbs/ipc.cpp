@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdint>
 #include <exception>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <variant>
@@ -88,6 +89,25 @@ asio::awaitable<int> carry_out(to_parent<talk>& up, order what) {
   } else if (what.what == "pause") {
     co_await up.send<nothing>();
     ::pause();
+  } else if (what.what == "add up") {
+    const auto got = co_await up.receive_loan<std::uint64_t>();
+    auto sums = co_await up.loan<std::uint64_t>(2);
+    sums[0] = std::accumulate(got->view.begin(), got->view.end(), std::uint64_t{0});
+    sums[1] = got->view[0];
+    const nothing done;
+    co_await up.send(done, std::move(sums));
+  } else if (what.what == "hold a loan") {
+    const auto got = co_await up.receive_loan<std::uint64_t>();
+    co_await up.send<nothing>();
+    ::pause();
+  } else if (what.what == "lend and die") {
+    for (std::uint64_t i = 0; i < what.count; ++i) {
+      auto numbers = co_await up.loan<std::uint64_t>(1000);
+      std::iota(numbers.begin(), numbers.end(), i);
+      const nothing done;
+      co_await up.send(done, std::move(numbers));
+    }
+    ::raise(SIGKILL);
   } else if (what.what == "look") {
     const bool stays = (::fcntl(up.native_handle(), F_GETFD) & FD_CLOEXEC) == 0;
     co_await up.send<text>(std::to_string(up.native_handle()) + (has_parent() ? ", named" : ", not named") +

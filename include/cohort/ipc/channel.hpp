@@ -25,10 +25,12 @@
 #include "codec/byte_buffer.hpp"
 #include "codec/schema.hpp"
 #include "handle.hpp"
+#include "loan.hpp"
 #include "transport/encoded_message.hpp"
 #include "transport/link.hpp"
 #include "transport/receiving.hpp"
 #include "transport/send_handles.hpp"
+#include "transport/sending.hpp"
 #include "transport/take_message.hpp"
 
 namespace cohort {
@@ -53,6 +55,7 @@ template <class Out, class In>
 class channel {
   using outgoing = message_set<Out>;
   using incoming = message_set<In>;
+  using sending = detail::sending<Out>;
 
  public:
   /// No channel: every operation throws errc::closed.
@@ -107,7 +110,7 @@ class channel {
                   "GCC before 13 would destroy this message twice inside co_await: "
                   "name it first (job j{1, \"x\"}; co_await ch.send(j);) "
                   "or let it be made inside (co_await ch.send<job>(1, \"x\");)");
-    return send_any<!std::is_lvalue_reference_v<M>>(message);
+    return sending::template any<!std::is_lvalue_reference_v<M>>(link_, message);
   }
 
   /// Makes an M of `arguments` and sends it: `co_await ch.send<job>(1, "x")`. Not for one with handles, which would
@@ -116,7 +119,7 @@ class channel {
     requires(outgoing::template contains<M> && !std::is_reference_v<M>)
   [[nodiscard]] asio::awaitable<void> send(Arguments&&... arguments) {
     const M message = detail::make_message<M>(std::forward<Arguments>(arguments)...);
-    return send_plain<false>(message);
+    return sending::template plain<false>(link_, message);
   }
 
   /// Sends all messages of a range, as many in one write as fit. Suspends while the peer does not read; no more than
@@ -128,7 +131,7 @@ class channel {
   template <std::ranges::input_range Range>
     requires(outgoing::template contains<std::ranges::range_value_t<Range>>)
   [[nodiscard]] asio::awaitable<std::size_t> send_many(Range&& messages) {
-    return send_range(link_, messages);
+    return sending::range(link_, messages);
   }
 
   /// Queues a message and returns at once; what a turn of the loop queues goes out together at its end.
@@ -140,7 +143,7 @@ class channel {
     link& self = open("post");
     self.check_sendable("post", number_of<M>);
     if (!self.has_room_to_post()) return false;
-    append(self, "post", message);
+    sending::append(self, "post", message);
     self.flush_posted();
     return true;
   }
@@ -293,6 +296,42 @@ class channel {
   /// errc::handle_refused and keep them. They are read, and so given back, while somebody waits for input here.
   void decline_handles() { open("decline_handles").decline_leases(); }
 
+  /// Waits for memory of this side's pool (`loan_pool` bytes, which the peer maps) for `count` elements of a trivially
+  /// copyable type: to be filled, and sent with a message by a number, at any size. The first loan makes the pool.
+  ///
+  /// Suspends while the pool has no room, or `max_loans` are out; those who wait come in order. Reads meanwhile, or it
+  /// would not hear what the peer gives back. Throws errc::message_too_large, with both sizes, for more than the whole
+  /// pool, errc::peer_closed, errc::closed, and what the system says of the memory. Cancelling takes nothing.
+  template <class T>
+  [[nodiscard]] asio::awaitable<cohort::loan<T>> loan(std::size_t count) {
+    return sending::template loan<T>(link_, count);
+  }
+
+  /// Sends a message and, with it, a loan, which is empty then: the peer's receive_loan() returns both. Completes, and
+  /// throws, as the plain send() of a message does. If it throws, `what` is the caller's again, and as it was; it must
+  /// outlive the operation. EINVAL: it is empty or of another channel. The message has no handles, and is encoded in
+  /// 128 KiB. A peer that dies, or an ended channel, keeps nothing.
+  template <class M, class T>
+    requires(outgoing::template contains<std::remove_cvref_t<M>>)
+  [[nodiscard]] asio::awaitable<void> send(M&& message, cohort::loan<T>&& what) {
+    static_assert(detail::safe_in_await<M&&>,
+                  "GCC before 13 would destroy this message twice inside co_await: name it first");
+    constexpr std::size_t type = number_of<std::remove_cvref_t<M>>;
+    const std::size_t count = what.size();
+    return link::send_loan(link_, type, detail::encode_now(detail::loan_head, type, message), what.piece(), count,
+                           detail::loan_type_of<T>);
+  }
+
+  /// Takes the next message that came with a loan; empty when none will come. Loans arrive in order among themselves.
+  ///
+  /// The view reads the peer's memory, and gives it back when it goes; see loan_view. Throws errc::schema_mismatch for
+  /// elements that are no T, by name and size, and gives them back. Otherwise as receive(). Cancelling leaves the loan
+  /// for the next call.
+  template <class T>
+  [[nodiscard]] asio::awaitable<std::optional<received_loan<In, T>>> receive_loan() {
+    return detail::receiving<In>::template loan<T>(link_);
+  }
+
   /// Ends this side's messages: everything queued goes out, and then the peer's receive() is empty. Receiving goes on.
   ///
   /// Completes when the kernel has it all, also when the peer is gone. Cancelling leaves it to go out by itself.
@@ -316,77 +355,6 @@ class channel {
   link& open(const char* step) {
     link::check_open(link_, step);
     return *link_;
-  }
-
-  template <class M>
-  static link::ticket append(link& self, const char* step, const M& message) {
-    return self.out().append(wire::kind::message, [&](byte_buffer& to) {
-      const std::size_t start = to.size();
-      detail::put_message(to, number_of<M>, message);
-      self.check_size(step, number_of<M>, to.size() - start);
-    });
-  }
-
-  template <bool Give, class M>
-  asio::awaitable<void> send_any(M& message) {
-    if constexpr (std::is_trivially_copyable_v<M>) {
-      return send_plain<!Give>(message);
-    } else {
-      constexpr std::size_t type = number_of<std::remove_const_t<M>>;
-      auto encoded = Give ? detail::encode_now(0, type, message, true) : detail::encode_lent(type, message);
-      if (encoded.handles.empty()) return link::send(link_, "send", type, std::move(encoded));
-      if constexpr (Give) {
-        return detail::send_parcel(link_, type, std::move(encoded), &let_go<M>, std::addressof(message));
-      } else {
-        return detail::send_parcel(link_, type, std::move(encoded), nullptr, nullptr);
-      }
-    }
-  }
-
-  template <class M>
-  static void let_go(void* message) {
-    const M taken(std::move(*static_cast<M*>(message)));
-  }
-
-  template <bool Lent, class M>
-  asio::awaitable<void> send_plain(const M& message) {
-    if constexpr (std::is_trivially_copyable_v<M> && sizeof(M) <= 256) {
-      return send_small<M>(link_, message);
-    } else {
-      constexpr std::size_t type = number_of<M>;
-      return link::send(link_, "send", type,
-                        Lent ? detail::encode_lent(type, message) : detail::encode_now(0, type, message));
-    }
-  }
-
-  // These hold the link and not the channel, which may move or go while they wait.
-
-  template <class M>
-  static asio::awaitable<void> send_small(std::shared_ptr<link> self, M message) {
-    link::check_open(self, "send");
-    self->check_sendable("send", number_of<M>);
-    const auto sent = append(*self, "send", message);
-    self->flush_now();
-    if (self->out().completed() < sent) co_await link::written(self, "send", sent, true);
-  }
-
-  template <class Range>
-  static asio::awaitable<std::size_t> send_range(std::shared_ptr<link> self, Range& messages) {
-    using M = std::ranges::range_value_t<Range>;
-    link::check_open(self, "send_many");
-    auto next = std::ranges::begin(messages);
-    const auto end = std::ranges::end(messages);
-    const auto fill = [&] {
-      while (next != end) {
-        self->check_sendable("send_many", number_of<M>);
-        const M& each = *next;
-        append(*self, "send_many", each);
-        ++next;
-        if (self->out().waiting_bytes() >= link::flush_at) return true;
-      }
-      return false;
-    };
-    co_return co_await link::send_many(self, std::ref(fill));
   }
 
   std::shared_ptr<link> link_;

@@ -52,6 +52,16 @@ struct channel_options {
   /// Bytes of the largest ring of the peer's that this side takes, whatever its own choice: pages that the peer leaves
   /// empty become this side's when it reads them. A larger one breaks the channel (errc::malformed). 0: none is taken.
   std::uint64_t max_peer_ring = 64 * 1024 * 1024;
+  /// Bytes of the pool that this side's loans come from (see channel::loan()): memory is taken as loans first reach it,
+  /// and none before the first loan. 0: nothing is lent.
+  std::size_t loan_pool = 64 * 1024 * 1024;
+  /// Loans that this side has out at a time, sent or not; further ones wait. At least 1.
+  std::size_t max_loans = 1024;
+  /// Bytes of the largest pool of the peer's that this side borrows from; a larger one breaks the channel
+  /// (errc::malformed). Pages that the peer leaves empty become this side's when it reads them. 0: none is taken.
+  std::uint64_t max_peer_pool = 256 * 1024 * 1024;
+  /// Copies a loan when it is received, for a peer that is not to be trusted: it can write into what it has lent.
+  bool copy_loans = false;
 };
 
 }  // namespace cohort

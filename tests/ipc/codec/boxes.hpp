@@ -46,6 +46,9 @@ struct heard {
   }
   void on_cancel(std::uint64_t id) { words.push_back("cancel " + std::to_string(id)); }
   void on_ring(const descriptor&, std::uint64_t capacity) { words.push_back("ring " + std::to_string(capacity)); }
+  void on_pool(descriptor, std::uint64_t) {}
+  void on_loan(const char*, std::size_t) {}
+  void on_returned(std::uint64_t) {}
 };
 
 struct boxes {

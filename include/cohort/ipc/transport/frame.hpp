@@ -40,7 +40,10 @@ enum class kind : std::uint8_t {
   goodbye = 9,     ///< user: no payload; nothing follows in the user lane
   withdrawn = 10,  ///< user: a message that was cancelled before a byte of it was sent; to be skipped
   parcel = 11,     ///< user: u64 id, u16 type, encoding: a message with handles in it, a lease of them all
-  ring = 12,  ///< control: u64 capacity; takes one descriptor, alone; what follows is in that ring of shared memory
+  ring = 12,      ///< control: u64 capacity; takes one descriptor, alone; what follows is in that ring of shared memory
+  pool = 13,      ///< user: u64 bytes; takes one descriptor: the memory that this side lends
+  loan = 14,      ///< user: u64 id, u64 offset, u64 count, u64 hash and u32 size of an element, u16 type, encoding
+  returned = 15,  ///< control: u64 id of a loan that the application has done with
 };
 
 /// What stands in place of a message's type when the message is part of a call. Types are numbered from 0 and end far
@@ -89,6 +92,7 @@ inline wire::lane lane_of(wire::kind kind) noexcept {
     case kind::hello:
     case kind::adopted:
     case kind::refused:
+    case kind::returned:
     case kind::ring: return lane::control;
     default: return lane::user;
   }
@@ -137,7 +141,7 @@ inline header get_header(const void* from) noexcept {
 /// Whether a correct peer can have sent this header.
 inline bool is_valid(const header& h) noexcept {
   const auto kind = static_cast<std::uint8_t>(h.kind);
-  if (kind < 1 || kind > 12 || h.zero != 0 || h.size > max_frame || h.lane != lane_of(h.kind)) return false;
+  if (kind < 1 || kind > 15 || h.zero != 0 || h.size > max_frame || h.lane != lane_of(h.kind)) return false;
   switch (h.kind) {
     case kind::hello:
     case kind::piece:
@@ -147,10 +151,13 @@ inline bool is_valid(const header& h) noexcept {
     case kind::lease: return h.handles == 1 && h.size >= 11;
     case kind::parcel: return h.handles >= 1 && h.handles <= max_handles && h.size >= 10;
     case kind::adopted:
+    case kind::returned:
     case kind::revoked: return h.handles == 0 && h.size == 8;
     case kind::refused: return h.handles == 0 && h.size == 9;
     case kind::goodbye: return h.handles == 0 && h.size == 0;
+    case kind::pool:
     case kind::ring: return h.handles == 1 && h.size == 8;
+    case kind::loan: return h.handles == 0 && h.size >= 38;
   }
   return false;
 }

@@ -23,7 +23,9 @@
 #include "byte_transport.hpp"
 #include "frame.hpp"
 #include "landing.hpp"
+#include "loan_memory.hpp"
 #include "numbered_fifo.hpp"
+#include "stored_message.hpp"
 #include "unclaimed_handles.hpp"
 
 namespace cohort::detail {
@@ -35,18 +37,8 @@ namespace cohort::detail {
 ///
 /// A correct peer numbers its calls and its leases upwards, so whatever it takes back is found by its number.
 class inbox {
-  struct chunk;
-
  public:
-  /// A message that lies here, or the first of several, frame behind frame. To be given to drop() in the end.
-  struct stored {
-    const char* data = nullptr;
-    std::size_t size = 0;
-    std::size_t more = 0;                    // messages in the frames behind it
-    chunk* home = nullptr;                   // where the bytes are, unless
-    byte_buffer whole;                       // they came in pieces
-    std::unique_ptr<arrived_parcel> parcel;  // the handles in it, if there are any
-  };
+  using stored = stored_message;
 
   enum class outcome {
     data,     ///< something was read, more may be there
@@ -60,7 +52,7 @@ class inbox {
   /// Reads once, never blocking, and sorts what came: messages, requests and leases are kept here, the rest goes to
   /// `sink`, which has on_hello(data, size), on_adopted(id), on_refused(id, reason), on_revoked(id), on_goodbye(),
   /// on_lease(lease), on_parcel(parcel) (false: not to be kept), on_answer(envelope, id, stored), on_cancel(id),
-  /// on_ring(memory, capacity).
+  /// on_ring(memory, capacity), on_pool(memory, size), on_loan(data, size), on_returned(id).
   template <class Sink>
   outcome read(byte_transport& from, Sink& sink) {
     alignas(cmsghdr) char ancillary[CMSG_SPACE(wire::max_handles * sizeof(int))];
@@ -172,8 +164,7 @@ class inbox {
   numbered_fifo<stored> requests;
 
  private:
-  // Holds at least one whole frame behind a partial one, and is what one read can bring.
-  static constexpr std::size_t chunk_size = 256 * 1024;
+  static constexpr std::size_t chunk_size = input_chunk::size;
 
   // Fresh memory for each large message costs more than the copying.
   static constexpr std::size_t kept_assembly = 4 * 1024 * 1024;
@@ -184,12 +175,7 @@ class inbox {
   // What a message takes in a queue at most, whose memory doubles when it is full.
   static constexpr std::size_t overhead = 2 * (sizeof(stored) + 16);
 
-  struct chunk {
-    std::unique_ptr<char[]> data{new char[chunk_size]};
-    std::size_t parsed = 0;
-    std::size_t filled = 0;
-    std::size_t live = 0;  // messages in it that have not been taken
-  };
+  using chunk = input_chunk;
 
   [[noreturn]] static void malformed(const std::string& what) { throw_error("receive: " + what, errc::malformed); }
 
@@ -276,6 +262,13 @@ class inbox {
         sink.on_goodbye();
         break;
       case wire::kind::ring: sink.on_ring(handles_.ring(), wire::load(payload, 8)); break;
+      case wire::kind::pool: sink.on_pool(handles_.next(), wire::load(payload, 8)); break;
+      case wire::kind::loan:
+        if (said_goodbye_) malformed("loan after goodbye");
+        if (header.size - loan_head > max_message_) too_large();
+        sink.on_loan(payload, header.size);
+        break;
+      case wire::kind::returned: sink.on_returned(wire::load(payload, 8)); break;
       case wire::kind::piece:
       case wire::kind::withdrawn: break;
     }

@@ -19,12 +19,14 @@
 #include "../channel_options.hpp"
 #include "../codec/byte_buffer.hpp"
 #include "../codec/schema.hpp"
+#include "borrowed_memory.hpp"
 #include "byte_transport.hpp"
 #include "call_book.hpp"
 #include "encoded_message.hpp"
 #include "frame.hpp"
 #include "inbox.hpp"
 #include "lease_window.hpp"
+#include "loan_pool.hpp"
 #include "outbox.hpp"
 #include "read_baton.hpp"
 #include "write_pump.hpp"
@@ -165,6 +167,32 @@ class link : public std::enable_shared_from_this<link> {
 
   static errc error_of(wire::refusal reason) noexcept;
 
+  // -- loans ----------------------------------------------------------------------------------------------------------
+
+  /// Waits for memory of this side's pool, which is made for the first. See channel::loan().
+  static asio::awaitable<detail::loan_piece> lend(std::shared_ptr<link> self, std::size_t bytes);
+
+  /// Sends a message of type number `type`, encoded behind loan_head bytes, and `count` elements in `what`, which is
+  /// empty then. If it throws, `what` is as it was; it must outlive the operation. Cancelling: see written().
+  static asio::awaitable<void> send_loan(std::shared_ptr<link> self, std::size_t type, detail::encoded_message message,
+                                         detail::loan_piece& what, std::size_t count, detail::loan_type of);
+
+  /// Waits until a loan has been read or none will come.
+  static asio::awaitable<void> wait_loan(std::shared_ptr<link> self);
+
+  const detail::borrowed_memory& borrowed() const noexcept { return borrowed_; }
+
+  /// Takes the first loan; as pop_message().
+  detail::arrived_loan pop_loan();
+
+  /// Tells the peer that the application has done with a loan.
+  void give_back_loan(std::uint64_t id, std::size_t offset) noexcept;
+
+  /// Has those who wait for memory look whether anything can still be sent.
+  void wake_lending() {
+    if (lending_) lending_->wake_all();
+  }
+
   // -- calls ----------------------------------------------------------------------------------------------------------
 
   detail::call_book& calls() noexcept { return calls_; }
@@ -246,6 +274,12 @@ class link : public std::enable_shared_from_this<link> {
 
   void on_ring(descriptor memory, std::uint64_t capacity);
 
+  void on_pool(const descriptor& memory, std::uint64_t size);
+
+  void on_loan(const char* data, std::size_t size);
+
+  void on_returned(std::uint64_t id);
+
   // What its parts see of it, and tell it.
 
   asio::posix::stream_descriptor& socket() noexcept { return socket_; }
@@ -260,7 +294,10 @@ class link : public std::enable_shared_from_this<link> {
 
   void on_flushed();
 
-  void on_write_failed() { given_.wake_all(); }
+  void on_write_failed() {
+    given_.wake_all();
+    wake_lending();
+  }
 
   /// The kernel does not pass the handles of these messages.
   void on_handles_refused(const std::vector<detail::outbox::refused>& which);
@@ -287,10 +324,11 @@ class link : public std::enable_shared_from_this<link> {
   /// Notified when one has arrived, or none will.
   struct changes {
     explicit changes(const asio::any_io_executor& executor)
-        : messages(executor), requests(executor), leases(executor) {}
+        : messages(executor), requests(executor), leases(executor), loans(executor) {}
     event messages;
     event requests;
     event leases;
+    event loans;
   };
 
   // What is read ahead on behalf of somebody who waits for something else: no more than this in bytes of messages, and
@@ -310,6 +348,12 @@ class link : public std::enable_shared_from_this<link> {
 
   void wake_all();
 
+  /// Has the peer get this side's pool with what is queued next.
+  void pass_pool();
+
+  /// Nobody lends or gives back any more: the memory goes when the loans go that the application still has.
+  void end_lending() noexcept;
+
   channel_options options_;
   asio::posix::stream_descriptor socket_;
   detail::byte_transport bytes_;
@@ -321,14 +365,18 @@ class link : public std::enable_shared_from_this<link> {
   changes changed_;
   detail::lease_window given_;
   detail::call_book calls_;
+  std::shared_ptr<detail::loan_pool> lending_;  // from the first loan on
+  detail::borrowed_memory borrowed_;
   bool declining_ = false;  // leases
 };
 
 }  // namespace cohort
 
 #ifndef COHORT_SEPARATE_COMPILATION
+#include "borrowed_memory.ipp"
 #include "link.ipp"
 #include "link_leases.ipp"
+#include "link_loans.ipp"
 #include "read_baton.ipp"
 #include "write_pump.ipp"
 #endif

@@ -232,11 +232,13 @@ COHORT_INLINE void link::close() {
   descriptor closing(socket_.release());
   inbox_.drop_handles();
   inbox_.drop_messages();
+  borrowed_.drop();
   wake_all();
 }
 
 COHORT_INLINE void link::reject(std::exception_ptr why) {
   inbox_.drop_messages();
+  borrowed_.drop();
   break_off(why);
   std::rethrow_exception(why);
 }
@@ -272,11 +274,14 @@ COHORT_INLINE void link::on_goodbye() {
   calls_.wake();
   changed_.requests.notify();
   changed_.leases.notify();
+  changed_.loans.notify();
 }
 
 COHORT_INLINE bool link::is_full() const noexcept {
-  if (inbox_.stored_bytes() >= inbox_limit || inbox_.stored_handles() > options_.max_leases) return true;
-  if (inbox_.stored_memory() >= inbox_memory || inbox_.buffer_memory() >= inbox_memory) return true;
+  if (inbox_.stored_bytes() + borrowed_.stored_bytes() >= inbox_limit || inbox_.stored_handles() > options_.max_leases)
+    return true;
+  if (inbox_.stored_memory() + borrowed_.stored_memory() >= inbox_memory || inbox_.buffer_memory() >= inbox_memory)
+    return true;
   return writes_.queue().control_bytes() >= answers_limit && !writes_.error();  // that is not read will never be
 }
 
@@ -332,6 +337,8 @@ COHORT_INLINE void link::wake_all() {
   changed_.messages.notify();
   changed_.requests.notify();
   changed_.leases.notify();
+  changed_.loans.notify();
+  end_lending();
   writes_.wake_all();
 }
 

@@ -130,7 +130,15 @@ COHORT_INLINE errc link::error_of(wire::refusal reason) noexcept {
 }
 
 COHORT_INLINE void link::on_handles_refused(const std::vector<detail::outbox::refused>& which) {
-  for (const auto& each : which) given_.fail(each.which, each.error);
+  for (const auto& each : which) {
+    given_.fail(each.which, each.error);
+    if (lending_ && each.which == lending_->passed_with) {
+      asio::post(get_executor(), [self = shared_from_this(), error = each.error] {  // this is the middle of a write
+        self->break_off(std::make_exception_ptr(
+            std::system_error(error, std::system_category(), "send: the system does not pass the pool of loans on")));
+      });
+    }
+  }
 }
 
 COHORT_INLINE void link::settle(std::uint64_t id, lease_state answer, wire::refusal reason) {

@@ -34,6 +34,12 @@ class read_baton {
   /// Reads what is there, never blocking; false when nothing is. Failures break the link and count as news.
   bool read_once();
 
+  /// The same, whatever the last read has said of the socket.
+  void read_now() {
+    drained_ = false;
+    read_once();
+  }
+
   /// See channel::poll_for().
   void poll_for(std::chrono::nanoseconds time) noexcept { poll_time_ = time; }
 

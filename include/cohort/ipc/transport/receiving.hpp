@@ -13,6 +13,7 @@
 #include "../../core/asio.hpp"
 #include "../../core/scope.hpp"
 #include "../handle.hpp"
+#include "../loan.hpp"
 #include "link.hpp"
 #include "take_message.hpp"
 
@@ -23,6 +24,13 @@ template <class In>
 struct received {
   In message;
   any_handle handle;
+};
+
+/// A message that came with a loan.
+template <class In, class T>
+struct received_loan {
+  In message;
+  loan_view<T> view;
 };
 
 namespace detail {
@@ -71,6 +79,21 @@ struct receiving {
     std::optional<In> message;
     any_handle handle = take_first_lease(*self, message_slot(message));
     result.emplace(received<In>{std::move(*message), std::move(handle)});
+    co_return result;
+  }
+
+  template <class T>
+  static asio::awaitable<std::optional<received_loan<In, T>>> loan(std::shared_ptr<link> self) {
+    link::check_open(self, "receive_loan");
+    if (!self->borrowed().has_loan()) co_await link::wait_loan(self);
+    std::optional<received_loan<In, T>> result;
+    if (!self->borrowed().has_loan()) {
+      self->check_end("receive_loan");
+      co_return result;
+    }
+    std::optional<In> message;
+    taken_loan taken = take_first_loan(*self, message_slot(message), loan_type_of<T>, type_name<T>());
+    result.emplace(received_loan<In, T>{std::move(*message), loan_view<T>(std::move(taken.piece), taken.count)});
     co_return result;
   }
 

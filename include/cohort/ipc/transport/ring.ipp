@@ -11,44 +11,26 @@
 #include <cstring>
 #include <string>
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
 #include "../../core/error.hpp"
-#include "../../core/system.hpp"
+#include "sealed_memory.hpp"
 
 namespace cohort::detail {
 
 COHORT_INLINE descriptor ring_memory::make(std::size_t capacity) {
-  descriptor fd(system::call.memfd_create("cohort ring", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!fd) throw_error("channel: memfd_create for a ring", errno);
-  if (::ftruncate(fd.get(), static_cast<off_t>(head_size + capacity)) != 0) {
-    throw_error("channel: a ring of " + std::to_string(capacity) + " bytes", errno);
-  }
-  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-    throw_error("channel: seal a ring", errno);
-  }
+  const std::string what = "a ring of " + std::to_string(capacity) + " bytes";
+  descriptor fd = make_memory("cohort ring", head_size + capacity, what);
+  seal_memory(fd.get(), false, what);
   return fd;
 }
 
 COHORT_INLINE void ring_memory::check(int fd, std::uint64_t capacity) {
-  constexpr int wanted = F_SEAL_SHRINK | F_SEAL_GROW;
-  constexpr long tmpfs = 0x01021994;  // and not huge pages, of which there may be none when one is touched (statfs(2))
-  struct stat status = {};
-  struct statfs system = {};
-  const int seals = ::fcntl(fd, F_GET_SEALS);
-  if (seals == -1 || (seals & wanted) != wanted || ::fstat(fd, &status) != 0 || ::fstatfs(fd, &system) != 0 ||
-      static_cast<long>(system.f_type) != tmpfs) {
-    throw_error("receive: a ring in memory that is not sealed", errc::malformed);
-  }
+  const std::uint64_t size = sealed_size(fd, "a ring");
   const bool is_size = capacity >= least && capacity <= most && std::has_single_bit(capacity);
-  if (!is_size || static_cast<std::uint64_t>(status.st_size) != head_size + capacity) {
-    throw_error(
-        "receive: a ring of " + std::to_string(capacity) + " bytes in a file of " + std::to_string(status.st_size),
-        errc::malformed);
+  if (!is_size || size != head_size + capacity) {
+    throw_error("receive: a ring of " + std::to_string(capacity) + " bytes in a file of " + std::to_string(size),
+                errc::malformed);
   }
 }
 

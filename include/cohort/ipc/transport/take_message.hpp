@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <type_traits>
 #include <variant>
 
@@ -12,6 +13,7 @@
 #include "../../core/descriptor.hpp"
 #include "../codec/schema.hpp"
 #include "../handle.hpp"
+#include "borrowed_memory.hpp"
 #include "landing.hpp"
 
 namespace cohort {
@@ -81,6 +83,16 @@ landing landing_for(const negotiation& agreed, In& into) {
 
 /// Takes the first message that came with a handle; there must be one. Tells its sender.
 any_handle take_first_lease(link& self, message_slot to);
+
+/// The memory of a loan and how many elements are in it.
+struct taken_loan {
+  borrowed_piece piece;
+  std::size_t count = 0;
+};
+
+/// Takes the first message that came with a loan, of elements which must be `wanted`; there must be one. If it throws,
+/// the memory is given back.
+taken_loan take_first_loan(link& self, message_slot to, loan_type wanted, std::string_view name);
 
 }  // namespace detail
 }  // namespace cohort

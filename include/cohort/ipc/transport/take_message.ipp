@@ -97,4 +97,17 @@ COHORT_INLINE any_handle take_first_lease(link& self, message_slot to) {
   return any_handle(lease.kind, std::move(lease.fd));
 }
 
+COHORT_INLINE taken_loan take_first_loan(link& self, message_slot to, loan_type wanted, std::string_view name) {
+  arrived_loan loan = self.pop_loan();
+  taken_loan taken{borrowed_piece(self.weak_from_this(), self.borrowed().memory(), loan.id, loan.offset), loan.count};
+  take_message(self, "receive_loan", loan.message.data(), loan.message.size(), to);
+  if (loan.type.hash != wanted.hash || loan.type.size != wanted.size) {
+    throw_error("receive_loan: of other elements, of " + std::to_string(loan.type.size) + " bytes each, than " +
+                    std::string(name),
+                errc::schema_mismatch);
+  }
+  if (self.options().copy_loans) taken.piece.copy(loan.count * loan.type.size);
+  return taken;
+}
+
 }  // namespace cohort::detail

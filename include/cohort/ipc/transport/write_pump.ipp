@@ -91,6 +91,7 @@ COHORT_INLINE asio::awaitable<void> write_pump::disconnect(std::shared_ptr<link>
   if (!pump.disconnected_) {
     pump.disconnected_ = true;
     pump.goodbye_ = pump.queue_.append(wire::kind::goodbye, byte_buffer());
+    self->wake_lending();
   }
   pump.flush_now();
   while (pump.queue_.completed() < pump.goodbye_ && !self->state().closed && !pump.error_) {
