@@ -6,5 +6,6 @@ namespace cohort::bench {
 void ping_pongs();
 void one_way();
 void handles();
+void loans();
 
 }  // namespace cohort::bench

@@ -2,7 +2,7 @@
 /// Messages and handles between two processes, each figure beside the raw system calls for the same job in the same
 /// run.
 ///
-///     bench_ipc [--shared-memory] [ping-pong | one-way | handles]…    all of them if none is named
+///     bench_ipc [--shared-memory] [ping-pong | one-way | handles | loans]…    all of them if none is named
 ///
 /// With --shared-memory the channels have rings of shared memory; the raw side has the socket all the same.
 ///
@@ -26,4 +26,5 @@ int main(int argc, char* argv[]) {
   if (wanted("ping-pong")) cohort::bench::ping_pongs();
   if (wanted("one-way")) cohort::bench::one_way();
   if (wanted("handles")) cohort::bench::handles();
+  if (wanted("loans")) cohort::bench::loans();
 }
