@@ -4,106 +4,38 @@
 //
 // The first byte of an input says what the rest is. Bit 0: a correct hello goes in front, without which few inputs get
 // any further. Bit 1: what follows are frames, each u8 kind, u8 handles, u8 size, payload, that get a correct header
-// and as many descriptors as they say; otherwise they are the bytes of the stream.
-#include <algorithm>
-#include <array>
-#include <chrono>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <map>
-#include <memory>
-#include <optional>
-#include <string>
-#include <string_view>
-#include <system_error>
-#include <tuple>
-#include <utility>
-#include <variant>
-#include <vector>
-
-#include <sys/eventfd.h>
-#include <sys/socket.h>
-
-#include "../../include/cohort/ipc/channel.hpp"
-#include "../../include/cohort/ipc/channel_pair.hpp"
+// and as many descriptors as they say; otherwise they are the bytes of the stream. Bit 2: these descriptors are memory
+// to borrow, and no eventfds. Bit 3: a correct pool goes behind the hello. Bit 4: the channel copies loans.
+#include "fuzzed_channel.hpp"
 
 namespace cohort::fuzz {
-
-enum class color : std::uint8_t { red, green };
-
-struct tree {
-  std::string name;
-  std::vector<tree> children;
-  std::unique_ptr<tree> left;
-};
-
-struct wide {
-  bool flag = false;
-  color shade = color::red;
-  std::optional<std::string> note;
-  std::array<std::uint16_t, 3> numbers{};
-  std::map<std::string, std::vector<double>> table;
-  std::variant<int, std::string, std::monostate> either;
-  std::tuple<char, std::chrono::milliseconds> pair;
-};
-
-struct small {
-  std::uint32_t a = 0, b = 0;
-};
-
-struct carrier {
-  handle<descriptor> object;
-};
-
-using incoming = std::variant<small, wide, tree, carrier, std::vector<std::uint64_t>>;
-using outgoing = small;
-
-asio::awaitable<void> receive_all(channel<outgoing, incoming>& from) {
-  while (auto message = co_await from.receive()) {
-  }
-}
-
-asio::awaitable<void> receive_handles(channel<outgoing, incoming>& from) {
-  while (auto message = co_await from.receive_handle()) {
-  }
-}
-
-struct answer_small {
-  asio::awaitable<small> operator()(small question) { co_return question; }
-};
-
-std::string framed(wire::kind kind, std::string_view payload, std::uint8_t handles = 0) {
-  std::string result(wire::header_size, '\0');
-  wire::put_header(result.data(), kind, static_cast<std::uint32_t>(payload.size()), handles);
-  return result.append(payload);
-}
 
 /// The other end of the channel.
 class peer {
  public:
-  peer(asio::io_context& context, descriptor socket) : context_(context), socket_(std::move(socket)) {}
+  peer(asio::io_context& context, descriptor socket, bool passes_memory)
+      : context_(context), socket_(std::move(socket)), object_(passes_memory ? lent_memory() : counter()) {}
 
-  void say_hello() {
-    byte_buffer hello;
-    encode(hello, make_hello<incoming, outgoing>(1 << 20));
-    write(framed(wire::kind::hello, hello.view()));
+  void lend() {
+    write(framed(wire::kind::handles, {}, 1) + framed(wire::kind::pool, word(pool_size), 1), 1, lent_memory());
   }
 
-  void write_frames(std::string_view input) {
-    while (input.size() >= 3) {
-      const auto kind = static_cast<wire::kind>(input[0]);
-      const auto handles = static_cast<std::uint8_t>(input[1]);
-      const auto payload = input.substr(3, static_cast<unsigned char>(input[2]));
-      input.remove_prefix(3 + payload.size());
-      write(framed(kind, payload, handles), kind == wire::kind::handles ? handles : 0);
+  void write_frames(input from) {
+    while (!from.empty()) {
+      const auto kind = static_cast<wire::kind>(from.number(1));
+      const auto handles = static_cast<std::uint8_t>(from.number(1));
+      const auto payload = from.take(from.number(1));
+      write(framed(kind, payload, handles), kind == wire::kind::handles ? handles : 0, object_);
     }
   }
 
+  void write(std::string_view bytes) { write(bytes, 0, object_); }
+
+ private:
   /// Writes all of it unless the channel does not read any more; the first part goes with `handles` descriptors.
-  void write(std::string_view bytes, std::size_t handles = 0) {
+  void write(std::string_view bytes, std::size_t handles, const descriptor& object) {
     while (!bytes.empty()) {
-      const auto sent = write_some(bytes, handles);
+      const auto sent = write_some(socket_.get(), bytes, handles, object.get());
       if (sent <= 0 && context_.poll() == 0) return;
       if (sent <= 0) continue;
       bytes.remove_prefix(static_cast<std::size_t>(sent));
@@ -111,58 +43,31 @@ class peer {
     }
   }
 
- private:
-  ssize_t write_some(std::string_view bytes, std::size_t handles) {
-    iovec part{const_cast<char*>(bytes.data()), bytes.size()};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    alignas(cmsghdr) char ancillary[CMSG_SPACE(wire::max_handles * sizeof(int))] = {};
-    if (handles != 0) {
-      static const descriptor passed(::eventfd(0, EFD_CLOEXEC));
-      const std::vector<int> fds(std::min(handles, wire::max_handles), passed.get());
-      message.msg_control = ancillary;
-      message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-      cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-      std::memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
-    }
-    return ::sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
-
   asio::io_context& context_;
   descriptor socket_;
+  const descriptor& object_;
 };
 
-void run(const std::uint8_t* data, std::size_t size) {
-  if (size == 0) return;
-  const std::string_view input(reinterpret_cast<const char*>(data) + 1, size - 1);
+void run(input from) {
+  const auto what = from.number(1);
+  const auto says = [what](int bit) { return (what >> bit & 1) != 0; };
   asio::io_context context;
   auto ends = make_channel_pair();
-  channel_options options;
-  options.max_message = 1 << 20;
-  channel<outgoing, incoming> mine(context.get_executor(), std::move(ends.first), options);
-
-  const auto swallow = [](std::exception_ptr failure) {
-    try {
-      if (failure) std::rethrow_exception(failure);
-    } catch (const std::system_error&) {
-      // what a channel throws; anything else ends the run
-    }
-  };
-  asio::co_spawn(context, receive_all(mine), swallow);
-  asio::co_spawn(context, receive_handles(mine), swallow);
-  asio::co_spawn(context, mine.serve_calls(answer_small()), swallow);
+  channel_options options = fuzzed_options();
+  options.copy_loans = says(4);
+  fuzzed mine(context.get_executor(), std::move(ends.first), options);
+  application::start(context, mine);
   {
-    peer other(context, std::move(ends.second));
-    if ((data[0] & 1) != 0) other.say_hello();
-    if ((data[0] & 2) != 0) {
-      other.write_frames(input);
+    peer other(context, std::move(ends.second), says(2));
+    if (says(0)) other.write(hello_frame());
+    if (says(3)) other.lend();
+    context.poll();  // the channel lends, so that something can be given back
+    if (says(1)) {
+      other.write_frames(from);
     } else {
-      other.write(input);
+      other.write(from.rest());
     }
+    context.poll();
   }
   context.run();
 }
@@ -170,6 +75,6 @@ void run(const std::uint8_t* data, std::size_t size) {
 }  // namespace cohort::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  cohort::fuzz::run(data, size);
+  cohort::fuzz::run(cohort::fuzz::input(data, size));
   return 0;
 }
