@@ -325,8 +325,9 @@ class channel {
   /// Takes the next message that came with a loan; empty when none will come. Loans arrive in order among themselves.
   ///
   /// The view reads the peer's memory, and gives it back when it goes; see loan_view. Throws errc::schema_mismatch for
-  /// elements that are no T, by name and size, and gives them back. Otherwise as receive(). Cancelling leaves the loan
-  /// for the next call.
+  /// elements that are no T, by name and size, and gives them back; the channel goes on, as is_open() says, which it
+  /// does not where the peer's hello has the same error. Otherwise as receive(). Cancelling leaves the loan for the
+  /// next call.
   template <class T>
   [[nodiscard]] asio::awaitable<std::optional<received_loan<In, T>>> receive_loan() {
     return detail::receiving<In>::template loan<T>(link_);
