@@ -55,6 +55,10 @@ tell(act='online', seq=0)
 if WHAT == 'garbage' and ID == 1:
     channel.sendall(b'{"cmd":"NODE_CLUSTER",\n')
     signal.pause()
+if WHAT == 'floods' and ID == 1:
+    while True:  # and reads nothing
+        tell(act='queryServer', seq=9, **{**TCP, 'data': 'x' * 10000})
+        tell(act='exitedAfterDisconnect', seq=9)
 if WHAT == 'nonsense':
     for nonsense in (None, True, -1, 1e300, 'a' * 70000, [], {}, [None] * 100):
         for name in ('act', 'ack', 'seq', 'key', 'accepted'):
@@ -71,6 +75,7 @@ if WHAT == 'shared' and ID == 1:
     print('query', json.dumps(query(**{**TCP, 'address': None})[0]), flush=True)
     print('query', json.dumps(query(**{**TCP, 'address': '1.2.3.4'})[0]), flush=True)
     print('query', json.dumps(query(**{**TCP, 'fd': 3})[0]), flush=True)
+    print('query', json.dumps(query(**{**TCP, 'addressType': 'udp5'})[0]), flush=True)
 
 reply, _ = query(**TCP)
 port = reply['sockname']['port']
@@ -87,6 +92,9 @@ while True:
     connection = socket.socket(fileno=fd)
     connection.setblocking(True)
     if WHAT == 'dies' and ID == 1:  # it has the descriptor, and has not said that it takes the connection
+        os.kill(os.getpid(), signal.SIGKILL)
+    if WHAT == 'torn' and ID == 1:  # it has begun to say so
+        channel.sendall(b'{"cmd":"NODE_CLUSTER","accepted":true,"ack":')
         os.kill(os.getpid(), signal.SIGKILL)
     if WHAT == 'refuses' and ID == 1:
         connection.close()

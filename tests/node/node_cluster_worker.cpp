@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 // A worker for a primary of Node's cluster module, to be driven by tests. Listens at 127.0.0.1, port $ACCEPT_PORT, and
-// answers each connection with who it is. A message is answered by itself; {"$op":"leave"} has it leave.
+// answers each connection with who it is. A message is answered by itself; {"$op":"leave"} has it leave, and
+// {"$op":"throw"} fail.
 
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
 
 #include <unistd.h>
@@ -24,6 +26,8 @@ void answer(cohort::node_primary_line& primary, const cohort::json& message) {
   const auto op = message.is_object() ? message.find("$op") : message.end();
   if (message.is_object() && op != message.end() && *op == "leave") {
     primary.leave();
+  } else if (message.is_object() && op != message.end() && *op == "throw") {
+    throw std::runtime_error("told to throw");
   } else {
     primary.post(message);
   }

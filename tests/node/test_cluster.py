@@ -355,10 +355,11 @@ def under_node_orphaned():
 
 def given_back():
     """A worker that dies when it has a connection, and has not said that it takes it, does not take it along."""
-    with Cluster(1, **fake('dies')) as cluster:
-        port = cluster.ready()
-        assert ask_now(port)[0] == 2
-        cluster.assert_stops()
+    for how in ('dies', 'torn'):
+        with Cluster(1, **fake(how)) as cluster:
+            port = cluster.ready()
+            assert ask_now(port)[0] == 2
+            cluster.assert_stops()
 
 
 def refused():
@@ -380,13 +381,21 @@ def hostile():
         assert ask_now(port)[0] == 2
         cluster.wait_for('^worker 1 failed, pid')
         cluster.assert_stops()
+    with Cluster(1, **fake('floods')) as cluster:
+        port = cluster.ready()
+        assert ask_now(port)[0] == 2
+        cluster.wait_for('^worker 1 failed, pid .*asks and does not read')
+        cluster.wait_for('^worker 1 exited, pid .*killed by SIGKILL')
+        used = int(re.search(r'VmHWM:\s+(\d+)', pathlib.Path(f'/proc/{cluster.process_id()}/status').read_text())[1])
+        assert used < 400_000, f'{used} KiB in the primary'
+        cluster.assert_stops()
 
 
 def queries():
     with Cluster(1, **fake('shared')) as cluster:
         cluster.ready()
-        first, second, other, anywhere, nowhere, foreign = (
-            json.loads(found[1]) for found in cluster.wait_for('^query (.+)$', 6))
+        first, second, other, anywhere, nowhere, foreign, none = (
+            json.loads(found[1]) for found in cluster.wait_for('^query (.+)$', 7))
         assert first['data'] == second['data'] == {'ticketKeys': '1' * 96}, 'the first ones are for all'
         assert first['key'] == second['key'] and first['sockname'] == second['sockname']
         assert first['sockname']['family'] == 'IPv4' and first['sockname']['address'] == '127.0.0.1'
@@ -394,6 +403,7 @@ def queries():
         assert anywhere['sockname']['address'] in ('::', '0.0.0.0')
         assert nowhere['errno'] == -99, nowhere  # EADDRNOTAVAIL
         assert foreign['errno'] < 0, 'a descriptor of the primary itself'
+        assert none['errno'] == -22, 'what is no query has an answer'
         cluster.assert_stops()
 
 

@@ -56,11 +56,18 @@ class primary_link final : public cohort::detail::parent_connection, public node
   asio::awaitable<void> adopt(std::uint32_t number, node_message& answer);
 
   /// Gives a connection to the worker, and tells the primary whether it takes it.
-  asio::awaitable<void> serve(json message, any_handle socket);
+  asio::awaitable<void> serve(node_message given);
+
+  /// Whether the worker has taken a connection.
+  asio::awaitable<bool> hand_over(const std::string& key, any_handle& socket);
+
+  /// Waits until the primary has an answer for each connection: it would keep one for ever that gets none.
+  asio::awaitable<void> all_answered();
   bool has_room() const;
 
   /// Tells the primary that nothing more is to come here.
   void close_listeners();
+  void say_closed(const std::string& key);
 
   /// Sends a message and waits for the answer to it; none if the primary goes first.
   asio::awaitable<std::optional<node_message>> ask(json message);
@@ -92,7 +99,8 @@ class primary_link final : public cohort::detail::parent_connection, public node
   std::map<std::string, std::uint32_t> listeners_;  // by their keys
   std::map<std::string, unsigned> indices_;         // how often each address was asked for
   std::uint64_t next_number_ = 0;
-  std::size_t arriving_ = 0;    // connections that the worker has not taken yet
+  std::size_t arriving_ = 0;    // connections that the primary has no answer for yet
+  event answered_;              // one of them
   bool told_to_leave_ = false;  // by the primary
   bool leaving_ = false;
   bool gone_ = false;  // the primary

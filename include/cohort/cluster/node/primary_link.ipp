@@ -59,6 +59,15 @@ COHORT_INLINE json address_fields(const std::string& where) {
   return fields;
 }
 
+/// What `errno` of a reply says; 0 for no error.
+COHORT_INLINE int error_in(const json& reply) {
+  const json& value = member_of(reply, "errno");
+  if (!value.is_number_integer() || value >= 0) return 0;
+  constexpr std::int64_t most = 4095;  // MAX_ERRNO of the kernel
+  const auto number = value.get<std::int64_t>();
+  return number >= -most ? static_cast<int>(-number) : EINVAL;
+}
+
 /// The port that a listener has got: of the socket itself, or of what the primary says of its own.
 COHORT_INLINE json port_of(const node_message& answer, const json& fields) {
   const int fd = answer.handle.object.native_handle();
@@ -75,7 +84,7 @@ COHORT_INLINE json port_of(const node_message& answer, const json& fields) {
 
 COHORT_INLINE primary_link::primary_link(const asio::any_io_executor& executor, node_link wire,
                                          const node_worker_options& options)
-    : wire_(std::move(wire)), options_(options), tasks_(executor) {}
+    : wire_(std::move(wire)), options_(options), tasks_(executor), answered_(executor) {}
 
 COHORT_INLINE parent_channel primary_link::connect() {
   auto ends = make_channel_pair();
@@ -153,7 +162,7 @@ COHORT_INLINE void primary_link::hear(node_message message) {
   }
   const std::string act = detail::text_in(value, "act");
   if (act == "newconn") {
-    start(serve(value, std::move(message.handle.object)));
+    start(serve(std::move(message)));
   } else if (act == "disconnect") {
     told_to_leave_ = true;
     to_worker_.post_if_open(worker_protocol::drain());
@@ -171,11 +180,17 @@ COHORT_INLINE asio::awaitable<void> primary_link::listen_at(std::uint32_t number
   json query = fields;
   query["act"] = "queryServer";
   auto answer = co_await ask(std::move(query));
-  if (!answer || leaving_) co_return;
-  const json& error = detail::member_of(answer->value, "errno");
-  if (error.is_number_integer() && error < 0) throw_error("listen " + where, -error.get<int>());
+  if (!answer) co_return;
+  const int error = detail::error_in(answer->value);
+  if (leaving_) {
+    if (error == 0) say_closed(detail::text_in(answer->value, "key"));
+    co_return;
+  }
+  if (error != 0) throw_error("listen " + where, error);
+  if (answer->handle_lost) throw_error("listen " + where, errc::handle_lost);
   fields["port"] = detail::port_of(*answer, fields);
   co_await adopt(number, *answer);
+  if (leaving_) co_return;
   fields["act"] = "listening";
   say(detail::cluster_message(std::move(fields), next_number_));
 }
@@ -194,7 +209,12 @@ COHORT_INLINE asio::awaitable<void> primary_link::adopt(std::uint32_t number, no
     auto listener = std::move(socket).as<descriptor>(tasks_.get_executor());
     socket = any_handle(local ? handle_kind::local_acceptor : handle_kind::tcp_acceptor, std::move(listener));
   }
-  co_await to_worker_.send_handle(order, std::move(socket));
+  try {
+    co_await to_worker_.send_handle(order, std::move(socket));
+  } catch (...) {
+    if (!self_->draining()) throw;
+    // It has begun to drain meanwhile, and takes no listener.
+  }
 }
 
 COHORT_INLINE bool primary_link::has_room() const {
@@ -202,42 +222,64 @@ COHORT_INLINE bool primary_link::has_room() const {
   return most == 0 || self_->open_connections() + arriving_ < most;
 }
 
-COHORT_INLINE asio::awaitable<void> primary_link::serve(json message, any_handle socket) {
-  json answer = message_with("ack", detail::member_of(message, "seq"));
+COHORT_INLINE asio::awaitable<void> primary_link::serve(node_message given) {
+  const bool room = has_room();
+  const cohort::detail::counted arriving(arriving_);
+  json answer = message_with("ack", detail::member_of(given.value, "seq"));
   answer["accepted"] = false;
-  const auto at = listeners_.find(detail::text_in(message, "key"));
-  if (socket && !leaving_ && at != listeners_.end() && has_room()) {
-    const cohort::detail::counted arriving(arriving_);
-    worker_protocol::serve order;
-    order.listener = at->second;
-    try {
-      co_await to_worker_.send_handle(order, std::move(socket));
-      answer["accepted"] = true;
-    } catch (...) {
-      const auto error = cohort::detail::caught();
-      if (error.code() == operation_aborted()) throw;
-      // It drains: the primary has a copy for somebody else.
-    }
+  if (given.handle_lost) {
+    // The descriptor table is full. Node's primary offers the connection again at once, and this is no time to be busy.
+    asio::steady_timer pause(tasks_.get_executor(), std::chrono::milliseconds(10));
+    co_await pause.async_wait(cohort::detail::awaited);
+  } else if (room && !leaving_) {
+    const bool taken = co_await hand_over(detail::text_in(given.value, "key"), given.handle.object);
+    answer["accepted"] = taken;
   }
-  socket = any_handle();
+  given.handle.object = any_handle();
   say(std::move(answer));
+  answered_.notify();
+}
+
+COHORT_INLINE asio::awaitable<bool> primary_link::hand_over(const std::string& key, any_handle& socket) {
+  const auto at = listeners_.find(key);
+  const bool is_connection = socket.kind() == handle_kind::tcp_socket || socket.kind() == handle_kind::local_socket;
+  if (at == listeners_.end() || !is_connection) co_return false;
+  worker_protocol::serve order;
+  order.listener = at->second;
+  try {
+    co_await to_worker_.send_handle(order, std::move(socket));
+  } catch (...) {
+    const auto error = cohort::detail::caught();
+    if (error.code() == operation_aborted()) throw;
+    co_return false;  // it drains: the primary has a copy for somebody else
+  }
+  co_return true;
+}
+
+COHORT_INLINE asio::awaitable<void> primary_link::all_answered() {
+  while (arriving_ != 0) co_await answered_.wait();
 }
 
 COHORT_INLINE void primary_link::close_listeners() {
   leaving_ = true;
-  for (const auto& [key, number] : listeners_) {
-    json message = message_with("act", "close");
-    message["key"] = key;
-    say(std::move(message));
-  }
+  for (const auto& [key, number] : listeners_) say_closed(key);
   listeners_.clear();
+}
+
+COHORT_INLINE void primary_link::say_closed(const std::string& key) {
+  json message = message_with("act", "close");
+  message["key"] = key;
+  say(std::move(message));
 }
 
 COHORT_INLINE void primary_link::leave() { self_->drain("it leaves by itself"); }
 
 COHORT_INLINE asio::awaitable<int> primary_link::finish(int status) {
+  // For Node's primary a worker that says so has left by its own wish, and is not to be replaced.
+  const bool says_so = !told_to_leave_ && status != static_cast<int>(worker_exit::fatal);
   try {
-    if (!gone_ && !told_to_leave_) {
+    if (!gone_) co_await with_timeout(all_answered(), std::chrono::seconds(1));
+    if (!gone_ && says_so) {
       json message = json::object();
       message["act"] = "exitedAfterDisconnect";
       co_await with_timeout(ask_and_forget(std::move(message)), std::chrono::seconds(1));

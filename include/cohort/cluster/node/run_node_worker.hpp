@@ -57,6 +57,9 @@ bool has_node_primary() noexcept;
 /// connections, or the socket, as its scheduling policy is. A worker that has reached worker_options::max_connections
 /// refuses, and the primary gives the connection to another one.
 ///
+/// A worker that leaves by its own wish, on SIGTERM or by worker::do_not_restart() says so to the primary, which then
+/// has exitedAfterDisconnect. One that fails does not: most Node programs start another one for it.
+///
 /// Returns 0 after a drain, also if the primary has died; else as run_worker(). An address that cannot be listened at
 /// is fatal. Throws nothing: what keeps it from starting is printed, and it returns 1.
 ///

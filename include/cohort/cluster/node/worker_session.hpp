@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -68,6 +69,7 @@ class worker_session : public std::enable_shared_from_this<worker_session> {
 
   /// Answers a queryServer.
   asio::awaitable<void> answer_query(json query);
+  listen_answer find(const json& query);
   asio::awaitable<void> send_answer(const json& query, const listen_answer& what);
 
   /// Answers a ping of the primary when the worker's loop has read what was sent to it.
@@ -81,6 +83,10 @@ class worker_session : public std::enable_shared_from_this<worker_session> {
 
   /// Ends a process that has closed its channel and stays, in its own time.
   asio::awaitable<void> wait_for_exit();
+
+  /// Runs what answers the worker. Throws ENOBUFS for a worker that asks on and on and reads nothing.
+  void answer(asio::awaitable<void> work);
+  asio::awaitable<void> count_answer(asio::awaitable<void> work);
 
   /// Sends a message of the cluster protocol.
   asio::awaitable<void> send(json message);
@@ -99,6 +105,7 @@ class worker_session : public std::enable_shared_from_this<worker_session> {
   task_group tasks_;
   std::map<std::uint64_t, std::shared_ptr<offer>> offers_;
   std::uint64_t next_number_ = 0;
+  std::size_t unsent_ = 0;   // answers
   std::uint64_t taken_ = 0;  // connections
   std::uint64_t last_ping_ = 0;
   bool ready_ = false;

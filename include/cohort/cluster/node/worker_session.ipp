@@ -4,6 +4,7 @@
 #include "worker_session.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <exception>
 #include <fstream>
 #include <system_error>
@@ -116,7 +117,7 @@ COHORT_INLINE void worker_session::hear(const json& message) {
   if (act == "online") {
     if (options_.ready_when_online) say_ready();
   } else if (act == "queryServer") {
-    if (!leaving_) start(answer_query(message));
+    if (!leaving_) answer(answer_query(message));
   } else if (act == "listening") {
     say_ready();
   } else if (act == "close") {
@@ -127,8 +128,21 @@ COHORT_INLINE void worker_session::hear(const json& message) {
       word.reason = "it leaves by itself";
       to_primary_.post_if_open(word);
     }
-    start(send(message_with("ack", detail::member_of(message, "seq"))));
+    answer(send(message_with("ack", detail::member_of(message, "seq"))));
   }
+}
+
+COHORT_INLINE void worker_session::answer(asio::awaitable<void> work) {
+  constexpr std::size_t most = 2048;  // more than any program has listeners
+  if (unsent_ >= most || wire_.connection()->waiting_bytes() > wire_.options().max_message) {
+    throw_error("cluster: the worker asks and does not read", ENOBUFS);
+  }
+  start(count_answer(std::move(work)));
+}
+
+COHORT_INLINE asio::awaitable<void> worker_session::count_answer(asio::awaitable<void> work) {
+  const cohort::detail::counted one(unsent_);
+  co_await std::move(work);
 }
 
 COHORT_INLINE void worker_session::hear_answer(std::uint64_t number, const json& message) {
@@ -145,9 +159,7 @@ COHORT_INLINE json worker_session::message_with(const char* name, json value) {
   return detail::cluster_message(std::move(message), next_number_);
 }
 
-COHORT_INLINE asio::awaitable<void> worker_session::send(json message) {
-  co_await wire_.send_internal(message);
-}
+COHORT_INLINE asio::awaitable<void> worker_session::send(json message) { co_await wire_.send_internal(message); }
 
 COHORT_INLINE asio::awaitable<bool> worker_session::give(std::string key, any_handle& socket) {
   if (ended_) throw_error("newconn", errc::peer_closed);
@@ -165,9 +177,20 @@ COHORT_INLINE asio::awaitable<bool> worker_session::give(std::string key, any_ha
   co_return mine->accepted;
 }
 
+COHORT_INLINE listen_answer worker_session::find(const json& query) {
+  try {
+    return listeners_.ask(who_, parse_listen_query(query));
+  } catch (...) {  // no query at all: who has sent it waits for an answer all the same
+    const auto error = cohort::detail::caught();
+    listen_answer answer;
+    answer.error = -EINVAL;
+    answer.trouble = error.what();
+    return answer;
+  }
+}
+
 COHORT_INLINE asio::awaitable<void> worker_session::answer_query(json query) {
-  const listen_query wanted = parse_listen_query(query);
-  const listen_answer found = listeners_.ask(who_, wanted);
+  const listen_answer found = find(query);
   if (found.error != 0) say_failed(found.trouble);
   bool sent = true;
   try {

@@ -83,6 +83,10 @@ class node_link {
   /// False when more than `high_water` bytes wait already, or the channel is not connected: it is not queued. Throws
   /// EINVAL and message_too_large as send().
   bool post(const json& message) { return post_value(message, false); }
+
+  /// The same for a message of Node's own: see send_internal(). It is queued whatever waits already: what the cluster
+  /// protocol says is short, and its loss would leave the peer waiting. A peer that asks on and on and reads nothing
+  /// has the channel ended with ENOBUFS.
   bool post_internal(const json& message) { return post_value(message, true); }
 
   /// Takes the next message, with a handle or without; empty when the peer has disconnected or is gone and everything

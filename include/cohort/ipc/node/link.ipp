@@ -125,9 +125,10 @@ COHORT_INLINE asio::awaitable<void> node_link::send_descriptor(const json& messa
 }
 
 COHORT_INLINE bool node_link::post_value(const json& message, bool internal) {
-  if (!is_connected() || connection_->waiting_bytes() > connection_->options().high_water) return false;
+  if (!is_connected()) return false;
+  if (!internal && connection_->waiting_bytes() > connection_->options().high_water) return false;
   detail::check_node_message(message, internal);
-  connection_->queue(detail::to_node_frame(message, connection_->options()));
+  connection_->queue(detail::to_node_frame(message, connection_->options()), internal);
   connection_->flush_soon();
   return true;
 }

@@ -52,6 +52,8 @@ struct node_handle {
 struct node_message {
   json value;
   node_handle handle;
+  /// Of a message of Node's cluster module: it came with a handle, for which this process had no descriptor.
+  bool handle_lost = false;
 };
 
 /// Whether Node takes a message for one of its own: an object whose `cmd` is a string that begins with "NODE_" and is

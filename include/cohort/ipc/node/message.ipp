@@ -31,7 +31,7 @@ enum class node_kind : std::uint8_t { none, stream, datagram, fifo };
 inline node_kind node_kind_of(int fd) noexcept {
   const int type = socket_option(fd, SO_TYPE);
   if (type == -1) {
-    struct stat status {};
+    struct stat status{};
     return ::fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode) ? node_kind::fifo : node_kind::none;
   }
   const int domain = domain_of(fd);

@@ -90,6 +90,9 @@ class node_connection : public std::enable_shared_from_this<node_connection> {
   void on_message(json value, std::size_t size);
   void on_handle(json envelope, std::size_t size);
   void on_internal(json value, std::size_t size, node_handle handle);
+
+  /// Of the cluster protocol, what had to be refused is a question all the same, and the sender waits for the answer.
+  void put_lost(json& envelope, std::size_t size);
   void on_count(const json& value, bool at_close);
   void say(json message);
   void answer(std::string_view cmd);

@@ -20,7 +20,7 @@
 namespace cohort::detail {
 
 inline constexpr std::size_t node_read_size = 64 * 1024;
-inline constexpr std::size_t max_unclaimed = 64;   // descriptors of messages that are not whole
+inline constexpr std::size_t max_unclaimed = 64;     // descriptors of messages that are not whole
 inline constexpr std::size_t max_descriptors = 253;  // of one sendmsg (SCM_MAX_FD)
 
 COHORT_INLINE bool node_connection::should_read() const {
@@ -129,6 +129,7 @@ COHORT_INLINE void node_connection::on_handle(json envelope, std::size_t size) {
   if (unclaimed_.empty() || held_acks_ >= options_.max_handles) {
     if (!unclaimed_.empty()) unclaimed_.pop_front();
     answer("NODE_HANDLE_NACK");
+    put_lost(envelope, size);
     return;
   }
   descriptor fd = std::move(unclaimed_.front());
@@ -176,6 +177,21 @@ COHORT_INLINE void node_connection::on_handle(json envelope, std::size_t size) {
   } else {
     answer("NODE_HANDLE_ACK");
   }
+}
+
+COHORT_INLINE void node_connection::put_lost(json& envelope, std::size_t size) {
+  const auto type = envelope.find("type");
+  const auto message = envelope.find("msg");
+  const bool repeats = type != envelope.end() && *type == to_string(node_handle_type::socket);
+  if (!options_.cluster || repeats || message == envelope.end() || !is_node_internal(*message) ||
+      (*message)["cmd"] != "NODE_CLUSTER") {
+    return;
+  }
+  node_message lost;
+  lost.value = std::move(*message);
+  lost.handle_lost = true;
+  inbox_.put(std::move(lost), size, true);
+  internals_.notify();
 }
 
 COHORT_INLINE void node_connection::on_internal(json value, std::size_t size, node_handle handle) {
