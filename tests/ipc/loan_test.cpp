@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Memory that one side lends and the other reads; and a peer that lends or gives back what no correct one does.
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <cstring>
 #include <fstream>
 #include <memory>
 #include <numeric>
@@ -559,21 +557,7 @@ ASYNC_TEST("a peer cannot map what it borrows to write there") {
   against_raw<> both(executor);
   both.there.write(talking_hello());
   co_await lend(both.here, 10, 1);
-  alignas(cmsghdr) std::array<char, 64> control{};
-  std::array<char, 4096> bytes;
-  descriptor memory;
-  for (msghdr message{}; !memory;) {
-    iovec part{bytes.data(), bytes.size()};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    REQUIRE(::recvmsg(both.there.native_handle(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0);
-    if (message.msg_controllen == 0) continue;
-    int came = -1;
-    std::memcpy(&came, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof came);
-    memory.reset(came);
-  }
+  const descriptor memory = both.there.next_descriptor();
   CHECK(::ftruncate(memory.get(), 0) != 0);
   const void* const at = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
   CHECK(at == MAP_FAILED);

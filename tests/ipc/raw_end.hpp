@@ -2,6 +2,7 @@
 /// The other end of a channel, played by hand: it writes whatever bytes a test wants, and shows those that it gets.
 #pragma once
 
+#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -94,6 +95,25 @@ class raw_end {
       bytes_.erase(0, wire::header_size + header.size);
     }
     return result;
+  }
+
+  /// The first descriptor that comes, one alone. What comes before it is dropped.
+  descriptor next_descriptor() {
+    alignas(cmsghdr) std::array<char, 64> control{};
+    std::array<char, 4096> bytes;
+    for (;;) {
+      iovec part{bytes.data(), bytes.size()};
+      msghdr message{};
+      message.msg_iov = &part;
+      message.msg_iovlen = 1;
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+      REQUIRE(::recvmsg(end_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0);
+      if (message.msg_controllen == 0) continue;
+      int came = -1;
+      std::memcpy(&came, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof came);
+      return descriptor(came);
+    }
   }
 
   /// Whether the other side has closed the connection.

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Channels over rings of shared memory, in what the socket does not do; for all else the room is run a second time,
 // with COHORT_TEST_TRANSPORT. And a peer that writes into this memory what no correct one does.
-#include <array>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <random>
 #include <string>
@@ -56,22 +54,8 @@ struct against_ring {
 
   /// The channel's own ring, which comes behind its hello.
   ring_memory theirs() {
-    alignas(cmsghdr) std::array<char, 64> control{};
-    std::array<char, 4096> bytes;
-    for (;;) {
-      iovec part{bytes.data(), bytes.size()};
-      msghdr message{};
-      message.msg_iov = &part;
-      message.msg_iovlen = 1;
-      message.msg_control = control.data();
-      message.msg_controllen = control.size();
-      REQUIRE(::recvmsg(both.there.native_handle(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0);
-      if (message.msg_controllen == 0) continue;
-      int came = -1;
-      std::memcpy(&came, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof came);
-      const descriptor memory(came);
-      return ring_memory(memory.get(), capacity);
-    }
+    const descriptor memory = both.there.next_descriptor();
+    return ring_memory(memory.get(), capacity);
   }
 
   against_raw<> both;
